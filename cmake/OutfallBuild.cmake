@@ -1,0 +1,55 @@
+# Compiler settings shared by every target, and the helpers that keep the folders' lists short.
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin")
+
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE RelWithDebInfo CACHE STRING "" FORCE)
+endif()
+
+# RelWithDebInfo is what a distribution builds; -O2 with asserts off.
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1 -DNDEBUG")
+# -Og is unusable with sanitizers' false maybe-uninitialized warnings on g++ 12, -O1 is not.
+set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1")
+
+add_library(outfall_options INTERFACE)
+target_compile_options(outfall_options INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wcast-qual
+  -Wimplicit-fallthrough -Wundef -Werror)
+target_include_directories(outfall_options INTERFACE "${CMAKE_SOURCE_DIR}/lib" "${CMAKE_SOURCE_DIR}")
+target_link_libraries(outfall_options INTERFACE Threads::Threads)
+# Asio and Beast are compiled once, in lib/telemetry and daemon, not in every file that names them.
+target_compile_definitions(outfall_options INTERFACE
+  BOOST_ASIO_SEPARATE_COMPILATION BOOST_BEAST_SEPARATE_COMPILATION BOOST_ASIO_NO_DEPRECATED
+  SPDLOG_FMT_EXTERNAL)
+if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+  target_compile_options(outfall_options INTERFACE -Wthread-safety)
+endif()
+if(OUTFALL_SANITIZE)
+  target_compile_options(outfall_options INTERFACE
+    -fsanitize=${OUTFALL_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(outfall_options INTERFACE -fsanitize=${OUTFALL_SANITIZE})
+endif()
+
+# outfall_library(NAME SOURCES... [PUBLIC deps...] [PRIVATE deps...])
+# Third-party headers come in as SYSTEM so that -Werror is about our code.
+function(outfall_library name)
+  cmake_parse_arguments(arg "" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
+  add_library(${name} STATIC ${arg_SOURCES})
+  target_link_libraries(${name} PUBLIC outfall_options ${arg_PUBLIC} PRIVATE ${arg_PRIVATE})
+endfunction()
+
+# outfall_test(NAME SOURCES... LIBS... [LABELS ...]) adds one GoogleTest binary and registers each of
+# its tests with ctest by one process per test suite binary.
+function(outfall_test name)
+  cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;LIBS;LABELS" ${ARGN})
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE outfall_options ${arg_LIBS} GTest::gtest GTest::gmock GTest::gtest_main)
+  add_test(NAME ${name} COMMAND ${name})
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 300)
+  endif()
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}")
+endfunction()

@@ -1,0 +1,115 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/clock.h"
+#include "core/envelope.h"
+#include "core/outcome.h"
+#include "core/setting.h"
+
+namespace outfall {
+
+// One envelope to deliver. `token` is the drain's own and comes back unchanged in the Completion.
+struct EmitItem {
+  const Envelope* envelope = nullptr;
+  std::uint64_t token = 0;
+  // The destination inside the stream that the drain took this entry for; empty where it has no lanes.
+  std::string_view lane;
+};
+
+// Envelopes of one stream, those of one key in the order in which they are to be delivered. Items and
+// all that they point to live as long as any copy of `owner`; an emitter that keeps an item beyond
+// emit() keeps a copy of it until it has completed that item.
+struct EmitBatch {
+  std::vector<EmitItem> items;
+  std::shared_ptr<const void> owner;
+  MonotonicTime deadline;  // the leases may be lost after this: start no delivery that may outlast it
+};
+
+struct Completion {
+  std::uint64_t token = 0;
+  Outcome outcome;
+  std::chrono::microseconds duration{0};  // of the attempt, where the emitter measured it
+};
+
+// Receives results. complete() may be called from any thread, also from inside emit(); it never
+// blocks for I/O and never calls back into the emitter. Moves the outcomes out of the span.
+class CompletionSink {
+ public:
+  virtual ~CompletionSink() = default;
+  virtual void complete(std::span<Completion> completions) noexcept = 0;
+};
+
+// What an emitter can do, as data, so that the drain decides and nobody asks for its name.
+struct Capabilities {
+  // It keeps the order per key over several envelopes of one key in flight, and answers `blocked` for
+  // those that it did not send because an earlier one of their key failed. Where false, the drain
+  // hands over one envelope per key at a time.
+  bool pipelines_keys = false;
+  bool dry_run = false;
+  bool rollback = false;
+  // How many envelopes and payload bytes it is willing to hold; the drain stays below.
+  std::size_t max_in_flight = 1000;
+  std::size_t max_in_flight_bytes = 16u << 20;
+};
+
+// Hands envelopes to a sink. The contract in MUST/SHOULD form is lib/emitter/README.md; every emitter
+// passes lib/emitter's conformance suite.
+//
+// Threads: emit() is called by one thread at a time; stop() once, after the last emit(). An emitter
+// runs its own threads or event loop where it needs them and joins them in stop() or its destructor.
+// Ownership: the sink outlives the emitter. Blocking: emit() only queues or does bounded memory work.
+// Failure: nothing is thrown across this boundary; what goes wrong is an Outcome.
+class Emitter {
+ public:
+  virtual ~Emitter() = default;
+  Emitter() = default;
+  Emitter(const Emitter&) = delete;
+  Emitter& operator=(const Emitter&) = delete;
+
+  [[nodiscard]] virtual const Capabilities& capabilities() const noexcept = 0;
+
+  // Completes every item of the batch exactly once, now or later, with any outcome.
+  virtual void emit(EmitBatch batch) noexcept = 0;
+
+  // Ends within `timeout`: what was sent is awaited that long, the rest completes as `shutdown` (not
+  // sent) or `possibly_delivered` (sent, unanswered). Every item is complete when it returns.
+  virtual void stop(Milliseconds timeout) noexcept = 0;
+
+  // Whether the sink answers, for `check-config --connect` and doctor: one line for people. May block
+  // for up to `timeout`. `ok` means that a delivery could succeed.
+  struct Health {
+    bool ok = true;
+    std::string detail;
+  };
+  [[nodiscard]] virtual Health check(Milliseconds timeout) noexcept = 0;
+};
+
+// What an emitter is built from. All references outlive the emitter.
+struct EmitterContext {
+  std::string name;  // of its table: [emitters.<name>]
+  const SettingValues& settings;
+  CompletionSink& sink;
+  const Clock& clock;
+  Random& random;
+};
+
+// One kind of emitter, for the registry: `kind = "<kind>"` in the configuration.
+struct EmitterKind {
+  std::string_view kind;
+  std::string_view summary;                 // one sentence for the reference
+  std::span<const SettingSpec> settings;    // rows below [emitters.<name>]
+  // Rules over several settings that specs cannot say. Must not do I/O beyond reading named files.
+  std::function<std::vector<SettingProblem>(const SettingValues&)> validate;
+  // May throw std::runtime_error with a message for the operator when the emitter cannot be built.
+  std::function<std::unique_ptr<Emitter>(EmitterContext)> create;
+};
+
+}  // namespace outfall
