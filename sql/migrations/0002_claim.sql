@@ -1,0 +1,568 @@
+-- 0002_claim: leasing entries to workers. Why every step is as it is: docs/internals/claiming.md.
+\if :{?schema}
+\else
+\set schema outbox
+\endif
+SET search_path = :"schema", pg_temp;
+
+-- The lane of an entry: the destination of an entry inside its stream. p_lane is the
+-- stream's `lane` setting: null, 'type', 'source', 'subject' or 'header.NAME'.
+CREATE FUNCTION lane_of(p_lane text, p_type text, p_source text, p_subject text, p_headers jsonb)
+RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+  SELECT CASE WHEN p_lane IS NULL THEN NULL
+              ELSE coalesce(CASE WHEN p_lane LIKE 'header.%' THEN p_headers ->> substr(p_lane, 8)
+                                 WHEN p_lane = 'type' THEN p_type
+                                 WHEN p_lane = 'source' THEN p_source
+                                 WHEN p_lane = 'subject' THEN p_subject END, '') END;
+END;
+
+-- Whether a transaction that pg_locks shows by its 32-bit xid is one that a snapshot saw as ended.
+CREATE FUNCTION xid_visible_in(p_xid xid, p_snapshot pg_snapshot) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+  -- The epoch that puts the xid nearest to the snapshot's xmax.
+  SELECT pg_visible_in_snapshot(
+           ((m.xmax - ((m.xmax - p_xid::text::bigint) & 4294967295)
+             + CASE WHEN ((m.xmax - p_xid::text::bigint) & 4294967295) >= 2147483648 THEN 4294967296 ELSE 0 END)::text)::xid8,
+           p_snapshot)
+    FROM (SELECT pg_snapshot_xmax(p_snapshot)::text::bigint AS xmax) m;
+END;
+
+CREATE FUNCTION payload_bytes(p_payload json, p_payload_binary bytea) RETURNS int
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+  SELECT coalesce(pg_column_size(p_payload), 0) + coalesce(pg_column_size(p_payload_binary), 0);
+END;
+
+-- Moves entries into dead_letters. Only for callers that hold the entry: by its lease, or by the
+-- stream lock with no lease on it. Returns how many were moved.
+CREATE FUNCTION move_to_dead_letters(
+  p_ids bigint[], p_reason_codes text[], p_reasons text[], p_counted boolean[], p_holds_key boolean)
+RETURNS bigint LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+  WITH gone AS (
+    DELETE FROM entries e WHERE e.id = ANY (p_ids) RETURNING e.*
+  ), kept AS (
+    INSERT INTO dead_letters (id, envelope_id, created_at, occurred_at, attempts, replays, abandoned,
+        holds_key, stream, type, key, source, subject, content_type, data_schema, headers,
+        reason_code, reason, last_error_code, last_error_message, payload, payload_binary)
+    SELECT g.id, g.envelope_id, g.created_at, g.occurred_at, g.attempts + w.counted::int, g.replays,
+           g.abandoned, p_holds_key AND g.key IS NOT NULL, g.stream, g.type, g.key, g.source, g.subject,
+           g.content_type, g.data_schema, g.headers, w.code, w.reason,
+           g.last_error_code, g.last_error_message, g.payload, g.payload_binary
+      FROM unnest(p_ids, p_reason_codes, p_reasons, p_counted) AS w (id, code, reason, counted)
+      JOIN gone g ON g.id = w.id
+    RETURNING 1
+  )
+  SELECT count(*) FROM kept;
+END;
+
+-- Claim, step 2: takes the leases of dead workers away, all of one worker's or none, so that its own
+-- later lease cannot let it send 3, 4 and then 1, 2. Runs under the stream lock. The freed entries
+-- are picked again by whoever claims next; each takeover counts one `abandoned`, except where the
+-- server restarted meanwhile or the worker gave the lease back. From p_suspect_at on an entry is
+-- leased alone, and dead-lettered when a worker died p_max_abandoned times with it, the last time alone.
+CREATE FUNCTION take_over(
+  p_stream text, p_worker uuid, p_now timestamptz, p_lease_floor bigint, p_dead uuid[],
+  p_max_abandoned int, p_hold_key boolean)
+RETURNS int LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off
+AS $$
+DECLARE
+  v_worker     uuid;
+  v_locked     record;
+  v_taken      int := 0;
+  v_suspect_at int := greatest(p_max_abandoned - 2, 1);
+BEGIN
+  FOR v_worker IN
+    SELECT l.worker FROM leases l
+     WHERE l.stream = p_stream AND l.lease_no >= p_lease_floor AND l.worker <> p_worker
+     GROUP BY l.worker
+    HAVING bool_and(l.expires_at <= p_now OR l.worker = ANY (p_dead))
+     ORDER BY min(l.lease_no)
+  LOOP
+    SELECT count(*) AS leases,
+           array_agg(x.lease_id) AS lease_ids,
+           range_agg(x.ids) FILTER (WHERE x.counts) AS counted_ids,
+           array_agg(lower(x.ids)) FILTER (WHERE x.counts AND x.suspect AND x.remaining = 1) AS alone
+      INTO v_locked
+      FROM (SELECT l.lease_id, l.ids, l.suspect, l.remaining,
+                   NOT l.released AND l.claimed_at > pg_postmaster_start_time() AS counts
+              FROM leases l
+             WHERE l.stream = p_stream AND l.lease_no >= p_lease_floor AND l.worker = v_worker
+               AND (l.expires_at <= p_now OR l.worker = ANY (p_dead))
+               FOR UPDATE SKIP LOCKED) x;
+    -- A lease that is being renewed or settled right now is locked: its worker lives, or will be
+    -- looked at again by the next claim.
+    CONTINUE WHEN v_locked.leases IS DISTINCT FROM
+      (SELECT count(*) FROM leases l
+        WHERE l.stream = p_stream AND l.lease_no >= p_lease_floor AND l.worker = v_worker);
+
+    UPDATE entries e
+       SET abandoned = e.abandoned + 1,
+           status = CASE WHEN e.abandoned + 1 >= v_suspect_at THEN 'deferred'::entry_status ELSE e.status END,
+           available_at = CASE WHEN e.abandoned + 1 >= v_suspect_at THEN p_now ELSE e.available_at END,
+           deferred_since = CASE WHEN e.abandoned + 1 >= v_suspect_at THEN p_now ELSE e.deferred_since END,
+           hold_id = CASE WHEN e.abandoned + 1 >= v_suspect_at THEN NULL ELSE e.hold_id END
+      FROM unnest(v_locked.counted_ids) r
+     WHERE e.id >= lower(r) AND e.id < upper(r);
+
+    PERFORM move_to_dead_letters(
+              array_agg(e.id), array_agg('worker.abandoned'::text),
+              array_agg(format('%s workers died while they delivered this entry, the last one with it alone', e.abandoned)),
+              array_agg(false), p_hold_key)
+       FROM entries e
+      WHERE e.id = ANY (v_locked.alone) AND e.abandoned >= p_max_abandoned
+     HAVING count(*) > 0;
+
+    DELETE FROM leases l WHERE l.lease_id = ANY (v_locked.lease_ids);
+    v_taken := v_taken + v_locked.leases;
+  END LOOP;
+  RETURN v_taken;
+END;
+$$;
+
+-- Claim, step 4, the usual case: nothing waits, nothing is parked, no lane and no key is full. Reads
+-- the fresh index from p_scan. p_start <= p_scan; what lies between is leased. p_busy: hashes of the
+-- keys that other workers hold. One statement, so that entries and snapshot belong together. NOT IN is
+-- a hashed subplan, which keeps the index order; an anti join would sort the whole backlog. The row
+-- comparison with ORDER BY stream, id leaves entries_fresh as the only index in that order: written with
+-- an equality, the planner may walk the primary key over the dead entries of every stream.
+CREATE FUNCTION pick_fresh(
+  p_stream text, p_start bigint, p_scan bigint, p_active int8multirange, p_busy int[], p_limit int,
+  p_max_bytes bigint, p_by_key boolean,
+  OUT picked int8multirange, OUT keys int[], OUT entries int, OUT more boolean,
+  OUT snapshot pg_snapshot, OUT live_min bigint)
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+AS $$
+BEGIN
+  SELECT range_agg(int8range(w.id, w.id, '[]')) FILTER (WHERE w.fits),
+         array_agg(DISTINCT w.h) FILTER (WHERE w.fits AND w.h IS NOT NULL),
+         count(*) FILTER (WHERE w.fits),
+         count(*) >= p_limit OR coalesce(bool_or(NOT w.fits), false),
+         pg_current_snapshot(),
+         CASE WHEN p_scan > p_start THEN p_start
+              ELSE (SELECT e.id FROM entries e
+                     WHERE (e.stream, e.id) >= (p_stream, p_start) AND e.stream <= p_stream
+                       AND e.status = 'pending' AND e.available_at IS NULL
+                     ORDER BY e.stream, e.id LIMIT 1) END
+    INTO picked, keys, entries, more, snapshot, live_min
+    FROM (SELECT c.id, c.h,
+                 sum(c.bytes) OVER (ORDER BY c.id) - first_value(c.bytes) OVER (ORDER BY c.id) <= p_max_bytes AS fits
+            FROM (SELECT e.id, payload_bytes(e.payload, e.payload_binary) AS bytes,
+                         CASE WHEN p_by_key THEN hashtext(e.key) END AS h
+                    FROM entries e
+                   WHERE (e.stream, e.id) >= (p_stream, p_scan) AND e.stream <= p_stream
+                     AND e.status = 'pending' AND e.available_at IS NULL AND NOT e.id <@ p_active
+                     AND (e.key IS NULL OR hashtext(e.key) NOT IN (SELECT unnest(p_busy)))
+                   ORDER BY e.stream, e.id LIMIT p_limit) c) w;
+END;
+$$;
+
+-- Claim, step 4, when something stands in the way: retries are due, entries are parked or blocked, a
+-- lane or a key is full. Merges fresh, due and held candidates by id and keeps, per key, a prefix: an
+-- entry is picked only if no earlier entry of its key is left behind. What cannot go is returned in
+-- park_* and leaves the hot indexes (park()), so that no later claim reads it again.
+--   p_lanes/p_lane_rooms, p_keys/p_key_rooms: how many more entries these may take; others p_*_room.
+--   p_blocked_keys: keys that are known to be parked; their fresh entries join their hold unread.
+--   p_only_suspects: pick one entry that workers died with, and nothing else.
+CREATE FUNCTION pick_disturbed(
+  p_stream text, p_now timestamptz, p_start bigint, p_scan bigint, p_active int8multirange, p_busy int[],
+  p_limit int, p_max_bytes bigint, p_by_key boolean, p_lane text,
+  p_lanes text[], p_lane_rooms int[], p_lane_room int, p_keys text[], p_key_rooms int[], p_key_room int,
+  p_blocked_keys text[], p_suspect_at int, p_only_suspects boolean,
+  OUT picked int8multirange, OUT keys int[], OUT entries int, OUT more boolean,
+  OUT snapshot pg_snapshot, OUT live_min bigint,
+  OUT park_ids bigint[], OUT park_scopes text[], OUT park_values text[], OUT waiting_holds bigint[])
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+AS $$
+DECLARE
+  c_park_chunk CONSTANT int := 4000;
+  c_holds      CONSTANT int := 200;
+  v_closed     text[];
+BEGIN
+  SELECT array_agg(l.lane) INTO v_closed FROM unnest(p_lanes, p_lane_rooms) AS l (lane, room) WHERE l.room <= 0;
+
+  WITH due AS MATERIALIZED (
+    SELECT e.id, e.key, lane_of(p_lane, e.type, e.source, e.subject, e.headers) AS lane,
+           payload_bytes(e.payload, e.payload_binary) AS bytes
+      FROM entries e
+     WHERE e.stream = p_stream AND e.available_at IS NOT NULL AND e.status <> 'held'
+       AND e.available_at <= p_now AND NOT e.id <@ p_active
+       AND (e.abandoned >= p_suspect_at) = p_only_suspects
+       AND (e.key IS NULL OR hashtext(e.key) NOT IN (SELECT unnest(p_busy)))
+     ORDER BY e.available_at LIMIT CASE WHEN p_only_suspects THEN 50 ELSE p_limit END
+  ), fresh AS MATERIALIZED (
+    SELECT e.id, e.key, lane_of(p_lane, e.type, e.source, e.subject, e.headers) AS lane,
+           payload_bytes(e.payload, e.payload_binary) AS bytes
+      FROM entries e
+     WHERE NOT p_only_suspects
+       AND (e.stream, e.id) >= (p_stream, p_scan) AND e.stream <= p_stream
+       AND e.status = 'pending' AND e.available_at IS NULL AND NOT e.id <@ p_active
+       AND (e.key IS NULL OR hashtext(e.key) NOT IN (SELECT unnest(p_busy)))
+       AND (e.key IS NULL OR e.key NOT IN (SELECT unnest(p_blocked_keys)))
+       AND (p_lane IS NULL OR lane_of(p_lane, e.type, e.source, e.subject, e.headers) NOT IN (SELECT unnest(v_closed)))
+     ORDER BY e.stream, e.id LIMIT p_limit
+  ), passed AS MATERIALIZED (
+    -- Fresh entries below the last candidate that are known to wait: they go to their hold.
+    SELECT e.id, e.key, lane_of(p_lane, e.type, e.source, e.subject, e.headers) AS lane
+      FROM entries e
+     WHERE NOT p_only_suspects AND (cardinality(p_blocked_keys) > 0 OR cardinality(v_closed) > 0)
+       AND (e.stream, e.id) >= (p_stream, p_scan) AND e.stream <= p_stream
+       AND e.status = 'pending' AND e.available_at IS NULL AND NOT e.id <@ p_active
+       AND e.id <= (SELECT CASE WHEN count(*) < p_limit THEN 9223372036854775807 ELSE max(f.id) END FROM fresh f)
+       AND (e.key IS NULL OR hashtext(e.key) NOT IN (SELECT unnest(p_busy)))
+       AND (e.key IN (SELECT unnest(p_blocked_keys))
+            OR lane_of(p_lane, e.type, e.source, e.subject, e.headers) IN (SELECT unnest(v_closed)))
+     ORDER BY e.stream, e.id LIMIT c_park_chunk
+  ), open_holds AS MATERIALIZED (
+    SELECT h.hold_id, h.scope, h.value,
+           CASE h.scope WHEN 'lane' THEN coalesce(l.room, p_lane_room) ELSE coalesce(k.room, p_key_room) END AS room
+      FROM holds h
+      LEFT JOIN unnest(p_lanes, p_lane_rooms) AS l (lane, room) ON h.scope = 'lane' AND l.lane = h.value
+      LEFT JOIN unnest(p_keys, p_key_rooms) AS k (key, room) ON h.scope = 'key' AND k.key = h.value
+     WHERE NOT p_only_suspects AND h.stream = p_stream AND h.due_at <= p_now
+       AND CASE h.scope WHEN 'lane' THEN coalesce(l.room, p_lane_room) ELSE coalesce(k.room, p_key_room) END > 0
+     ORDER BY h.due_at LIMIT c_holds
+  ), held AS MATERIALIZED (
+    SELECT x.*, h.hold_id, h.scope
+      FROM open_holds h
+     CROSS JOIN LATERAL (
+       SELECT e.id, e.key, lane_of(p_lane, e.type, e.source, e.subject, e.headers) AS lane,
+              payload_bytes(e.payload, e.payload_binary) AS bytes
+         FROM entries e
+        WHERE e.hold_id = h.hold_id AND e.status = 'held' AND NOT e.id <@ p_active
+          AND (e.key IS NULL OR hashtext(e.key) NOT IN (SELECT unnest(p_busy)))
+        ORDER BY e.id LIMIT least(h.room, p_limit)) x
+  ), candidates AS MATERIALIZED (
+    SELECT f.id, CASE WHEN p_by_key THEN f.key END AS key, f.lane, f.bytes, NULL::bigint AS hold_id, NULL::text AS hold_scope
+      FROM fresh f
+    UNION ALL
+    SELECT d.id, CASE WHEN p_by_key THEN d.key END, d.lane, d.bytes, NULL, NULL FROM due d
+    UNION ALL
+    SELECT h.id, CASE WHEN p_by_key THEN h.key END, h.lane, h.bytes, h.hold_id, h.scope FROM held h
+  ), candidate_ids AS MATERIALIZED (
+    SELECT coalesce(range_agg(int8range(c.id, c.id, '[]')), '{}') AS ids FROM candidates c
+  ), blocks AS MATERIALIZED (
+    -- Per key the lowest entry that is not finished, in no lease and no candidate: later ones wait.
+    SELECT k.key,
+           least((SELECT b.id FROM entries b
+                   WHERE b.stream = p_stream AND b.key = k.key AND b.status <> 'pending'
+                     AND NOT b.id <@ p_active AND NOT b.id <@ (SELECT ids FROM candidate_ids)
+                   ORDER BY b.id LIMIT 1),
+                 (SELECT d.id FROM dead_letters d
+                   WHERE d.stream = p_stream AND d.key = k.key AND d.holds_key
+                   ORDER BY d.id LIMIT 1)) AS from_id
+      FROM (SELECT DISTINCT c.key FROM candidates c WHERE c.key IS NOT NULL) k
+  ), ranked AS (
+    SELECT c.*,
+           CASE WHEN b.from_id < c.id THEN 'key'
+                WHEN p_lane IS NOT NULL
+                     AND row_number() OVER (PARTITION BY c.lane ORDER BY c.id) > coalesce(l.room, p_lane_room) THEN 'lane'
+                WHEN c.key IS NOT NULL
+                     AND row_number() OVER (PARTITION BY c.key ORDER BY c.id) > coalesce(k.room, p_key_room) THEN 'key'
+           END AS obstacle
+      FROM candidates c
+      LEFT JOIN blocks b ON b.key = c.key
+      LEFT JOIN unnest(p_lanes, p_lane_rooms) AS l (lane, room) ON l.lane = c.lane
+      LEFT JOIN unnest(p_keys, p_key_rooms) AS k (key, room) ON k.key = c.key
+  ), closed AS (
+    -- Prefix per key: behind an entry that stays, everything stays.
+    SELECT r.*, coalesce(r.obstacle,
+                         CASE WHEN r.key IS NOT NULL
+                                   AND bool_or(r.obstacle IS NOT NULL) OVER (PARTITION BY r.key ORDER BY r.id) THEN 'key' END) AS scope
+      FROM ranked r
+  ), sized AS (
+    SELECT c.*,
+           c.scope IS NULL
+           AND row_number() OVER w <= CASE WHEN p_only_suspects THEN 1 ELSE p_limit END
+           AND (sum(c.bytes) OVER w - first_value(c.bytes) OVER w <= p_max_bytes) AS fits
+      FROM closed c WINDOW w AS (PARTITION BY c.scope IS NULL ORDER BY c.id)
+  ), parking AS (
+    SELECT s.id, s.scope, CASE s.scope WHEN 'lane' THEN s.lane ELSE s.key END AS value
+      FROM sized s WHERE s.scope IS NOT NULL AND s.scope IS DISTINCT FROM s.hold_scope AND NOT p_only_suspects
+    UNION ALL
+    SELECT p.id, CASE WHEN p.lane IN (SELECT unnest(v_closed)) THEN 'lane' ELSE 'key' END,
+           CASE WHEN p.lane IN (SELECT unnest(v_closed)) THEN p.lane ELSE p.key END
+      FROM passed p
+  )
+  SELECT (SELECT range_agg(int8range(s.id, s.id, '[]')) FROM sized s WHERE s.fits),
+         (SELECT array_agg(DISTINCT hashtext(s.key)) FROM sized s WHERE s.fits AND s.key IS NOT NULL),
+         (SELECT count(*) FROM sized s WHERE s.fits),
+         (SELECT count(*) FROM fresh) >= p_limit OR (SELECT count(*) FROM due) >= p_limit
+           OR EXISTS (SELECT FROM sized s WHERE s.scope IS NULL AND NOT s.fits)
+           OR (SELECT count(*) FROM passed) >= c_park_chunk,
+         pg_current_snapshot(),
+         CASE WHEN p_scan > p_start THEN p_start
+              ELSE (SELECT e.id FROM entries e
+                     WHERE (e.stream, e.id) >= (p_stream, p_start) AND e.stream <= p_stream
+                       AND e.status = 'pending' AND e.available_at IS NULL
+                     ORDER BY e.stream, e.id LIMIT 1) END,
+         (SELECT array_agg(p.id ORDER BY p.id) FROM parking p),
+         (SELECT array_agg(p.scope ORDER BY p.id) FROM parking p),
+         (SELECT array_agg(p.value ORDER BY p.id) FROM parking p),
+         (SELECT array_agg(DISTINCT s.hold_id) FROM sized s WHERE s.hold_id IS NOT NULL AND s.scope = 'key' AND s.hold_scope = 'key')
+    INTO picked, keys, entries, more, snapshot, live_min, park_ids, park_scopes, park_values, waiting_holds;
+END;
+$$;
+
+-- Claim, step 3b: flips what the pick passed over to held, each under the hold of its key or lane. Runs
+-- under the stream lock, on entries in no lease, so nobody else can change them.
+CREATE FUNCTION park(p_stream text, p_now timestamptz, p_ids bigint[], p_scopes text[], p_values text[])
+RETURNS int LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off
+AS $$
+DECLARE
+  v_parked int;
+BEGIN
+  INSERT INTO holds (stream, scope, value, due_at, reason)
+  SELECT p_stream, w.scope, w.value, p_now,
+         CASE w.scope WHEN 'lane' THEN 'its destination is closed or full' ELSE 'an earlier entry of its key is unfinished' END
+    FROM (SELECT DISTINCT scope, value FROM unnest(p_scopes, p_values) AS t (scope, value)) w
+  ON CONFLICT (stream, scope, value) DO NOTHING;
+
+  UPDATE entries e
+     SET status = 'held', hold_id = h.hold_id
+    FROM unnest(p_ids, p_scopes, p_values) AS w (id, scope, value)
+    JOIN holds h ON h.stream = p_stream AND h.scope = w.scope AND h.value = w.value
+   WHERE e.id = w.id;
+  GET DIAGNOSTICS v_parked = ROW_COUNT;
+  RETURN v_parked;
+END;
+$$;
+
+-- Claim, step 3a: ends the holds that nothing waits in, and moves the next look at a hold whose first
+-- entry is still blocked to when its head is due (for a head in flight: a few milliseconds from now).
+CREATE FUNCTION tend_holds(p_stream text, p_now timestamptz, p_waiting bigint[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off
+AS $$
+BEGIN
+  DELETE FROM holds d
+   WHERE d.hold_id IN (
+     SELECT h.hold_id FROM holds h
+      WHERE h.stream = p_stream AND h.due_at <= p_now
+        AND NOT EXISTS (SELECT FROM entries e WHERE e.hold_id = h.hold_id AND e.status = 'held')
+      ORDER BY h.due_at LIMIT 200);
+
+  UPDATE holds h
+     SET due_at = CASE
+           WHEN EXISTS (SELECT FROM dead_letters d
+                         WHERE d.stream = p_stream AND d.key = h.value AND d.holds_key AND d.id < first.id)
+             THEN 'infinity'::timestamptz
+           ELSE greatest(p_now + interval '20 milliseconds',
+                         (SELECT max(b.available_at) FROM entries b
+                           WHERE b.stream = p_stream AND b.key = h.value AND b.status IN ('retryable_failure', 'deferred')
+                             AND b.id < first.id)) END
+    FROM unnest(p_waiting) AS w (hold_id)
+   CROSS JOIN LATERAL (SELECT e.id FROM entries e WHERE e.hold_id = w.hold_id AND e.status = 'held'
+                        ORDER BY e.id LIMIT 1) first
+   WHERE h.hold_id = w.hold_id
+     AND (EXISTS (SELECT FROM dead_letters d
+                   WHERE d.stream = p_stream AND d.key = h.value AND d.holds_key AND d.id < first.id)
+          OR EXISTS (SELECT FROM entries b
+                      WHERE b.stream = p_stream AND b.key = h.value AND b.status IN ('retryable_failure', 'deferred')
+                        AND b.id < first.id));
+END;
+$$;
+
+-- Claims one batch of p_stream for p_worker under the lease p_lease_id, which the worker chose at
+-- random. Must run in READ COMMITTED, in a transaction of its own: every statement below takes a fresh
+-- snapshot, and their order is what makes the claim correct (docs/internals/claiming.md).
+--
+-- status: 'batch' (fetch it with leased_entries), 'empty', 'busy' (another claim of the stream is
+-- running: come back in a millisecond or two), 'paused', 'unregistered' (register_stream first).
+-- p_floor, p_epoch, p_lease_floor, p_vxids, p_bounds come from the worker's ClaimFloor and the OUT
+-- columns from live_min to used go back to it.
+CREATE FUNCTION claim(
+  p_stream text, p_worker uuid, p_instance text, p_lease_id uuid, p_lease_ms int,
+  p_limit int, p_max_bytes bigint, p_by_key boolean, p_hold_key boolean, p_lane text, p_max_abandoned int,
+  p_floor bigint, p_epoch bigint, p_lease_floor bigint, p_vxids text[], p_bounds bigint[],
+  p_dead uuid[],
+  p_lanes text[], p_lane_rooms int[], p_lane_room int, p_keys text[], p_key_rooms int[], p_key_room int,
+  OUT status text, OUT entries int, OUT lease_no bigint, OUT more boolean, OUT suspect boolean,
+  OUT live_min bigint, OUT picked_from bigint, OUT epoch bigint, OUT next_lease_floor bigint,
+  OUT sequence_last bigint, OUT shown text[], OUT used text[],
+  OUT others uuid[], OUT taken_over int, OUT parked int, OUT repicks int)
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+AS $$
+DECLARE
+  v_now        timestamptz := clock_timestamp();
+  v_paused     boolean;
+  v_active     int8multirange;
+  v_busy       int[];
+  v_expired    boolean;
+  v_my_suspect boolean;
+  v_disturbed  boolean;
+  v_suspects   boolean;
+  v_suspect_at int := greatest(p_max_abandoned - 2, 1);
+  v_blocked    text[];
+  v_start      bigint;
+  v_scan       bigint;
+  v_restart    bigint;
+  v_ended      text[];
+  v_pick       record;
+  v_park_ids   bigint[];
+  v_park_scopes text[];
+  v_park_values text[];
+  v_waiting    bigint[];
+  v_lanes      text[] := p_lanes;
+  v_lane_rooms int[] := p_lane_rooms;
+BEGIN
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE EXCEPTION 'claim must run in READ COMMITTED, not %', upper(current_setting('transaction_isolation'))
+      USING HINT = 'Set default_transaction_isolation = ''read committed'' for the worker''s role.';
+  END IF;
+  -- Losing a claim's commit means that nobody holds the lease: the entries are claimed again.
+  PERFORM set_config('synchronous_commit', 'off', true);
+  taken_over := 0; parked := 0; repicks := 0; entries := 0; more := false; suspect := false;
+
+  -- 1. One claim of a stream at a time.
+  SELECT s.paused, s.floor_epoch INTO v_paused, epoch
+    FROM streams s WHERE s.name = p_stream FOR NO KEY UPDATE SKIP LOCKED;
+  IF NOT FOUND THEN
+    status := CASE WHEN EXISTS (SELECT FROM streams s WHERE s.name = p_stream) THEN 'busy' ELSE 'unregistered' END;
+    RETURN;
+  END IF;
+  IF v_paused THEN
+    status := 'paused';
+    RETURN;
+  END IF;
+
+  -- 2. Leases: who else is here, what is out. One statement for both, so that no key is free whose
+  -- entry still counts as leased.
+  FOR attempt IN 1..2 LOOP
+    SELECT min(l.lease_no), range_agg(l.ids), array_agg(DISTINCT l.worker) FILTER (WHERE l.worker <> p_worker),
+           bool_or(l.worker <> p_worker AND (l.expires_at <= v_now OR l.worker = ANY (p_dead))),
+           bool_or(l.worker = p_worker AND l.suspect),
+           (SELECT array_agg(DISTINCT k.h) FROM leases o CROSS JOIN LATERAL unnest(o.keys) AS k (h)
+             WHERE o.stream = p_stream AND o.lease_no >= p_lease_floor AND o.worker <> p_worker)
+      INTO next_lease_floor, v_active, others, v_expired, v_my_suspect, v_busy
+      FROM leases l WHERE l.stream = p_stream AND l.lease_no >= p_lease_floor;
+    EXIT WHEN attempt = 2 OR v_expired IS NOT TRUE;
+    taken_over := take_over(p_stream, p_worker, v_now, p_lease_floor, p_dead, p_max_abandoned, p_hold_key);
+    EXIT WHEN taken_over = 0;
+  END LOOP;
+  v_active := coalesce(v_active, '{}');
+
+  -- 3. Does anything stand in the way?
+  SELECT EXISTS (SELECT FROM entries e WHERE e.stream = p_stream AND e.available_at IS NOT NULL
+                    AND e.status <> 'held' AND e.available_at <= v_now)
+         OR p_by_key AND EXISTS (SELECT FROM entries e WHERE e.stream = p_stream AND e.key IS NOT NULL AND e.status <> 'pending')
+         OR EXISTS (SELECT FROM holds h WHERE h.stream = p_stream)
+         OR EXISTS (SELECT FROM dead_letters d WHERE d.stream = p_stream AND d.holds_key)
+         OR EXISTS (SELECT FROM destinations d WHERE d.stream = p_stream)
+         OR cardinality(p_lanes) > 0 OR cardinality(p_keys) > 0,
+         EXISTS (SELECT FROM entries e WHERE e.stream = p_stream AND e.abandoned > 0 AND e.abandoned >= v_suspect_at)
+    INTO v_disturbed, v_suspects;
+  IF v_disturbed THEN
+    SELECT coalesce(array_agg(d.lane), '{}') || p_lanes, coalesce(array_agg(0), '{}') || p_lane_rooms
+      INTO v_lanes, v_lane_rooms
+      FROM destinations d WHERE d.stream = p_stream;
+    PERFORM tend_holds(p_stream, v_now, NULL);
+    SELECT coalesce(array_agg(h.value), '{}') INTO v_blocked
+      FROM (SELECT value FROM holds WHERE stream = p_stream AND scope = 'key' AND p_by_key ORDER BY hold_id LIMIT 2000) h;
+    v_blocked := v_blocked || coalesce((SELECT array_agg(k.key) FROM unnest(p_keys, p_key_rooms) AS k (key, room)
+                                         WHERE k.room <= 0), '{}');
+  END IF;
+
+  -- 4. Pick, then look whether a tracked transaction below the start has ended: its entries may be
+  -- the earlier ones of a key that the pick has just seen. Then pick again from there.
+  v_start := CASE WHEN epoch = p_epoch THEN p_floor ELSE 0 END;
+  used := '{}';
+  LOOP
+    v_scan := v_start;
+    IF v_active @> v_start THEN
+      SELECT upper(r) INTO v_scan FROM unnest(v_active) r WHERE r @> v_start;
+    END IF;
+    IF NOT v_disturbed THEN
+      SELECT * INTO v_pick FROM pick_fresh(p_stream, v_start, v_scan, v_active, v_busy, p_limit, p_max_bytes, p_by_key);
+    ELSE
+      suspect := v_suspects AND v_my_suspect IS NOT TRUE;
+      SELECT * INTO v_pick FROM pick_disturbed(p_stream, v_now, v_start, v_scan, v_active, v_busy, p_limit, p_max_bytes,
+        p_by_key, p_lane, v_lanes, v_lane_rooms, p_lane_room, p_keys, p_key_rooms, p_key_room,
+        v_blocked, v_suspect_at, suspect);
+      IF suspect AND v_pick.entries = 0 THEN  -- none can go now: the others may
+        suspect := false;
+        SELECT * INTO v_pick FROM pick_disturbed(p_stream, v_now, v_start, v_scan, v_active, v_busy, p_limit, p_max_bytes,
+          p_by_key, p_lane, v_lanes, v_lane_rooms, p_lane_room, p_keys, p_key_rooms, p_key_room,
+          v_blocked, v_suspect_at, false);
+      END IF;
+      v_park_ids := v_pick.park_ids; v_park_scopes := v_pick.park_scopes; v_park_values := v_pick.park_values;
+      v_waiting := v_pick.waiting_holds;
+    END IF;
+
+    SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END INTO sequence_last FROM entries_id_seq s;
+    SELECT coalesce(array_agg(l.virtualtransaction), '{}') INTO shown
+      FROM pg_locks l
+     WHERE l.locktype = 'relation' AND l.relation = 'entries'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted
+       AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+       AND l.pid IS DISTINCT FROM pg_backend_pid();
+
+    EXIT WHEN NOT EXISTS (SELECT FROM unnest(p_bounds) b WHERE b < v_start);
+    -- During COMMIT PREPARED, and for a moment in every commit, pg_locks still shows a transaction that
+    -- is visible already: it counts as ended when the pick's snapshot saw its xid, or it has none.
+    SELECT min(t.bound), array_agg(t.vxid) FILTER (WHERE t.vxid <> ALL (shown)) INTO v_restart, v_ended
+      FROM unnest(p_vxids, p_bounds) AS t (vxid, bound)
+     WHERE t.bound < v_start AND t.vxid <> ALL (used)
+       AND (t.vxid <> ALL (shown)
+            OR NOT EXISTS (SELECT FROM pg_locks x
+                            WHERE x.locktype = 'transactionid' AND x.virtualtransaction = t.vxid AND x.granted
+                              AND NOT xid_visible_in(x.transactionid, v_pick.snapshot)));
+    EXIT WHEN v_restart IS NULL;
+    v_start := v_restart;
+    used := used || coalesce(v_ended, '{}');
+    repicks := repicks + 1;
+  END LOOP;
+  picked_from := v_start;
+  live_min := v_pick.live_min;
+  entries := v_pick.entries;
+  more := v_pick.more OR suspect OR taken_over > 0;
+
+  IF v_disturbed THEN
+    IF v_park_ids IS NOT NULL THEN
+      parked := park(p_stream, v_now, v_park_ids, v_park_scopes, v_park_values);
+      more := more OR parked > 0;
+    END IF;
+    IF v_waiting IS NOT NULL THEN
+      PERFORM tend_holds(p_stream, v_now, v_waiting);
+    END IF;
+  END IF;
+
+  -- 5. The lease.
+  IF entries = 0 THEN
+    suspect := false;
+    status := 'empty';
+    RETURN;
+  END IF;
+  lease_no := nextval('lease_numbers');
+  next_lease_floor := coalesce(next_lease_floor, lease_no);
+  INSERT INTO leases (lease_id, lease_no, claimed_at, expires_at, worker, remaining, suspect, stream, instance, ids, keys)
+  VALUES (p_lease_id, lease_no, v_now, clock_timestamp() + p_lease_ms * interval '1 millisecond', p_worker, entries,
+          suspect, p_stream, p_instance, v_pick.picked, v_pick.keys);
+  status := 'batch';
+END;
+$$;
+
+-- The entries of a lease in id order, for its worker. Reads no lock: while the lease exists nobody but
+-- its worker changes them. The correlated ORDER BY and LIMIT pin the plan to the primary key.
+CREATE FUNCTION leased_entries(p_lease_id uuid)
+RETURNS TABLE (id bigint, envelope_id uuid, key text, key_hash int, type text, source text,
+               subject text, content_type text, data_schema text, headers jsonb, payload json,
+               payload_binary bytea, occurred_at timestamptz, created_at timestamptz, attempts int,
+               attempts_base int, replays int, abandoned int, status entry_status)
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+  SELECT e.id, e.envelope_id, e.key, hashtext(e.key), e.type, e.source, e.subject, e.content_type,
+         e.data_schema, e.headers, e.payload, e.payload_binary, e.occurred_at, e.created_at, e.attempts,
+         e.attempts_base, e.replays, e.abandoned, e.status
+    FROM leases l
+   CROSS JOIN LATERAL unnest(l.ids) AS r
+   CROSS JOIN LATERAL (SELECT * FROM entries x WHERE x.id >= lower(r) AND x.id < upper(r)
+                        ORDER BY x.id LIMIT upper(r) - lower(r)) e
+   WHERE l.lease_id = p_lease_id;
+END;
+
+INSERT INTO schema_version (version, name) VALUES (2, '0002_claim');

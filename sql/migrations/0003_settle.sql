@@ -1,0 +1,219 @@
+-- 0003_settle: what a worker tells the database about its leases. None of these functions touches a
+-- stream row, so they never wait for a claim; lock order: lease, then entries.
+\if :{?schema}
+\else
+\set schema outbox
+\endif
+SET search_path = :"schema", pg_temp;
+
+-- Writes the outcomes of one lease in one transaction.
+--   p_delivered      entry ids, ascending; deleted here. p_record_ids aligns with it, or is null when
+--                    each record id is the envelope id. p_receipts: keep a receipt.
+--   p_ids …          the others, one element an entry: the next status (retryable_failure, deferred or
+--                    dead_lettered), whether the attempt counts, the delay until it is due, the error.
+--   p_returned       given back unchanged: not sent, or nobody's fault.
+--   p_keys           hashes of the keys that stay busy when the lease goes on; null when it ends.
+-- Returns 'settled', or 'stale' when the lease is gone: then nothing was changed. Entries of the lease
+-- that an operator could not have touched are all there; a count that does not match is a defect and
+-- raises. Delivered-only settles commit asynchronously: losing one means a redelivery.
+CREATE FUNCTION settle(
+  p_lease_id uuid, p_worker uuid, p_provider text, p_receipts boolean,
+  p_delivered bigint[], p_record_ids text[],
+  p_ids bigint[], p_statuses text[], p_counted boolean[], p_delays_ms bigint[], p_codes text[], p_messages text[],
+  p_hold_key boolean, p_returned bigint[], p_keys int[],
+  OUT result text, OUT settled_at timestamptz)
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+AS $$
+DECLARE
+  v_lease     record;
+  v_delivered int := cardinality(p_delivered);
+  v_others    int := cardinality(p_ids);
+  v_done      int := cardinality(p_delivered) + cardinality(p_ids) + cardinality(p_returned);
+  v_count     bigint;
+  v_dead      int[];
+BEGIN
+  settled_at := clock_timestamp();
+  SELECT l.ids, l.remaining, l.stream INTO v_lease
+    FROM leases l WHERE l.lease_id = p_lease_id AND l.worker = p_worker FOR UPDATE;
+  IF NOT FOUND THEN
+    result := 'stale';
+    RETURN;
+  END IF;
+  SELECT array_agg(i) INTO v_dead FROM generate_subscripts(p_statuses, 1) i WHERE p_statuses[i] = 'dead_lettered';
+  IF v_dead IS NULL THEN
+    PERFORM set_config('synchronous_commit', 'off', true);
+  END IF;
+
+  IF v_delivered > 0 THEN
+    v_count := settle_delivered(v_lease.stream, v_lease.ids, p_provider, p_receipts, p_delivered, p_record_ids, settled_at);
+    IF v_count <> v_delivered THEN
+      RAISE EXCEPTION 'lease % settles % delivered entries but holds % of them', p_lease_id, v_delivered, v_count;
+    END IF;
+  END IF;
+
+  IF v_others > 0 THEN
+    UPDATE entries e
+       SET status = o.status::entry_status,
+           available_at = settled_at + o.delay_ms * interval '1 millisecond',
+           deferred_since = CASE WHEN o.status = 'deferred' THEN coalesce(e.deferred_since, settled_at) END,
+           attempts = e.attempts + o.counted::int,
+           abandoned = 0,
+           hold_id = NULL,
+           last_error_code = coalesce(o.code, e.last_error_code),
+           last_error_message = CASE WHEN o.code IS NULL THEN e.last_error_message ELSE o.message END
+      FROM unnest(p_ids, p_statuses, p_counted, p_delays_ms, p_codes, p_messages)
+             AS o (id, status, counted, delay_ms, code, message)
+     WHERE e.id = o.id AND o.status <> 'dead_lettered' AND e.id <@ v_lease.ids;
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    IF v_dead IS NOT NULL THEN
+      v_count := v_count + (
+        SELECT move_to_dead_letters(array_agg(p_ids[i]), array_agg(p_codes[i]), array_agg(p_messages[i]),
+                                    array_agg(p_counted[i]), p_hold_key)
+          FROM unnest(v_dead) i WHERE p_ids[i] <@ v_lease.ids);
+    END IF;
+    IF v_count IS DISTINCT FROM v_others::bigint THEN
+      RAISE EXCEPTION 'lease % settles % other entries but holds % of them', p_lease_id, v_others, v_count;
+    END IF;
+  END IF;
+
+  IF v_done = v_lease.remaining THEN
+    DELETE FROM leases l WHERE l.lease_id = p_lease_id;
+  ELSE
+    UPDATE leases l
+       SET remaining = l.remaining - v_done, keys = p_keys,
+           ids = l.ids - (SELECT range_agg(int8range(i, i, '[]'))
+                            FROM unnest(p_delivered || p_ids || p_returned) i)
+     WHERE l.lease_id = p_lease_id;
+  END IF;
+  result := 'settled';
+END;
+$$;
+
+-- Deletes delivered entries of a lease and writes their receipt in the same statement. Ids without a gap
+-- are deleted by one range scan.
+CREATE FUNCTION settle_delivered(
+  p_stream text, p_leased int8multirange, p_provider text, p_receipts boolean,
+  p_ids bigint[], p_record_ids text[], p_now timestamptz)
+RETURNS bigint LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+AS $$
+DECLARE
+  v_first bigint := p_ids[1];
+  v_last  bigint := p_ids[cardinality(p_ids)];
+  v_dense boolean := v_last - v_first + 1 = cardinality(p_ids);
+  v_count bigint;
+  v_ids   bigint[];
+BEGIN
+  IF NOT p_receipts THEN
+    IF v_dense THEN
+      DELETE FROM entries e WHERE e.id BETWEEN v_first AND v_last AND e.id <@ p_leased;
+    ELSE
+      DELETE FROM entries e WHERE e.id = ANY (p_ids) AND e.id <@ p_leased;
+    END IF;
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    RETURN v_count;
+  END IF;
+  IF v_dense THEN
+    WITH gone AS (
+      DELETE FROM entries e WHERE e.id BETWEEN v_first AND v_last AND e.id <@ p_leased
+      RETURNING e.id, e.envelope_id, e.created_at, e.attempts, e.type, e.key)
+    INSERT INTO receipts AS r
+      (delivered_at, first_id, last_id, first_created, last_created, entries, stream, provider,
+       id_offsets, envelope_ids, created_offsets, attempts, types, keys, record_ids)
+    SELECT p_now, v_first, v_last, min(g.created_at), max(g.created_at), count(*), p_stream, p_provider,
+           array_agg((g.id - v_first)::int), array_agg(g.envelope_id),
+           array_agg(least((extract(epoch FROM p_now - g.created_at) * 1000)::bigint, 2147483647)::int),
+           array_agg(g.attempts + 1), array_agg(g.type), nullif(array_agg(g.key), array_fill(NULL::text, ARRAY[count(*)::int])),
+           p_record_ids
+      FROM gone g
+    RETURNING entries INTO v_count;
+  ELSE
+    WITH gone AS (
+      DELETE FROM entries e WHERE e.id = ANY (p_ids) AND e.id <@ p_leased
+      RETURNING e.id, e.envelope_id, e.created_at, e.attempts, e.type, e.key)
+    INSERT INTO receipts AS r
+      (delivered_at, first_id, last_id, first_created, last_created, entries, stream, provider,
+       id_offsets, envelope_ids, created_offsets, attempts, types, keys, record_ids)
+    SELECT p_now, v_first, v_last, min(g.created_at), max(g.created_at), count(*), p_stream, p_provider,
+           array_agg((g.id - v_first)::int), array_agg(g.envelope_id),
+           array_agg(least((extract(epoch FROM p_now - g.created_at) * 1000)::bigint, 2147483647)::int),
+           array_agg(g.attempts + 1), array_agg(g.type), nullif(array_agg(g.key), array_fill(NULL::text, ARRAY[count(*)::int])),
+           p_record_ids
+      FROM (SELECT * FROM gone ORDER BY id) g
+    RETURNING entries INTO v_count;
+  END IF;
+  RETURN v_count;
+END;
+$$;
+
+-- Prolongs leases; returns those that are still this worker's. One that is missing was taken over: the
+-- worker stops everything of that lease's keys that it has not sent.
+CREATE FUNCTION renew(p_worker uuid, p_lease_ids uuid[], p_lease_ms int) RETURNS SETOF uuid
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT SET enable_seqscan = off
+AS $$
+BEGIN
+  PERFORM set_config('synchronous_commit', 'off', true);
+  RETURN QUERY
+    UPDATE leases l SET expires_at = clock_timestamp() + p_lease_ms * interval '1 millisecond'
+     WHERE l.lease_id = ANY (p_lease_ids) AND l.worker = p_worker
+    RETURNING l.lease_id;
+END;
+$$;
+
+-- A clean stop: the leases end now and count against nobody. They stay as rows, because only a claim,
+-- under the stream lock, may free entries; the next claimer takes them over.
+CREATE FUNCTION release(p_worker uuid) RETURNS int
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
+AS $$
+DECLARE
+  v_count int;
+BEGIN
+  UPDATE leases l SET expires_at = '-infinity', released = true WHERE l.worker = p_worker;
+  GET DIAGNOSTICS v_count = ROW_COUNT;
+  RETURN v_count;
+END;
+$$;
+
+-- A worker that was thought dead and came back: the entries of its lost leases did not kill it.
+CREATE FUNCTION forgive(p_ids bigint[]) RETURNS int
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT SET enable_seqscan = off
+AS $$
+DECLARE
+  v_count int;
+BEGIN
+  UPDATE entries e SET abandoned = e.abandoned - 1 WHERE e.id = ANY (p_ids) AND e.abandoned > 0;
+  GET DIAGNOSTICS v_count = ROW_COUNT;
+  RETURN v_count;
+END;
+$$;
+
+-- Makes streams known: claims lock these rows. Safe for several workers at once.
+CREATE FUNCTION register_streams(p_streams text[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
+AS $$
+BEGIN
+  INSERT INTO streams (name) SELECT n FROM unnest(p_streams) n ORDER BY n ON CONFLICT (name) DO NOTHING;
+END;
+$$;
+
+-- The idle poll of a worker: which of its streams may have something to claim. p_floors are its claim
+-- floors, so that dead index entries are skipped. One light query for any number of streams.
+CREATE FUNCTION due_streams(p_streams text[], p_floors bigint[]) RETURNS SETOF text
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+AS $$
+DECLARE
+  v_now timestamptz := clock_timestamp();
+BEGIN
+  RETURN QUERY
+    SELECT s.stream FROM unnest(p_streams, p_floors) AS s (stream, floor)
+     WHERE EXISTS (SELECT FROM entries e WHERE e.stream = s.stream AND e.status = 'pending'
+                      AND e.available_at IS NULL AND e.id >= s.floor)
+        OR EXISTS (SELECT FROM entries e WHERE e.stream = s.stream AND e.available_at IS NOT NULL
+                      AND e.status <> 'held' AND e.available_at <= v_now)
+        OR EXISTS (SELECT FROM holds h WHERE h.stream = s.stream AND h.due_at <= v_now);
+END;
+$$;
+
+INSERT INTO schema_version (version, name) VALUES (3, '0003_settle');
