@@ -11,8 +11,8 @@
 
 namespace outfall {
 
-// The normalised result of one delivery attempt (design: "Outcomes and transitions"). What each does
-// to an entry is decided in core/transition.h and nowhere else.
+// The normalised result of one delivery attempt (design: "Outcomes and transitions"). What each
+// does to an entry is decided in core/transition.h and nowhere else.
 enum class OutcomeKind : std::uint8_t {
   delivered,                // the sink acknowledged
   retryable_failure,        // the message's turn failed; another attempt may succeed
@@ -24,7 +24,7 @@ enum class OutcomeKind : std::uint8_t {
   blocked,                  // not sent: an earlier entry of its key did not get through
   pending,                  // accepted by the sink, result not known yet
   exception,                // the emitter threw
-  shutdown,                 // not sent: the worker is stopping
+  shutdown,                 // not sent: the worker is stopping, or the lease would not last
 };
 
 inline constexpr std::size_t kOutcomeKinds = 11;
@@ -48,7 +48,8 @@ struct Outcome {
   OutcomeKind kind = OutcomeKind::delivered;
   // With possibly_delivered: the connection was lost, so that no attempt is counted.
   bool connection_lost = false;
-  // With retryable_failure: the sink's Retry-After. With deferred: how long from now. Negative = none.
+  // With retryable_failure: the sink's Retry-After. With deferred: how long from now. Negative =
+  // none.
   Milliseconds retry_after{-1};
   // Where the sink put it ("orders/3/1042"); empty means that the envelope id is the record id.
   std::string record_id;

@@ -12,8 +12,8 @@
 
 namespace outfall {
 
-// One row of the table of settings. Parser, `--help`, the sample file and the reference page are all
-// made from these rows, so none of them can know a setting that another does not.
+// One row of the table of settings. Parser, `--help`, the sample file and the reference page are
+// all made from these rows, so none of them can know a setting that another does not.
 enum class SettingType : std::uint8_t {
   string,       // TOML string
   integer,      // TOML integer within [min, max]
@@ -28,22 +28,22 @@ enum class SettingType : std::uint8_t {
 enum class Reload : std::uint8_t { live, restart };  // what SIGHUP can change at run time
 
 struct SettingSpec {
-  std::string_view name;           // path below its table: "retry.initial"
+  std::string_view name;  // path below its table: "retry.initial"
   SettingType type = SettingType::string;
   std::string_view default_value;  // as written after `=` in TOML; empty: no default
   std::string_view summary;        // what it means and what follows from it, one or two sentences
   bool required = false;
-  bool secret = false;             // redacted in print-config; also accepted as `<name>_file`
+  bool secret = false;  // redacted in print-config; also accepted as `<name>_file`
   Reload reload = Reload::restart;
-  std::int64_t min = 0;            // integer, duration (ms) and bytes
+  std::int64_t min = 0;  // integer, duration (ms) and bytes
   std::int64_t max = INT64_MAX;
   std::span<const std::string_view> choices = {};
 };
 
-// Where a value stands, for error messages: a file with line and column, an environment variable, or
-// the default.
+// Where a value stands, for error messages: a file with line and column, an environment variable,
+// or the default.
 struct SettingOrigin {
-  std::string file;      // empty: not from a file
+  std::string file;  // empty: not from a file
   std::uint32_t line = 0;
   std::uint32_t column = 0;
   std::string variable;  // environment variable, if it came from there
@@ -53,16 +53,16 @@ struct SettingOrigin {
 };
 
 // The resolved values of one table (one stream, one emitter, …), typed and checked against its
-// specs: every getter below is total for a name that the specs hold, and aborts for one they do not.
-// Immutable after it was built; safe to read from any thread.
+// specs: every getter below is total for a name that the specs hold, and aborts for one they do
+// not. Immutable after it was built; safe to read from any thread.
 class SettingValues {
  public:
   struct Value {
-    std::string text;                      // string, choice
-    std::int64_t number = 0;               // integer, boolean, duration (ms), bytes
+    std::string text;         // string, choice
+    std::int64_t number = 0;  // integer, boolean, duration (ms), bytes
     std::vector<std::string> list;
     std::map<std::string, std::string> map;
-    bool is_set = false;                   // false: neither given nor defaulted
+    bool is_set = false;  // false: neither given nor defaulted
     SettingOrigin origin;
   };
 
