@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -16,21 +17,47 @@
 
 namespace outfall {
 
+// What the drain and the emitter both know about the items of one key that are out at the same
+// time. Whoever learns that an item of the run did not get through breaks the run; from then on no
+// item of it is sent, those that were not sent yet complete as `blocked`. The emitter breaks it
+// before it completes an item as anything but delivered; the drain breaks it when a lease is lost.
+// A broken run stays broken: the drain begins the next one once nothing of this one is out any
+// more, so no batch that was put together before the failure became known can overtake the failed
+// item.
+struct KeyRun {
+  std::atomic<bool> broken{false};
+};
+
 // One envelope to deliver. `token` is the drain's own and comes back unchanged in the Completion.
 struct EmitItem {
   const Envelope* envelope = nullptr;
   std::uint64_t token = 0;
-  // The destination inside the stream that the drain took this entry for; empty where it has no lanes.
+  // The destination inside the stream that the drain took this entry for; empty where it has no
+  // lanes.
   std::string_view lane;
+  // The run of its key; null where there is no order to keep (no key, or ordering = "none"). May be
+  // touched until the item is completed, and not after that.
+  KeyRun* run = nullptr;
+
+  // Whether an earlier item of the key did not get through, so that this one must not be sent.
+  [[nodiscard]] bool blocked() const noexcept {
+    return run != nullptr && run->broken.load(std::memory_order_acquire);
+  }
+  // To be called before the item completes as anything but delivered.
+  void break_run() const noexcept {
+    if (run != nullptr) run->broken.store(true, std::memory_order_release);
+  }
 };
 
-// Envelopes of one stream, those of one key in the order in which they are to be delivered. Items and
-// all that they point to live as long as any copy of `owner`; an emitter that keeps an item beyond
-// emit() keeps a copy of it until it has completed that item.
+// Envelopes of one stream, those of one key in the order in which they are to be delivered. Items
+// and all that they point to live as long as any copy of `owner`; an emitter that keeps an item
+// beyond emit() keeps a copy of it until it has completed that item.
 struct EmitBatch {
   std::vector<EmitItem> items;
   std::shared_ptr<const void> owner;
-  MonotonicTime deadline;  // the leases may be lost after this: start no delivery that may outlast it
+  // The leases may be lost after this: start no delivery that may outlast it, but complete the item
+  // as `shutdown`.
+  MonotonicTime deadline = MonotonicTime::max();
 };
 
 struct Completion {
@@ -49,9 +76,9 @@ class CompletionSink {
 
 // What an emitter can do, as data, so that the drain decides and nobody asks for its name.
 struct Capabilities {
-  // It keeps the order per key over several envelopes of one key in flight, and answers `blocked` for
-  // those that it did not send because an earlier one of their key failed. Where false, the drain
-  // hands over one envelope per key at a time.
+  // It keeps the order per key over several envelopes of one key in flight, and answers `blocked`
+  // for those that it did not send because their run is broken. Where false, the drain hands over
+  // one envelope per key at a time.
   bool pipelines_keys = false;
   bool dry_run = false;
   bool rollback = false;
@@ -60,13 +87,14 @@ struct Capabilities {
   std::size_t max_in_flight_bytes = 16u << 20;
 };
 
-// Hands envelopes to a sink. The contract in MUST/SHOULD form is lib/emitter/README.md; every emitter
-// passes lib/emitter's conformance suite.
+// Hands envelopes to a sink. The contract in MUST/SHOULD form is lib/emitter/README.md; every
+// emitter passes lib/emitter's conformance suite.
 //
 // Threads: emit() is called by one thread at a time; stop() once, after the last emit(). An emitter
-// runs its own threads or event loop where it needs them and joins them in stop() or its destructor.
-// Ownership: the sink outlives the emitter. Blocking: emit() only queues or does bounded memory work.
-// Failure: nothing is thrown across this boundary; what goes wrong is an Outcome.
+// runs its own threads or event loop where it needs them and joins them in stop() or its
+// destructor. Ownership: the sink outlives the emitter. Blocking: emit() only queues or does
+// bounded memory work. Failure: nothing is thrown across this boundary; what goes wrong is an
+// Outcome.
 class Emitter {
  public:
   virtual ~Emitter() = default;
@@ -79,12 +107,12 @@ class Emitter {
   // Completes every item of the batch exactly once, now or later, with any outcome.
   virtual void emit(EmitBatch batch) noexcept = 0;
 
-  // Ends within `timeout`: what was sent is awaited that long, the rest completes as `shutdown` (not
-  // sent) or `possibly_delivered` (sent, unanswered). Every item is complete when it returns.
+  // Ends within `timeout`: what was sent is awaited that long, the rest completes as `shutdown`
+  // (not sent) or `possibly_delivered` (sent, unanswered). Every item is complete when it returns.
   virtual void stop(Milliseconds timeout) noexcept = 0;
 
-  // Whether the sink answers, for `check-config --connect` and doctor: one line for people. May block
-  // for up to `timeout`. `ok` means that a delivery could succeed.
+  // Whether the sink answers, for `check-config --connect` and doctor: one line for people. May
+  // block for up to `timeout`. `ok` means that a delivery could succeed.
   struct Health {
     bool ok = true;
     std::string detail;
@@ -104,8 +132,8 @@ struct EmitterContext {
 // One kind of emitter, for the registry: `kind = "<kind>"` in the configuration.
 struct EmitterKind {
   std::string_view kind;
-  std::string_view summary;                 // one sentence for the reference
-  std::span<const SettingSpec> settings;    // rows below [emitters.<name>]
+  std::string_view summary;               // one sentence for the reference
+  std::span<const SettingSpec> settings;  // rows below [emitters.<name>]
   // Rules over several settings that specs cannot say. Must not do I/O beyond reading named files.
   std::function<std::vector<SettingProblem>(const SettingValues&)> validate;
   // May throw std::runtime_error with a message for the operator when the emitter cannot be built.
