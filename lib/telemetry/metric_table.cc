@@ -89,7 +89,8 @@ constexpr std::array<MetricSpec, kMetrics> kTable = {{
     {Metric::active_leases, "outfall_active_leases", gauge, stream, "leases", kByStream,
      "Leases that this worker holds"},
     {Metric::breaker_state, "outfall_breaker_state", gauge, stream, "breakers", kByBreaker,
-     "Breakers of the stream by state; a stream without lanes has one"},
+     "Breakers of the stream by state, at first one that is closed; a stream without lanes has "
+     "one"},
     {Metric::paused, "outfall_paused", gauge, stream, "boolean", kByStream,
      "1 while an operator has paused the stream"},
     {Metric::consecutive_failures, "outfall_consecutive_failures", gauge, stream, "attempts",
