@@ -55,14 +55,17 @@ class Logger {
   void log(LogLevel level, std::string_view message, Fields fields = {}) noexcept {
     if (enabled(level)) write(level, message, fields);
   }
+  void trace(std::string_view message, Fields fields = {}) noexcept {
+    log(LogLevel::trace, message, fields);
+  }
   void debug(std::string_view message, Fields fields = {}) noexcept {
     log(LogLevel::debug, message, fields);
   }
   void info(std::string_view message, Fields fields = {}) noexcept {
     log(LogLevel::info, message, fields);
   }
-  void warn(std::string_view message, Fields fields = {}) noexcept {
-    log(LogLevel::warn, message, fields);
+  void warning(std::string_view message, Fields fields = {}) noexcept {
+    log(LogLevel::warning, message, fields);
   }
   void error(std::string_view message, Fields fields = {}) noexcept {
     log(LogLevel::error, message, fields);
@@ -100,7 +103,7 @@ class Logger {
   std::atomic<LogLevel> level_;
   std::atomic<LogFormat> format_;
   std::shared_ptr<spdlog::sinks::sink> sink_;
-  std::array<std::atomic<std::uint64_t>, 4> lines_{};
+  std::array<std::atomic<std::uint64_t>, static_cast<std::size_t>(LogLevel::off)> lines_{};
   std::atomic<std::uint64_t> suppressed_{0};
 
   std::mutex repeats_mutex_;

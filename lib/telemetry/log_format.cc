@@ -11,7 +11,8 @@
 namespace outfall {
 namespace {
 
-constexpr std::array<std::string_view, 5> kLevelNames = {"debug", "info", "warn", "error", "off"};
+constexpr std::array<std::string_view, 6> kLevelNames = {"trace",   "debug", "info",
+                                                         "warning", "error", "off"};
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 constexpr std::string_view kCutMark = "\xE2\x80\xA6";
 

@@ -14,7 +14,7 @@
 
 namespace outfall {
 
-enum class LogLevel : std::uint8_t { debug, info, warn, error, off };
+enum class LogLevel : std::uint8_t { trace, debug, info, warning, error, off };
 enum class LogFormat : std::uint8_t { text, json };
 
 [[nodiscard]] std::string_view to_string(LogLevel level) noexcept;

@@ -32,7 +32,8 @@ constexpr std::array kByErrorKind = {
     MetricLabel{"kind",
                 "`connect`, `connection_lost`, `read_only`, `timeout`, `conflict`, `permission`, "
                 "`schema`, `other`"}};
-constexpr std::array kByLevel = {MetricLabel{"level", "`debug`, `info`, `warn`, `error`"}};
+constexpr std::array kByLevel = {
+    MetricLabel{"level", "`trace`, `debug`, `info`, `warning`, `error`"}};
 constexpr std::array kByStatus = {
     kStream, MetricLabel{"status", "`pending`, `deferred`, `retryable_failure`, `held`"}};
 constexpr std::array kByUnboundStream = {

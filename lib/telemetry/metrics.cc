@@ -35,7 +35,8 @@ bool is_error_code(std::string_view code) {
 
 std::vector<prometheus::MetricFamily> log_families(const Logger& log) {
   prometheus::MetricFamily lines = family_of(Metric::log_lines_total);
-  for (const LogLevel level : {LogLevel::debug, LogLevel::info, LogLevel::warn, LogLevel::error}) {
+  for (const LogLevel level :
+       {LogLevel::trace, LogLevel::debug, LogLevel::info, LogLevel::warning, LogLevel::error}) {
     prometheus::ClientMetric& sample = lines.metric.emplace_back();
     sample.label.push_back({"level", std::string(to_string(level))});
     sample.counter.value = static_cast<double>(log.lines(level));

@@ -154,19 +154,19 @@ TEST_F(TelemetryLog, LongValuesAreCutBetweenCharacters) {
 
 TEST_F(TelemetryLog, TextLineQuotesOnlyWhatNeedsIt) {
   Logger log = make(LogLevel::debug, LogFormat::text);
-  log.warn("destination\nunavailable", {{"stream", "orders"},
-                                        {"error_code", "webhook.status_503"},
-                                        {"detail", "said \"no\"\n\\"},
-                                        {"empty", ""},
-                                        {"n", 3}});
+  log.warning("destination\nunavailable", {{"stream", "orders"},
+                                           {"error_code", "webhook.status_503"},
+                                           {"detail", "said \"no\"\n\\"},
+                                           {"empty", ""},
+                                           {"n", 3}});
   EXPECT_THAT(
       lines(),
-      ElementsAre("2026-11-21T08:08:38.042Z warn destination\\nunavailable stream=orders "
+      ElementsAre("2026-11-21T08:08:38.042Z warning destination\\nunavailable stream=orders "
                   R"(error_code=webhook.status_503 detail="said \"no\"\n\\" empty="" n=3)"));
 }
 
 TEST_F(TelemetryLog, LevelAndFormatSwitchAtRunTime) {
-  Logger log = make(LogLevel::warn, LogFormat::text);
+  Logger log = make(LogLevel::warning, LogFormat::text);
   log.info("unseen");
   log.debug("unseen");
   EXPECT_FALSE(log.enabled(LogLevel::info));
@@ -186,20 +186,20 @@ TEST_F(TelemetryLog, LevelAndFormatSwitchAtRunTime) {
 
 TEST_F(TelemetryLog, RepeatedMessagesAreCountedInsteadOfWritten) {
   Logger log = make(LogLevel::info, LogFormat::json);
-  for (int i = 0; i < 100; ++i) log.limited(LogLevel::warn, "database.connect", "no database");
-  log.limited(LogLevel::warn, "other", "something else");
+  for (int i = 0; i < 100; ++i) log.limited(LogLevel::warning, "database.connect", "no database");
+  log.limited(LogLevel::warning, "other", "something else");
   log.limited(LogLevel::debug, "off", "its level is off");
   ASSERT_THAT(lines(), SizeIs(2));
   EXPECT_EQ(log.suppressed(), 99U);
 
   clock_.advance(Logger::kRepeatInterval - Milliseconds(1));
-  log.limited(LogLevel::warn, "database.connect", "no database");
+  log.limited(LogLevel::warning, "database.connect", "no database");
   ASSERT_THAT(lines(), SizeIs(2));
 
   clock_.advance(Milliseconds(1));
-  log.limited(LogLevel::warn, "database.connect", "no database", {{"host", "db"}});
+  log.limited(LogLevel::warning, "database.connect", "no database", {{"host", "db"}});
   clock_.advance(Logger::kRepeatInterval);
-  log.limited(LogLevel::warn, "database.connect", "no database");
+  log.limited(LogLevel::warning, "database.connect", "no database");
   const auto all = lines();
   ASSERT_THAT(all, SizeIs(4));
   const json::object third = json::parse(all[2]).as_object();
@@ -232,7 +232,7 @@ TEST_F(TelemetryLog, ThreadsDoNotTearLines) {
     threads.emplace_back([&log, t] {
       for (int i = 0; i < kLines; ++i) {
         log.info("line", {{"worker", t}, {"i", i}});
-        log.limited(LogLevel::warn, "shared", "repeats");
+        log.limited(LogLevel::warning, "shared", "repeats");
         if (i % 50 == 0) log.set_level(LogLevel::debug);
       }
     });
@@ -264,8 +264,8 @@ TEST_F(TelemetryLog, NullLoggerIsOff) {
 }
 
 TEST_F(TelemetryLog, LevelsAndFormatsHaveNames) {
-  for (const auto level :
-       {LogLevel::debug, LogLevel::info, LogLevel::warn, LogLevel::error, LogLevel::off}) {
+  for (const auto level : {LogLevel::trace, LogLevel::debug, LogLevel::info, LogLevel::warning,
+                           LogLevel::error, LogLevel::off}) {
     EXPECT_EQ(log_level_from(to_string(level)), level);
   }
   EXPECT_EQ(log_level_from("INFO"), std::nullopt);

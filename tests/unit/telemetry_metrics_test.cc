@@ -317,11 +317,11 @@ TEST_F(TelemetryMetrics, LogLinesAreCounted) {
   Logger log(system_clock(), LogLevel::info, LogFormat::text);
   metrics_.watch(log);
   testing::internal::CaptureStderr();
-  log.warn("one");
+  log.warning("one");
   for (int i = 0; i < 3; ++i) log.limited(LogLevel::error, "id", "again");
   static_cast<void>(testing::internal::GetCapturedStderr());
   const Series series = series_of(metrics_);
-  EXPECT_EQ(series.at("outfall_log_lines_total,level=warn"), 1);
+  EXPECT_EQ(series.at("outfall_log_lines_total,level=warning"), 1);
   EXPECT_EQ(series.at("outfall_log_lines_total,level=error"), 1);
   EXPECT_EQ(series.at("outfall_log_lines_total,level=info"), 0);
   EXPECT_EQ(series.at("outfall_log_lines_suppressed_total"), 2);
