@@ -384,7 +384,7 @@ CREATE FUNCTION claim(
   OUT status text, OUT entries int, OUT lease_no bigint, OUT more boolean, OUT suspect boolean,
   OUT live_min bigint, OUT picked_from bigint, OUT epoch bigint, OUT next_lease_floor bigint,
   OUT sequence_last bigint, OUT shown text[], OUT used text[],
-  OUT others uuid[], OUT taken_over int, OUT parked int, OUT repicks int)
+  OUT others uuid[], OUT taken_over int, OUT parked int, OUT repicks int, OUT server_started timestamptz)
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 AS $$
@@ -417,6 +417,7 @@ BEGIN
   END IF;
   -- Losing a claim's commit means that nobody holds the lease: the entries are claimed again.
   PERFORM set_config('synchronous_commit', 'off', true);
+  server_started := pg_postmaster_start_time();
   taken_over := 0; parked := 0; repicks := 0; entries := 0; more := false; suspect := false;
 
   -- 1. One claim of a stream at a time.
@@ -552,12 +553,12 @@ CREATE FUNCTION leased_entries(p_lease_id uuid)
 RETURNS TABLE (id bigint, envelope_id uuid, key text, key_hash int, type text, source text,
                subject text, content_type text, data_schema text, headers jsonb, payload json,
                payload_binary bytea, occurred_at timestamptz, created_at timestamptz, attempts int,
-               attempts_base int, replays int, abandoned int, status entry_status)
+               attempts_base int)
 LANGUAGE sql STABLE
 BEGIN ATOMIC
   SELECT e.id, e.envelope_id, e.key, hashtext(e.key), e.type, e.source, e.subject, e.content_type,
          e.data_schema, e.headers, e.payload, e.payload_binary, e.occurred_at, e.created_at, e.attempts,
-         e.attempts_base, e.replays, e.abandoned, e.status
+         e.attempts_base
     FROM leases l
    CROSS JOIN LATERAL unnest(l.ids) AS r
    CROSS JOIN LATERAL (SELECT * FROM entries x WHERE x.id >= lower(r) AND x.id < upper(r)

@@ -13,14 +13,17 @@ SET search_path = :"schema", pg_temp;
 --                    dead_lettered), whether the attempt counts, the delay until it is due, the error.
 --   p_returned       given back unchanged: not sent, or nobody's fault.
 --   p_keys           hashes of the keys that stay busy when the lease goes on; null when it ends.
--- Returns 'settled', or 'stale' when the lease is gone: then nothing was changed. Entries of the lease
+--   p_in_doubt       the very same call was made before and its answer was lost. It took effect as a
+--                    whole or not at all, so one id that has left the lease tells that it did.
+-- Returns 'settled'; 'stale' when the lease is gone: then nothing was changed; 'repeated' when an
+-- earlier call in doubt had taken effect. Entries of the lease
 -- that an operator could not have touched are all there; a count that does not match is a defect and
 -- raises. Delivered-only settles commit asynchronously: losing one means a redelivery.
 CREATE FUNCTION settle(
   p_lease_id uuid, p_worker uuid, p_provider text, p_receipts boolean,
   p_delivered bigint[], p_record_ids text[],
   p_ids bigint[], p_statuses text[], p_counted boolean[], p_delays_ms bigint[], p_codes text[], p_messages text[],
-  p_hold_key boolean, p_returned bigint[], p_keys int[],
+  p_hold_key boolean, p_returned bigint[], p_keys int[], p_in_doubt boolean,
   OUT result text, OUT settled_at timestamptz)
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
@@ -38,6 +41,10 @@ BEGIN
     FROM leases l WHERE l.lease_id = p_lease_id AND l.worker = p_worker FOR UPDATE;
   IF NOT FOUND THEN
     result := 'stale';
+    RETURN;
+  END IF;
+  IF p_in_doubt AND NOT coalesce(p_delivered[1], p_ids[1], p_returned[1]) <@ v_lease.ids THEN
+    result := 'repeated';
     RETURN;
   END IF;
   SELECT array_agg(i) INTO v_dead FROM generate_subscripts(p_statuses, 1) i WHERE p_statuses[i] = 'dead_lettered';
@@ -196,6 +203,26 @@ BEGIN
   INSERT INTO streams (name) SELECT n FROM unnest(p_streams) n ORDER BY n ON CONFLICT (name) DO NOTHING;
 END;
 $$;
+
+-- Presence. A worker holds a session-level advisory lock as long as its connection lives; who has seen
+-- the lock of another worker free for long enough may name it in claim's p_dead. The lock's key is the
+-- first half of the worker's uuid.
+CREATE FUNCTION hold_presence(p_worker uuid) RETURNS boolean
+LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+  SELECT pg_try_advisory_lock(('x' || left(replace(p_worker::text, '-', ''), 16))::bit(64)::bigint);
+END;
+
+CREATE FUNCTION present_workers(p_workers uuid[]) RETURNS SETOF uuid
+LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+  SELECT w FROM unnest(p_workers) w
+   WHERE EXISTS (SELECT FROM pg_locks l
+                  WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
+                    AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+                    AND l.classid = ('x' || left(w::text, 8))::bit(32)::int::oid
+                    AND l.objid = ('x' || substr(replace(w::text, '-', ''), 9, 8))::bit(32)::int::oid);
+END;
 
 -- The idle poll of a worker: which of its streams may have something to claim. p_floors are its claim
 -- floors, so that dead index entries are skipped. One light query for any number of streams.
