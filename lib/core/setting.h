@@ -28,10 +28,10 @@ enum class SettingType : std::uint8_t {
 enum class Reload : std::uint8_t { live, restart };  // what SIGHUP can change at run time
 
 struct SettingSpec {
-  std::string_view name;  // path below its table: "retry.initial"
+  std::string_view name = {};  // path below its table: "retry.initial"
   SettingType type = SettingType::string;
-  std::string_view default_value;  // as written after `=` in TOML; empty: no default
-  std::string_view summary;        // what it means and what follows from it, one or two sentences
+  std::string_view default_value = {};  // as written after `=` in TOML; empty: no default
+  std::string_view summary = {};  // what it means and what follows from it, one or two sentences
   bool required = false;
   bool secret = false;  // redacted in print-config; also accepted as `<name>_file`
   Reload reload = Reload::restart;
