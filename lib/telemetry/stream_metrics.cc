@@ -7,17 +7,14 @@
 namespace outfall {
 namespace {
 
-constexpr std::array<std::string_view, 3> kClaimResults = {"entries", "empty", "busy"};
-constexpr std::array<std::string_view, 3> kBreakerStates = {"closed", "half_open", "open"};
+constexpr std::array<std::string_view, 3> kClaimSeriess = {"entries", "empty", "busy"};
+// In the order of BreakerState.
+constexpr std::array<std::string_view, 3> kBreakerStates = {"closed", "open", "half_open"};
 
 }  // namespace
 
-std::string_view to_string(ClaimResult result) noexcept {
-  return kClaimResults[static_cast<std::size_t>(result)];
-}
-
-std::string_view to_string(BreakerState state) noexcept {
-  return kBreakerStates[static_cast<std::size_t>(state)];
+std::string_view to_string(ClaimSeries result) noexcept {
+  return kClaimSeriess[static_cast<std::size_t>(result)];
 }
 
 StreamMetrics::StreamMetrics(Metrics& m, std::string name)
@@ -51,7 +48,7 @@ StreamMetrics::StreamMetrics(Metrics& m, std::string name)
   }
   for (std::size_t i = 0; i < claims_.size(); ++i) {
     claims_[i] = &m.add_counter(Metric::claims_total,
-                                {{"stream", name_}, {"result", std::string(kClaimResults[i])}});
+                                {{"stream", name_}, {"result", std::string(kClaimSeriess[i])}});
     breakers_[i] = &m.add_gauge(Metric::breaker_state,
                                 {{"stream", name_}, {"state", std::string(kBreakerStates[i])}});
   }

@@ -8,6 +8,7 @@
 #include <prometheus/counter.h>
 #include <prometheus/gauge.h>
 
+#include "core/breaker.h"
 #include "core/outcome.h"
 #include "telemetry/local_histogram.h"
 
@@ -15,11 +16,9 @@ namespace outfall {
 
 class Metrics;
 
-enum class ClaimResult : std::uint8_t { entries, empty, busy };
-enum class BreakerState : std::uint8_t { closed, half_open, open };
+enum class ClaimSeries : std::uint8_t { entries, empty, busy };
 
-[[nodiscard]] std::string_view to_string(ClaimResult result) noexcept;
-[[nodiscard]] std::string_view to_string(BreakerState state) noexcept;
+[[nodiscard]] std::string_view to_string(ClaimSeries result) noexcept;
 
 // The series of one stream, all there from its first use. Got once from Metrics::stream() and kept;
 // lives as long as its Metrics. Every member may be used from any thread. Counters and gauges are
@@ -35,7 +34,7 @@ class StreamMetrics {
   [[nodiscard]] prometheus::Counter& attempts(OutcomeKind outcome) noexcept {
     return *attempts_[static_cast<std::size_t>(outcome)];
   }
-  [[nodiscard]] prometheus::Counter& claims(ClaimResult result) noexcept {
+  [[nodiscard]] prometheus::Counter& claims(ClaimSeries result) noexcept {
     return *claims_[static_cast<std::size_t>(result)];
   }
   [[nodiscard]] prometheus::Gauge& breakers(BreakerState state) noexcept {

@@ -171,7 +171,7 @@ TEST_F(TelemetryMetrics, HandlesOfAStreamAreTheSameAtEachCall) {
   EXPECT_NE(&metrics_.stream("bills"), &orders);
   EXPECT_EQ(orders.name(), "orders");
   orders.attempts(OutcomeKind::retryable_failure).Increment(5);
-  orders.claims(ClaimResult::busy).Increment();
+  orders.claims(ClaimSeries::busy).Increment();
   orders.in_flight_bytes.Set(42);
   metrics_.stream("bills").entries_settled.Increment(2);
   metrics_.gauge(Metric::schema_version).Set(7);

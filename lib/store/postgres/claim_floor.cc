@@ -13,7 +13,7 @@ bool contains(const std::vector<std::string>& haystack, const std::string& needl
 }  // namespace
 
 ClaimFloor::Input ClaimFloor::input() const {
-  Input input{.start = start_, .epoch = epoch_, .lease_floor = lease_floor_};
+  Input input{start_, epoch_, lease_floor_, {}, {}};
   for (const Tracked& t : tracked_) {
     input.tracked.push_back(t.transaction);
     input.bounds.push_back(t.bound);

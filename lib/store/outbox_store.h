@@ -1,0 +1,148 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/clock.h"
+#include "core/envelope.h"
+#include "core/ids.h"
+#include "core/status.h"
+#include "store/store_error.h"
+
+namespace outfall {
+
+// How many more entries of a lane or key a claim may take; 0 closes it.
+struct Room {
+  std::string name;
+  std::int32_t room = 0;
+};
+
+struct ClaimRequest {
+  std::string stream;
+  Uuid lease_id;  // random, chosen by the caller: the fencing token
+  Milliseconds lease{30000};
+  std::int32_t max_entries = 1000;
+  std::int64_t max_bytes = 1 << 20;  // payload bytes beyond the first entry
+  bool by_key = true;
+  bool hold_key = false;
+  std::string lane;  // selector: "", "type", "source", "subject", "header.<name>"
+  std::int32_t max_abandoned = 5;
+  std::vector<Room> lanes;  // the exceptions; other lanes and keys have the default room
+  std::int32_t lane_room = 1000;
+  std::vector<Room> keys;
+  std::int32_t key_room = 1000;
+  std::vector<Uuid> dead_workers;  // seen dead by Presence: their leases need not expire
+};
+
+struct LeasedEntry {
+  Envelope envelope;
+  std::int32_t key_hash = 0;  // equal for equal keys; only with a key
+  std::int32_t attempts_base = 0;
+};
+
+// What one lease holds. Entries ascend by id and point into `owner`.
+struct LeasedBatch {
+  Uuid lease_id;
+  std::int64_t lease_no = 0;
+  MonotonicTime valid_until;  // by the local clock, anchored before the claim was sent
+  bool suspect = false;       // one entry that earlier workers died with
+  std::vector<LeasedEntry> entries;
+  std::int64_t payload_bytes = 0;
+  std::shared_ptr<const void> owner;
+};
+
+enum class ClaimStatus : std::uint8_t { batch, empty, busy, paused };
+
+struct ClaimResult {
+  ClaimStatus status = ClaimStatus::empty;
+  bool more = false;                // claim again at once
+  LeasedBatch batch;                // with status batch
+  std::vector<Uuid> other_workers;  // that hold leases of this stream
+  std::int32_t taken_over = 0;      // leases taken from dead workers
+  std::int32_t parked = 0;          // entries moved to a hold
+  std::int32_t repicks = 0;
+  std::int64_t floor_lag = 0;  // ids between the claim floor and the sequence's end
+};
+
+// An outcome other than delivered, as it is written.
+struct SettledOther {
+  EntryId id = 0;
+  EntryStatus status = EntryStatus::retryable_failure;  // or deferred, dead_lettered
+  bool counted = true;
+  Milliseconds delay{0};
+  std::string code;  // empty: the last error stays
+  std::string message;
+};
+
+struct SettleRequest {
+  Uuid lease_id;
+  std::string provider;
+  bool receipts = true;
+  bool hold_key = false;
+  std::vector<EntryId> delivered;       // ascending
+  std::vector<std::string> record_ids;  // aligned with `delivered`, or empty: the envelope ids
+  std::vector<SettledOther> others;
+  std::vector<EntryId> returned;        // unchanged, free for the next claim
+  std::vector<std::int32_t> busy_keys;  // key hashes of what stays in the lease
+  bool in_doubt = false;  // an earlier try of the very same request may have been committed
+};
+
+struct SettleResult {
+  bool stale = false;     // the lease was gone: nothing was written
+  bool repeated = false;  // in doubt, and it had been committed
+  WallTime settled_at;    // by the database's clock
+};
+
+// One connection's worth of work. Used by one thread at a time; every call blocks for one round
+// trip, bounded by the configured timeouts, and throws StoreError. After an `unavailable` error the
+// session is dead: nothing is known about the call in flight, and a new session must be opened.
+class StoreSession {
+ public:
+  virtual ~StoreSession() = default;
+  virtual void register_streams(std::span<const std::string> streams) = 0;
+  // Which of these streams may have something to claim.
+  virtual std::vector<std::string> due_streams(std::span<const std::string> streams) = 0;
+  // At most one claim of a stream at a time by one store.
+  virtual ClaimResult claim(const ClaimRequest& request) = 0;
+  virtual SettleResult settle(const SettleRequest& request) = 0;
+  // The leases that are still ours; `valid_until` of those may be moved to the call's start +
+  // lease.
+  virtual std::vector<Uuid> renew(std::span<const Uuid> leases, Milliseconds lease) = 0;
+  virtual void release() = 0;  // all leases of this worker, at a clean stop
+  virtual void forgive(std::span<const EntryId> entries) = 0;
+};
+
+// Says to other workers that this one lives, and sees which of them do not. One thread at a time.
+class Presence {
+ public:
+  virtual ~Presence() = default;
+  // Those of `workers` that have been absent for kAbsentLongEnough in this session. Throws
+  // StoreError when the session ended: others may then think this worker dead, so stop sending.
+  virtual std::vector<Uuid> absent(std::span<const Uuid> workers) = 0;
+};
+
+// A schema that this binary can work with, or why it cannot.
+enum class SchemaFit : std::uint8_t { fits, missing, older, newer };
+struct SchemaState {
+  SchemaFit fit = SchemaFit::missing;
+  int version = 0;
+  std::string detail;  // for the operator: what to do
+};
+
+// The outbox in a database. Safe to use from several threads; its sessions are not.
+class OutboxStore {
+ public:
+  virtual ~OutboxStore() = default;
+  [[nodiscard]] virtual std::unique_ptr<StoreSession> open_session() = 0;
+  // Null where connections are not this worker's own (a transaction pooler): expiry alone decides.
+  [[nodiscard]] virtual std::unique_ptr<Presence> open_presence() = 0;
+  [[nodiscard]] virtual SchemaState schema_state() = 0;
+  [[nodiscard]] virtual const Uuid& worker() const noexcept = 0;
+};
+
+}  // namespace outfall

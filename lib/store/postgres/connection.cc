@@ -1,0 +1,285 @@
+#include "store/postgres/connection.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <poll.h>
+
+namespace outfall::postgres {
+
+namespace {
+
+constexpr Milliseconds kClientMargin{2000};  // how much later than the server's timeout ours fires
+
+StoreErrorKind kind_of(std::string_view state) {
+  const auto starts = [&](std::string_view prefix) {
+    return state.substr(0, prefix.size()) == prefix;
+  };
+  if (state == "25006") return StoreErrorKind::read_only;
+  if (state == "57014") return StoreErrorKind::timeout;  // query_canceled
+  if (state == "55P03") return StoreErrorKind::timeout;  // lock_not_available
+  if (starts("40")) return StoreErrorKind::conflict;
+  if (state == "42501") return StoreErrorKind::denied;
+  // 53: out of resources; 57P: shutdown, crash recovery; 08: connection; 58: system error.
+  if (starts("53") || starts("57P") || starts("08") || starts("58"))
+    return StoreErrorKind::unavailable;
+  if (starts("28") || starts("3D"))
+    return StoreErrorKind::unavailable;  // may be mended on the server
+  if (state == "42P01" || state == "42883" || state == "3F000" || state == "42703")
+    return StoreErrorKind::schema;
+  if (starts("P0") && state != "P0001") return StoreErrorKind::defect;
+  if (starts("OF")) return StoreErrorKind::refused;  // outfall's own refusals
+  return StoreErrorKind::defect;
+}
+
+std::string trimmed(const char* text) {
+  std::string result = text == nullptr ? "" : text;
+  while (!result.empty() && (result.back() == '\n' || result.back() == ' ')) result.pop_back();
+  return result;
+}
+
+std::string hint_for(StoreErrorKind kind) {
+  switch (kind) {
+    case StoreErrorKind::denied:
+      return "grant the worker's role membership in outbox_worker";
+    case StoreErrorKind::schema:
+      return "run `outfall migrate`, and check database.schema";
+    case StoreErrorKind::read_only:
+      return "database.url must lead to the primary";
+    case StoreErrorKind::unavailable:
+      return "check database.url and that the server accepts connections";
+    default:
+      return {};
+  }
+}
+
+}  // namespace
+
+StoreError error_from(const PGresult* result, const std::string& fallback) {
+  const char* state = result == nullptr ? nullptr : PQresultErrorField(result, PG_DIAG_SQLSTATE);
+  if (state == nullptr) {
+    return {StoreErrorKind::unavailable, trimmed(fallback.c_str()),
+            hint_for(StoreErrorKind::unavailable)};
+  }
+  const StoreErrorKind kind = kind_of(state);
+  const char* message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+  const char* hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
+  return {kind, trimmed(message) + " (SQLSTATE " + state + ")",
+          hint != nullptr ? std::string(hint) : hint_for(kind)};
+}
+
+std::string quote_identifier(std::string_view name) {
+  std::string quoted = "\"";
+  for (const char c : name) {
+    if (c == '"') quoted += '"';
+    quoted += c;
+  }
+  return quoted += '"';
+}
+
+Connection::Connection(const ConnectOptions& options) : options_(options) {
+  const std::string connect_timeout = std::to_string(std::max<std::int64_t>(
+      2, std::chrono::ceil<std::chrono::seconds>(options.connect_timeout).count()));
+  const std::string tcp_timeout = std::to_string(options.tcp_user_timeout.count());
+  // A pooler in transaction mode refuses start-up options; there the role carries them.
+  const std::string session_options =
+      "-c statement_timeout=" + std::to_string(options.statement_timeout.count()) +
+      " -c default_transaction_isolation=read\\ committed -c jit=off -c extra_float_digits=0" +
+      " -c idle_in_transaction_session_timeout=60000";
+  std::vector<const char*> keys{
+      "dbname",          "application_name",    "connect_timeout",  "keepalives",
+      "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
+      "client_encoding", "target_session_attrs"};
+  std::vector<const char*> values{options.url.c_str(),
+                                  options.application_name.c_str(),
+                                  connect_timeout.c_str(),
+                                  "1",
+                                  "10",
+                                  "5",
+                                  "3",
+                                  tcp_timeout.c_str(),
+                                  "UTF8",
+                                  "read-write"};
+  if (!options.pooler) {
+    keys.push_back("options");
+    values.push_back(session_options.c_str());
+  }
+  keys.push_back(nullptr);
+  values.push_back(nullptr);
+  connection_.reset(PQconnectdbParams(keys.data(), values.data(), 1));
+  if (connection_ == nullptr || PQstatus(connection_.get()) != CONNECTION_OK) {
+    const std::string what =
+        connection_ ? trimmed(PQerrorMessage(connection_.get())) : "out of memory";
+    if (what.find("read-only") != std::string::npos) {
+      throw StoreError(StoreErrorKind::read_only, what, hint_for(StoreErrorKind::read_only));
+    }
+    throw StoreError(StoreErrorKind::unavailable, what, hint_for(StoreErrorKind::unavailable));
+  }
+  PQsetnonblocking(connection_.get(), 1);
+  PQsetNoticeProcessor(
+      connection_.get(), [](void*, const char*) {}, nullptr);
+}
+
+std::string Connection::qualified(std::string_view name) const {
+  return quote_identifier(options_.schema) + "." + std::string(name);
+}
+
+MonotonicTime Connection::call_deadline() const {
+  return std::chrono::steady_clock::now() + options_.statement_timeout + kClientMargin;
+}
+
+void Connection::lost(const std::string& what) {
+  connection_.reset();
+  throw StoreError(StoreErrorKind::unavailable, what, hint_for(StoreErrorKind::unavailable));
+}
+
+void Connection::wait(bool for_write, MonotonicTime deadline) {
+  while (true) {
+    const auto left = std::chrono::ceil<Milliseconds>(deadline - std::chrono::steady_clock::now());
+    if (left.count() <= 0) lost("the database did not answer in time");
+    pollfd entry{PQsocket(connection_.get()),
+                 static_cast<short>(POLLIN | (for_write ? POLLOUT : 0)), 0};
+    const int ready = poll(&entry, 1, static_cast<int>(left.count()));
+    if (ready > 0) return;
+    if (ready < 0 && errno != EINTR) lost(std::string("poll: ") + std::strerror(errno));
+  }
+}
+
+void Connection::flush(MonotonicTime deadline) {
+  while (true) {
+    const int pending = PQflush(connection_.get());
+    if (pending == 0) return;
+    if (pending < 0) lost(trimmed(PQerrorMessage(connection_.get())));
+    wait(true, deadline);
+    // Reading while writing, so that neither side blocks on a full buffer.
+    if (PQconsumeInput(connection_.get()) == 0) lost(trimmed(PQerrorMessage(connection_.get())));
+  }
+}
+
+PGresult* Connection::next_result(MonotonicTime deadline) {
+  while (PQisBusy(connection_.get()) != 0) {
+    wait(false, deadline);
+    if (PQconsumeInput(connection_.get()) == 0) lost(trimmed(PQerrorMessage(connection_.get())));
+  }
+  return PQgetResult(connection_.get());
+}
+
+// The result of one statement; reads up to the end of its results (or, in a pipeline, its sync
+// point).
+Result Connection::receive(MonotonicTime deadline) {
+  const bool pipeline = PQpipelineStatus(connection_.get()) != PQ_PIPELINE_OFF;
+  std::unique_ptr<PGresult, decltype(&PQclear)> kept{nullptr, PQclear};
+  bool failed = false;
+  int ends = 0;
+  while (true) {
+    PGresult* result = next_result(deadline);
+    if (result == nullptr) {
+      if (PQstatus(connection_.get()) == CONNECTION_BAD) break;
+      if (!pipeline || ++ends > 4) break;
+      continue;
+    }
+    const ExecStatusType status = PQresultStatus(result);
+    if (status == PGRES_PIPELINE_SYNC) {
+      PQclear(result);
+      break;
+    }
+    const bool ok = status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK;
+    if (!failed || ok)
+      kept.reset(result);
+    else
+      PQclear(result);
+    failed = failed || !ok;
+    if (failed && PQstatus(connection_.get()) == CONNECTION_BAD) break;
+  }
+  if (kept == nullptr || failed || PQstatus(connection_.get()) == CONNECTION_BAD) {
+    StoreError error = error_from(kept.get(), PQerrorMessage(connection_.get()));
+    if (PQstatus(connection_.get()) == CONNECTION_BAD) connection_.reset();
+    throw error;
+  }
+  return Result(kept.release());
+}
+
+void Connection::ensure_prepared(const std::string& sql, const Params& params) {
+  if (options_.pooler || prepared_.contains(sql)) return;
+  const std::string name = std::to_string(std::hash<std::string>{}(sql));
+  if (PQsendPrepare(connection_.get(), name.c_str(), sql.c_str(), params.size(), params.types()) ==
+      0) {
+    lost(trimmed(PQerrorMessage(connection_.get())));
+  }
+  const MonotonicTime deadline = call_deadline();
+  flush(deadline);
+  (void)receive(deadline);
+  prepared_.insert(sql);
+}
+
+void Connection::send(const std::string& sql, const Params& params) {
+  const std::vector<const char*> values = params.values();
+  const std::vector<int> formats = params.formats();
+  int sent = 0;
+  if (options_.pooler) {
+    sent = PQsendQueryParams(connection_.get(), sql.c_str(), params.size(), params.types(),
+                             values.data(), params.lengths(), formats.data(), 1);
+  } else {
+    const std::string name = std::to_string(std::hash<std::string>{}(sql));
+    sent = PQsendQueryPrepared(connection_.get(), name.c_str(), params.size(), values.data(),
+                               params.lengths(), formats.data(), 1);
+  }
+  if (sent == 0) lost(trimmed(PQerrorMessage(connection_.get())));
+}
+
+Result Connection::query(const std::string& sql, const Params& params) {
+  if (connection_ == nullptr)
+    throw StoreError(StoreErrorKind::unavailable, "the connection was lost");
+  ensure_prepared(sql, params);
+  const MonotonicTime deadline = call_deadline();
+  send(sql, params);
+  flush(deadline);
+  return receive(deadline);
+}
+
+std::pair<Result, Result> Connection::query_both(const std::string& first,
+                                                 const Params& first_params,
+                                                 const std::string& second,
+                                                 const Params& second_params) {
+  if (options_.pooler) {
+    Result one = query(first, first_params);
+    return {std::move(one), query(second, second_params)};
+  }
+  if (connection_ == nullptr)
+    throw StoreError(StoreErrorKind::unavailable, "the connection was lost");
+  ensure_prepared(first, first_params);
+  ensure_prepared(second, second_params);
+  const MonotonicTime deadline = call_deadline();
+  // Two sync points: the first statement's transaction, and with it its locks, ends before the
+  // second one's result is read.
+  if (PQenterPipelineMode(connection_.get()) == 0) lost(trimmed(PQerrorMessage(connection_.get())));
+  send(first, first_params);
+  if (PQpipelineSync(connection_.get()) == 0) lost(trimmed(PQerrorMessage(connection_.get())));
+  send(second, second_params);
+  if (PQpipelineSync(connection_.get()) == 0) lost(trimmed(PQerrorMessage(connection_.get())));
+  flush(deadline);
+  std::optional<StoreError> failure;
+  std::optional<Result> one;
+  try {
+    one = receive(deadline);
+  } catch (const StoreError& error) {
+    if (connection_ == nullptr) throw;
+    failure = error;
+  }
+  Result two = receive(deadline);
+  PQexitPipelineMode(connection_.get());
+  if (failure) throw StoreError(*failure);
+  return {std::move(*one), std::move(two)};
+}
+
+Result Connection::script(const std::string& sql) {
+  if (connection_ == nullptr)
+    throw StoreError(StoreErrorKind::unavailable, "the connection was lost");
+  const MonotonicTime deadline = call_deadline();
+  if (PQsendQuery(connection_.get(), sql.c_str()) == 0)
+    lost(trimmed(PQerrorMessage(connection_.get())));
+  flush(deadline);
+  return receive(deadline);
+}
+
+}  // namespace outfall::postgres

@@ -1,0 +1,67 @@
+#include "store/postgres/postgres_store.h"
+
+#include "store/postgres/session.h"
+
+namespace outfall::postgres {
+
+ClaimFloor::Input ClaimFloors::input(const std::string& stream) {
+  const std::lock_guard lock(mutex_);
+  return floors_[stream].input();
+}
+
+std::vector<std::int64_t> ClaimFloors::starts(std::span<const std::string> streams) {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::int64_t> result;
+  result.reserve(streams.size());
+  for (const std::string& stream : streams) result.push_back(floors_[stream].start());
+  return result;
+}
+
+std::int64_t ClaimFloors::completed(const std::string& stream, std::uint64_t generation,
+                                    const ClaimFloor::Report& report, WallTime server_started) {
+  const std::lock_guard lock(mutex_);
+  if (server_started_ && *server_started_ != server_started) {
+    floors_.clear();
+    ++generation_;
+  }
+  server_started_ = server_started;
+  if (generation != generation_) return 0;
+  ClaimFloor& floor = floors_[stream];
+  floor.completed(report);
+  return std::max<std::int64_t>(0, floor.sequence_last() + 1 - floor.start());
+}
+
+void ClaimFloors::forget() {
+  const std::lock_guard lock(mutex_);
+  floors_.clear();
+  ++generation_;
+}
+
+std::uint64_t ClaimFloors::generation() {
+  const std::lock_guard lock(mutex_);
+  return generation_;
+}
+
+PostgresStore::PostgresStore(ConnectOptions options, Uuid worker, std::string instance,
+                             const Clock& clock)
+    : options_(std::move(options)), worker_(worker), instance_(std::move(instance)), clock_(clock) {
+}
+
+std::unique_ptr<StoreSession> PostgresStore::open_session() {
+  auto session = std::make_unique<PostgresSession>(options_, worker_, instance_, clock_, floors_);
+  // A session that is opened later than the first replaces one that was lost: the server behind the
+  // new connection may be a promoted standby.
+  floors_.forget();
+  return session;
+}
+
+std::unique_ptr<Presence> PostgresStore::open_presence() {
+  if (options_.pooler) return nullptr;
+  return std::make_unique<PostgresPresence>(options_, worker_, clock_);
+}
+
+SchemaState PostgresStore::schema_state() {
+  return {};
+}
+
+}  // namespace outfall::postgres

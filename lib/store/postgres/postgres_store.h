@@ -1,0 +1,57 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "core/clock.h"
+#include "store/outbox_store.h"
+#include "store/postgres/claim_floor.h"
+#include "store/postgres/connection.h"
+
+namespace outfall::postgres {
+
+// The claim floors of a worker, one per stream, shared by its sessions: a claim of a stream may run
+// on any of them, one at a time. Safe to use from several threads.
+class ClaimFloors {
+ public:
+  [[nodiscard]] ClaimFloor::Input input(const std::string& stream);
+  [[nodiscard]] std::vector<std::int64_t> starts(std::span<const std::string> streams);
+  // Takes in a completed claim and returns the floor's lag. Ignored when the floors were forgotten
+  // after input() was taken, or when the server is another one than before (then all are
+  // forgotten).
+  std::int64_t completed(const std::string& stream, std::uint64_t generation,
+                         const ClaimFloor::Report& report, WallTime server_started);
+  // At every reconnect: a promoted standby may hand out ids again.
+  void forget();
+  [[nodiscard]] std::uint64_t generation();
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, ClaimFloor> floors_;
+  std::optional<WallTime> server_started_;
+  std::uint64_t generation_ = 0;
+};
+
+// The outbox in PostgreSQL. Safe to use from several threads. Holds no connection itself: each
+// session and presence has its own.
+class PostgresStore final : public OutboxStore {
+ public:
+  PostgresStore(ConnectOptions options, Uuid worker, std::string instance, const Clock& clock);
+
+  [[nodiscard]] std::unique_ptr<StoreSession> open_session() override;
+  [[nodiscard]] std::unique_ptr<Presence> open_presence() override;
+  [[nodiscard]] SchemaState schema_state() override;
+  [[nodiscard]] const Uuid& worker() const noexcept override { return worker_; }
+
+ private:
+  const ConnectOptions options_;
+  const Uuid worker_;
+  const std::string instance_;
+  const Clock& clock_;
+  ClaimFloors floors_;
+};
+
+}  // namespace outfall::postgres

@@ -1,0 +1,310 @@
+#include "store/postgres/session.h"
+
+#include <algorithm>
+#include <unordered_set>
+
+namespace outfall::postgres {
+
+namespace {
+
+// A call of a function of the SQL API: "SELECT * FROM schema.name($1, …)".
+std::string call(const Connection& connection, std::string_view function, int parameters) {
+  std::string sql = "SELECT * FROM " + connection.qualified(function) + "(";
+  for (int i = 1; i <= parameters; ++i) {
+    if (i > 1) sql += ", ";
+    sql += "$" + std::to_string(i);
+  }
+  return sql + ")";
+}
+
+std::pair<std::vector<std::string>, std::vector<std::int32_t>> split(
+    const std::vector<Room>& rooms) {
+  std::pair<std::vector<std::string>, std::vector<std::int32_t>> result;
+  for (const Room& room : rooms) {
+    result.first.push_back(room.name);
+    result.second.push_back(room.room);
+  }
+  return result;
+}
+
+std::string_view optional_text(const Result& result, int row, int column) {
+  return result.is_null(row, column) ? std::string_view{} : result.bytes(row, column);
+}
+
+// jsonb's binary format is one version byte, then its text.
+std::string_view jsonb_text(const Result& result, int row, int column) {
+  if (result.is_null(row, column)) return {};
+  const std::string_view bytes = result.bytes(row, column);
+  return bytes.empty() ? bytes : bytes.substr(1);
+}
+
+// Columns of leased_entries, in the order in which the function declares them.
+enum EntryColumn : int {
+  kId,
+  kEnvelopeId,
+  kKey,
+  kKeyHash,
+  kType,
+  kSource,
+  kSubject,
+  kContentType,
+  kDataSchema,
+  kHeaders,
+  kPayload,
+  kPayloadBinary,
+  kOccurredAt,
+  kCreatedAt,
+  kAttempts,
+  kAttemptsBase
+};
+
+LeasedEntry entry_from(const Result& rows, int row, std::string_view stream) {
+  LeasedEntry leased;
+  Envelope& envelope = leased.envelope;
+  envelope.entry_id = rows.int8(row, kId);
+  envelope.envelope_id = rows.uuid(row, kEnvelopeId);
+  envelope.stream = stream;
+  if (!rows.is_null(row, kKey)) {
+    envelope.key = rows.bytes(row, kKey);
+    leased.key_hash = rows.int4(row, kKeyHash);
+  }
+  envelope.type = rows.bytes(row, kType);
+  envelope.source = optional_text(rows, row, kSource);
+  envelope.subject = optional_text(rows, row, kSubject);
+  envelope.content_type = optional_text(rows, row, kContentType);
+  envelope.data_schema = optional_text(rows, row, kDataSchema);
+  envelope.headers_json = jsonb_text(rows, row, kHeaders);
+  if (!rows.is_null(row, kPayload)) {
+    envelope.payload_kind = PayloadKind::json;
+    envelope.payload = rows.bytes(row, kPayload);
+  } else if (!rows.is_null(row, kPayloadBinary)) {
+    envelope.payload_kind = PayloadKind::binary;
+    envelope.payload = rows.bytes(row, kPayloadBinary);
+  }
+  if (!rows.is_null(row, kOccurredAt)) envelope.occurred_at = rows.timestamp(row, kOccurredAt);
+  envelope.created_at = rows.timestamp(row, kCreatedAt);
+  envelope.attempts = rows.int4(row, kAttempts);
+  leased.attempts_base = rows.int4(row, kAttemptsBase);
+  return leased;
+}
+
+// What the views of a batch point into.
+struct BatchOwner {
+  std::string stream;
+  std::shared_ptr<const void> rows;
+};
+
+void fill_batch(LeasedBatch& batch, const Result& rows, const std::string& stream) {
+  auto owner = std::make_shared<BatchOwner>(BatchOwner{stream, rows.share()});
+  batch.entries.reserve(static_cast<std::size_t>(rows.rows()));
+  for (int row = 0; row < rows.rows(); ++row) {
+    batch.entries.push_back(entry_from(rows, row, owner->stream));
+    batch.payload_bytes += static_cast<std::int64_t>(batch.entries.back().envelope.payload.size());
+  }
+  batch.owner = std::move(owner);
+}
+
+}  // namespace
+
+PostgresSession::PostgresSession(const ConnectOptions& options, const Uuid& worker,
+                                 const std::string& instance, const Clock& clock,
+                                 ClaimFloors& floors)
+    : connection_(options), worker_(worker), instance_(instance), clock_(clock), floors_(floors) {
+  calls_ = {.claim = call(connection_, "claim", 23),
+            .leased_entries = call(connection_, "leased_entries", 1),
+            .settle = call(connection_, "settle", 16),
+            .renew = call(connection_, "renew", 3),
+            .release = call(connection_, "release", 1),
+            .forgive = call(connection_, "forgive", 1),
+            .register_streams = call(connection_, "register_streams", 1),
+            .due_streams = call(connection_, "due_streams", 2)};
+}
+
+void PostgresSession::register_streams(std::span<const std::string> streams) {
+  (void)connection_.query(calls_.register_streams, Params().text_array(streams));
+}
+
+std::vector<std::string> PostgresSession::due_streams(std::span<const std::string> streams) {
+  const std::vector<std::int64_t> floors = floors_.starts(streams);
+  const Result rows =
+      connection_.query(calls_.due_streams, Params().text_array(streams).int8_array(floors));
+  std::vector<std::string> due;
+  for (int row = 0; row < rows.rows(); ++row) due.emplace_back(rows.bytes(row, 0));
+  return due;
+}
+
+Params PostgresSession::claim_params(const ClaimRequest& request,
+                                     const ClaimFloor::Input& floor) const {
+  const auto [lanes, lane_rooms] = split(request.lanes);
+  const auto [keys, key_rooms] = split(request.keys);
+  Params params;
+  params.text(request.stream)
+      .uuid(worker_)
+      .text(instance_)
+      .uuid(request.lease_id)
+      .int4(static_cast<std::int32_t>(request.lease.count()))
+      .int4(request.max_entries)
+      .int8(request.max_bytes)
+      .boolean(request.by_key)
+      .boolean(request.hold_key)
+      .text_or_null(request.lane)
+      .int4(request.max_abandoned)
+      .int8(floor.start)
+      .int8(floor.epoch)
+      .int8(floor.lease_floor)
+      .text_array(floor.tracked)
+      .int8_array(floor.bounds)
+      .uuid_array(request.dead_workers)
+      .text_array(lanes)
+      .int4_array(lane_rooms)
+      .int4(request.lane_room)
+      .text_array(keys)
+      .int4_array(key_rooms)
+      .int4(request.key_room);
+  return params;
+}
+
+ClaimResult PostgresSession::claim(const ClaimRequest& request) {
+  const std::uint64_t generation = floors_.generation();
+  const MonotonicTime asked_at = clock_.monotonic();
+  auto [answer, rows] =
+      connection_.query_both(calls_.claim, claim_params(request, floors_.input(request.stream)),
+                             calls_.leased_entries, Params().uuid(request.lease_id));
+  const auto column = [&](const char* name) { return answer.column(name); };
+  const std::string_view status = answer.bytes(0, column("status"));
+  ClaimResult result;
+  if (status == "unregistered") {
+    const std::string streams[] = {request.stream};
+    register_streams(streams);
+    result.more = true;
+    return result;
+  }
+  if (status == "busy" || status == "paused") {
+    result.status = status == "busy" ? ClaimStatus::busy : ClaimStatus::paused;
+    return result;
+  }
+
+  ClaimFloor::Report report;
+  if (!answer.is_null(0, column("live_min"))) report.live_min = answer.int8(0, column("live_min"));
+  if (!answer.is_null(0, column("next_lease_floor"))) {
+    report.next_lease_floor = answer.int8(0, column("next_lease_floor"));
+  }
+  report.epoch = answer.int8(0, column("epoch"));
+  report.sequence_last = answer.int8(0, column("sequence_last"));
+  report.shown = answer.text_array(0, column("shown"));
+  report.used = answer.text_array(0, column("used"));
+  result.floor_lag = floors_.completed(request.stream, generation, report,
+                                       answer.timestamp(0, column("server_started")));
+  result.more = answer.boolean(0, column("more"));
+  if (!answer.is_null(0, column("others")))
+    result.other_workers = answer.uuid_array(0, column("others"));
+  result.taken_over = answer.int4(0, column("taken_over"));
+  result.parked = answer.int4(0, column("parked"));
+  result.repicks = answer.int4(0, column("repicks"));
+  if (status != "batch") return result;
+
+  result.status = ClaimStatus::batch;
+  result.batch.lease_id = request.lease_id;
+  result.batch.lease_no = answer.int8(0, column("lease_no"));
+  result.batch.valid_until = asked_at + request.lease;
+  result.batch.suspect = answer.boolean(0, column("suspect"));
+  fill_batch(result.batch, rows, request.stream);
+  if (rows.rows() != answer.int4(0, column("entries"))) {
+    throw StoreError(StoreErrorKind::defect, "lease " + request.lease_id.to_string() + " holds " +
+                                                 std::to_string(answer.int4(0, column("entries"))) +
+                                                 " entries but " + std::to_string(rows.rows()) +
+                                                 " could be read");
+  }
+  return result;
+}
+
+SettleResult PostgresSession::settle(const SettleRequest& request) {
+  const std::size_t n = request.others.size();
+  std::vector<std::int64_t> ids, delays_ms;
+  std::vector<std::string> statuses, codes, messages;
+  const auto counted = std::make_unique<bool[]>(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    const SettledOther& other = request.others[i];
+    ids.push_back(other.id);
+    delays_ms.push_back(other.delay.count());
+    statuses.emplace_back(to_string(other.status));
+    codes.push_back(other.code);
+    messages.push_back(other.message);
+    counted[i] = other.counted;
+  }
+  Params params;
+  params.uuid(request.lease_id)
+      .uuid(worker_)
+      .text(request.provider)
+      .boolean(request.receipts)
+      .int8_array(request.delivered);
+  if (request.record_ids.empty()) {
+    params.null(1009);
+  } else {
+    params.text_array_with_nulls(request.record_ids);
+  }
+  params.int8_array(ids)
+      .text_array(statuses)
+      .bool_array({counted.get(), n})
+      .int8_array(delays_ms)
+      .text_array_with_nulls(codes)
+      .text_array_with_nulls(messages)
+      .boolean(request.hold_key)
+      .int8_array(request.returned)
+      .int4_array(request.busy_keys)
+      .boolean(request.in_doubt);
+  const Result answer = connection_.query(calls_.settle, params);
+  const std::string_view result = answer.bytes(0, 0);
+  return {.stale = result == "stale",
+          .repeated = result == "repeated",
+          .settled_at = answer.timestamp(0, 1)};
+}
+
+std::vector<Uuid> PostgresSession::renew(std::span<const Uuid> leases, Milliseconds lease) {
+  const Result rows = connection_.query(
+      calls_.renew,
+      Params().uuid(worker_).uuid_array(leases).int4(static_cast<std::int32_t>(lease.count())));
+  std::vector<Uuid> kept;
+  for (int row = 0; row < rows.rows(); ++row) kept.push_back(rows.uuid(row, 0));
+  return kept;
+}
+
+void PostgresSession::release() {
+  (void)connection_.query(calls_.release, Params().uuid(worker_));
+}
+
+void PostgresSession::forgive(std::span<const EntryId> entries) {
+  (void)connection_.query(calls_.forgive, Params().int8_array(entries));
+}
+
+PostgresPresence::PostgresPresence(const ConnectOptions& options, const Uuid& worker,
+                                   const Clock& clock)
+    : connection_(options), clock_(clock), present_call_(call(connection_, "present_workers", 1)) {
+  const Result held =
+      connection_.query(call(connection_, "hold_presence", 1), Params().uuid(worker));
+  if (!held.boolean(0, 0)) {
+    // An earlier connection of ours that the server has not noticed to be gone still holds it.
+    throw StoreError(StoreErrorKind::unavailable,
+                     "the presence lock is still held by an earlier connection");
+  }
+}
+
+std::vector<Uuid> PostgresPresence::absent(std::span<const Uuid> workers) {
+  const Result rows = connection_.query(present_call_, Params().uuid_array(workers));
+  std::unordered_set<Uuid> present;
+  for (int row = 0; row < rows.rows(); ++row) present.insert(rows.uuid(row, 0));
+  const MonotonicTime now = clock_.monotonic();
+  std::map<Uuid, MonotonicTime> still_absent;
+  std::vector<Uuid> dead;
+  for (const Uuid& worker : workers) {
+    if (present.contains(worker)) continue;
+    const auto known = absent_since_.find(worker);
+    const MonotonicTime since = known == absent_since_.end() ? now : known->second;
+    still_absent[worker] = since;
+    if (now - since >= kAbsentLongEnough) dead.push_back(worker);
+  }
+  absent_since_ = std::move(still_absent);
+  return dead;
+}
+
+}  // namespace outfall::postgres

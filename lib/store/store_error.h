@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+namespace outfall {
+
+// What a store call failed of, as far as the caller must tell it apart.
+enum class StoreErrorKind : std::uint8_t {
+  unavailable,  // no connection, or it was lost: the call may or may not have taken effect
+  read_only,    // a standby, or default_transaction_read_only: wait for the primary
+  timeout,      // the server cancelled the statement: it took no effect
+  conflict,     // deadlock or serialisation: it took no effect, try again
+  denied,       // the role lacks a right
+  schema,       // tables or functions are missing or of another version
+  refused,      // an operator's request that the entry's state forbids; the message says why
+  defect,       // anything else: a bug or a damaged database
+};
+
+[[nodiscard]] const char* to_string(StoreErrorKind kind) noexcept;
+
+class StoreError : public std::runtime_error {
+ public:
+  StoreError(StoreErrorKind kind, const std::string& message, std::string hint = {})
+      : std::runtime_error(message), kind_(kind), hint_(std::move(hint)) {}
+  [[nodiscard]] StoreErrorKind kind() const noexcept { return kind_; }
+  [[nodiscard]] const std::string& hint() const noexcept { return hint_; }
+  // The session that threw it must not be used again.
+  [[nodiscard]] bool session_lost() const noexcept {
+    return kind_ == StoreErrorKind::unavailable || kind_ == StoreErrorKind::read_only;
+  }
+
+ private:
+  StoreErrorKind kind_;
+  std::string hint_;
+};
+
+}  // namespace outfall
