@@ -31,7 +31,7 @@ struct Launch {
   std::vector<char*> argv;
   std::vector<char*> envp;
   std::string working_folder;
-  std::optional<std::pair<uid_t, gid_t>> user;
+  std::optional<Account> account;
   int input = -1;
   int output = -1;
   int error = -1;
@@ -67,17 +67,6 @@ std::vector<std::string> merged_environment(const ChildOptions& options) {
   return result;
 }
 
-std::optional<std::pair<uid_t, gid_t>> resolve_user(const std::string& name) {
-  if (name.empty() || ::geteuid() != 0) {
-    return std::nullopt;
-  }
-  const passwd* entry = ::getpwnam(name.c_str());
-  if (entry == nullptr) {
-    throw std::runtime_error("no such user: " + name);
-  }
-  return std::pair{entry->pw_uid, entry->pw_gid};
-}
-
 int open_capture(const std::filesystem::path& file, const char* name) {
   const int fd = file.empty() ? ::memfd_create(name, MFD_CLOEXEC)
                               : ::open(file.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
@@ -100,15 +89,15 @@ int open_input(const std::string& text) {
   ::setpgid(0, 0);
   sigset_t none;
   ::sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::pthread_sigmask(SIG_SETMASK, &none, nullptr);
   ::signal(SIGPIPE, SIG_DFL);
   ::dup2(launch.input, 0);
   ::dup2(launch.output, 1);
   ::dup2(launch.error, 2);
   bool ready = launch.working_folder.empty() || ::chdir(launch.working_folder.c_str()) == 0;
-  if (ready && launch.user) {
-    ready = ::setgroups(0, nullptr) == 0 && ::setgid(launch.user->second) == 0 &&
-            ::setuid(launch.user->first) == 0;
+  if (ready && launch.account) {
+    ready = ::setgroups(0, nullptr) == 0 && ::setgid(launch.account->group) == 0 &&
+            ::setuid(launch.account->user) == 0;
   }
   if (ready) {
     ::execvpe(launch.argv[0], launch.argv.data(), launch.envp.data());
@@ -145,11 +134,25 @@ std::string tail(const std::string& text) {
 
 }  // namespace
 
+std::optional<Account> account_for_child(const std::string& user) {
+  if (user.empty() || ::geteuid() != 0) {
+    return std::nullopt;
+  }
+  passwd entry{};
+  passwd* found = nullptr;
+  std::array<char, 4096> strings{};
+  ::getpwnam_r(user.c_str(), &entry, strings.data(), strings.size(), &found);
+  if (found == nullptr) {
+    throw std::runtime_error("no such user: " + user);
+  }
+  return Account{found->pw_uid, found->pw_gid};
+}
+
 std::string ExitStatus::to_string() const {
   return code ? "exit code " + std::to_string(*code) : "signal " + std::to_string(*signal);
 }
 
-ChildProcess::ChildProcess(std::vector<std::string> command, ChildOptions options)
+ChildProcess::ChildProcess(std::vector<std::string> command, const ChildOptions& options)
     : name_(command.at(0)) {
   Launch launch;
   launch.command = std::move(command);
@@ -157,7 +160,7 @@ ChildProcess::ChildProcess(std::vector<std::string> command, ChildOptions option
   launch.argv = pointers(launch.command);
   launch.envp = pointers(launch.environment);
   launch.working_folder = options.working_folder.string();
-  launch.user = resolve_user(options.user);
+  launch.account = account_for_child(options.user);
 
   output_ = open_capture(options.output_file, "stdout");
   error_ = !options.error_file.empty() && options.error_file == options.output_file
@@ -311,9 +314,9 @@ void ChildProcess::close_input() {
   }
 }
 
-Finished run(std::vector<std::string> command, ChildOptions options,
+Finished run(std::vector<std::string> command, const ChildOptions& options,
              std::chrono::milliseconds deadline) {
-  ChildProcess child(std::move(command), std::move(options));
+  ChildProcess child(std::move(command), options);
   const ExitStatus status = child.wait(deadline);
   return {status, child.output(), child.error_output()};
 }

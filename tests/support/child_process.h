@@ -33,6 +33,14 @@ struct ChildOptions {
   int crash_signal = SIGKILL;              // what the reaper sends when the test crashes
 };
 
+// The account that a child runs under when `user` is asked for: nullopt when the test is not root,
+// since then it cannot be another one. Throws when there is no such user.
+struct Account {
+  uid_t user = 0;
+  gid_t group = 0;
+};
+[[nodiscard]] std::optional<Account> account_for_child(const std::string& user);
+
 // A child process in a process group of its own. The destructor kills the group and waits; a test
 // that crashes leaves that to the reaper. Its output can be read while it runs, since it goes to a
 // file or to anonymous memory and never fills a pipe.
@@ -40,7 +48,7 @@ struct ChildOptions {
 // One thread at a time. Start failures (no such program) throw std::system_error.
 class ChildProcess {
  public:
-  explicit ChildProcess(std::vector<std::string> command, ChildOptions options = {});
+  explicit ChildProcess(std::vector<std::string> command, const ChildOptions& options = {});
   ~ChildProcess();
   ChildProcess(const ChildProcess&) = delete;
   ChildProcess& operator=(const ChildProcess&) = delete;
@@ -81,7 +89,7 @@ struct Finished {
   std::string output;
   std::string error_output;
 };
-[[nodiscard]] Finished run(std::vector<std::string> command, ChildOptions options = {},
+[[nodiscard]] Finished run(std::vector<std::string> command, const ChildOptions& options = {},
                            std::chrono::milliseconds deadline = kDefaultDeadline);
 
 }  // namespace outfall::test

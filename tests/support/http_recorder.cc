@@ -121,7 +121,7 @@ class Wire {
 
  private:
   bool fill() {
-    std::array<char, 64 * 1024> chunk;
+    std::array<char, 64 * 1024> chunk{};
     ssize_t got = 0;
     do {
       got = ::recv(fd_, chunk.data(), chunk.size(), 0);
@@ -305,7 +305,7 @@ class HttpRecorder::Server {
     Wire wire(fd);
     while (auto request = read_request(wire)) {
       request->connection = number;
-      const HttpAnswer answer = answer_to(std::move(*request));
+      const HttpAnswer answer = answer_to(*request);
       const bool goes_on = give(wire, fd, answer);
       const std::lock_guard lock(mutex_);
       --at_once_;
@@ -315,7 +315,7 @@ class HttpRecorder::Server {
     }
   }
 
-  HttpAnswer answer_to(HttpRequest request) {
+  HttpAnswer answer_to(const HttpRequest& request) {
     std::unique_lock lock(mutex_);
     requests.push_back(request);
     most_at_once = std::max(most_at_once, ++at_once_);

@@ -40,6 +40,8 @@ class PgClient {
   ~PgClient();
   PgClient(PgClient&& other) noexcept;
   PgClient& operator=(PgClient&& other) noexcept;
+  PgClient(const PgClient&) = delete;
+  PgClient& operator=(const PgClient&) = delete;
 
   // One or several statements without parameters; the results are dropped.
   void exec(const std::string& sql);

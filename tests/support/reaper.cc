@@ -127,7 +127,7 @@ void remove_folders() {
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGQUIT}) {
     ::signal(signal, SIG_IGN);
   }
-  Message message;
+  Message message{};
   while (true) {
     const ssize_t got = ::read(3, &message, sizeof message);
     if (got == static_cast<ssize_t>(sizeof message)) {

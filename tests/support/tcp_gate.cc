@@ -152,7 +152,7 @@ class TcpGate::Loop {
   void change(const std::function<void()>& change) {
     std::unique_lock lock(mutex_);
     bool done = false;
-    changes_.push_back([&] {
+    changes_.emplace_back([&] {
       change();
       done = true;
     });
@@ -318,7 +318,7 @@ class TcpGate::Loop {
   void take(Connection& connection, Direction direction) {
     Flow& flow = connection.flows[index(direction)];
     const Faults& faults = this->faults(direction);
-    std::array<char, kReadSize> buffer;
+    std::array<char, kReadSize> buffer{};
     while (may_read(connection, direction)) {
       const ssize_t got =
           ::recv(source(connection, direction), buffer.data(), buffer.size(), MSG_DONTWAIT);

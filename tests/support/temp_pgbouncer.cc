@@ -8,8 +8,8 @@
 namespace outfall::test {
 
 TempPgBouncer::TempPgBouncer(const TempPostgres& server,
-                             std::map<std::string, std::string> settings,
-                             std::vector<std::string> users)
+                             const std::map<std::string, std::string>& settings,
+                             const std::vector<std::string>& users)
     : server_(server), port_(free_port()) {
   std::map<std::string, std::string> values{
       {"listen_addr", "127.0.0.1"},
@@ -22,7 +22,7 @@ TempPgBouncer::TempPgBouncer(const TempPostgres& server,
       {"default_pool_size", "20"},
       {"max_client_conn", "500"},
   };
-  for (auto& [name, value] : settings) {
+  for (const auto& [name, value] : settings) {
     values[name] = value;
   }
   std::ostringstream file;

@@ -18,8 +18,8 @@ class TempPgBouncer {
   // `settings` are lines of pgbouncer.ini on top of the defaults (pool_mode = transaction,
   // default_pool_size = 20). `users` are the roles that may connect.
   explicit TempPgBouncer(const TempPostgres& server,
-                         std::map<std::string, std::string> settings = {},
-                         std::vector<std::string> users = {"postgres"});
+                         const std::map<std::string, std::string>& settings = {},
+                         const std::vector<std::string>& users = {"postgres"});
 
   [[nodiscard]] std::string dsn(const std::string& database = "postgres",
                                 const std::string& user = "postgres") const;

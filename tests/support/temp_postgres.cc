@@ -3,7 +3,6 @@
 #include <atomic>
 #include <cstdlib>
 #include <fstream>
-#include <pwd.h>
 #include <sstream>
 #include <stdexcept>
 #include <unistd.h>
@@ -61,7 +60,7 @@ std::string quoted(const std::string& value) {
 
 }  // namespace
 
-TempPostgres::TempPostgres(PostgresOptions options)
+TempPostgres::TempPostgres(const PostgresOptions& options)
     : settings_(default_settings(options)), port_(free_port()) {
   settings_["port"] = std::to_string(port_);
   settings_["unix_socket_directories"] = folder_.path().string();
@@ -82,13 +81,9 @@ TempPostgres::~TempPostgres() {
 void TempPostgres::initialise() {
   const std::filesystem::path data = folder_ / "data";
   std::filesystem::create_directory(data);
-  if (::geteuid() == 0) {
-    const passwd* owner = ::getpwnam("postgres");
-    if (owner == nullptr) {
-      throw std::runtime_error("no system user `postgres`: run ops/install-dependencies test");
-    }
+  if (const auto owner = account_for_child("postgres")) {
     for (const auto& path : {folder_.path(), data}) {
-      if (::chown(path.c_str(), owner->pw_uid, owner->pw_gid) != 0) {
+      if (::chown(path.c_str(), owner->user, owner->group) != 0) {
         throw std::runtime_error("cannot give " + path.string() + " to the user postgres");
       }
     }

@@ -30,7 +30,7 @@ enum class StopMode { fast, immediate };  // a clean shutdown, or a crash of the
 // and throw with the server's log when it does not. One thread at a time; dsn() from any.
 class TempPostgres {
  public:
-  explicit TempPostgres(PostgresOptions options = {});
+  explicit TempPostgres(const PostgresOptions& options = {});
   ~TempPostgres();
   TempPostgres(const TempPostgres&) = delete;
   TempPostgres& operator=(const TempPostgres&) = delete;

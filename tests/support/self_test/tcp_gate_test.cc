@@ -41,6 +41,9 @@ class Socket {
   }
   Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)), error_(other.error_) {}
   ~Socket() { ::close(fd_); }
+  Socket(const Socket&) = delete;
+  Socket& operator=(const Socket&) = delete;
+  Socket& operator=(Socket&&) = delete;
 
   [[nodiscard]] int error() const { return error_; }
 
@@ -52,7 +55,7 @@ class Socket {
   // What comes until `size` bytes are there; less when the connection ends, which error() explains.
   std::string receive(std::size_t size) {
     std::string text;
-    std::array<char, 4096> buffer;
+    std::array<char, 4096> buffer{};
     while (text.size() < size) {
       const ssize_t got =
           ::recv(fd_, buffer.data(), std::min(buffer.size(), size - text.size()), 0);
