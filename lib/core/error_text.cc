@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 
 #include "core/text.h"
 
@@ -10,6 +11,7 @@ namespace {
 
 constexpr std::string_view kMask = "***";
 constexpr std::string_view kEllipsis = "\xe2\x80\xa6";
+constexpr std::string_view kReplacement = "\xef\xbf\xbd";  // U+FFFD
 
 // Names whose value is a secret wherever they are followed by '=' or ':'.
 constexpr auto kSecretNames = std::to_array<std::string_view>(
@@ -92,24 +94,27 @@ std::string redact(std::string_view text) {
 }  // namespace
 
 std::string storable_error_message(std::string_view message) {
-  // Redaction reads a little past the cut, so that a secret across it is still recognised.
-  const std::string redacted = redact(message.substr(0, 2 * kMaxErrorMessageBytes));
+  // Redaction reads well past the cut, so that a secret across it is still recognised.
+  const std::string_view read = message.substr(0, 2 * kMaxErrorMessageBytes);
+  const std::string redacted = redact(read);
   std::string out;
+  std::size_t cut = 0;  // where it may end, with room for the ellipsis
   std::string_view rest = redacted;
-  while (!rest.empty()) {
+  while (!rest.empty() && out.size() <= kMaxErrorMessageBytes) {
+    if (out.size() + kEllipsis.size() <= kMaxErrorMessageBytes) cut = out.size();
     const std::size_t length = utf8_length(rest);
-    const bool control = length == 1 && (rest[0] < 0x20 || rest[0] == 0x7f);
-    const std::string_view piece = control       ? " "
-                                   : length == 0 ? "\xef\xbf\xbd"
-                                                 : rest.substr(0, length);
-    const std::size_t left = rest.size() - std::max<std::size_t>(length, 1);
-    const std::size_t reserved = left == 0 ? 0 : kEllipsis.size();
-    if (out.size() + piece.size() + reserved > kMaxErrorMessageBytes) {
-      out += kEllipsis;
-      break;
+    const bool control =
+        length == 1 && (static_cast<std::uint8_t>(rest[0]) < 0x20 || rest[0] == 0x7f);
+    if (control) {
+      out += ' ';
+    } else {
+      out += length == 0 ? kReplacement : rest.substr(0, length);
     }
-    out += piece;
     rest.remove_prefix(std::max<std::size_t>(length, 1));
+  }
+  if (out.size() > kMaxErrorMessageBytes || read.size() < message.size()) {
+    out.resize(std::min(cut, out.size()));
+    out += kEllipsis;
   }
   return out;
 }

@@ -43,10 +43,10 @@ struct SettingSpec {
 // Where a value stands, for error messages: a file with line and column, an environment variable,
 // or the default.
 struct SettingOrigin {
-  std::string file;  // empty: not from a file
+  std::string file = {};  // empty: not from a file
   std::uint32_t line = 0;
   std::uint32_t column = 0;
-  std::string variable;  // environment variable, if it came from there
+  std::string variable = {};  // environment variable, if it came from there
 
   // "outfall.toml:7:12", "OUTFALL_STREAMS__ORDERS__EMITTER" or "default".
   [[nodiscard]] std::string to_string() const;
@@ -58,12 +58,12 @@ struct SettingOrigin {
 class SettingValues {
  public:
   struct Value {
-    std::string text;         // string, choice
+    std::string text = {};    // string, choice
     std::int64_t number = 0;  // integer, boolean, duration (ms), bytes
-    std::vector<std::string> list;
-    std::map<std::string, std::string> map;
+    std::vector<std::string> list = {};
+    std::map<std::string, std::string> map = {};
     bool is_set = false;  // false: neither given nor defaulted
-    SettingOrigin origin;
+    SettingOrigin origin = {};
   };
 
   void set(std::string name, Value value) { values_[std::move(name)] = std::move(value); }

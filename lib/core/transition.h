@@ -28,7 +28,7 @@ enum class OnDeadLetter : std::uint8_t { continue_key, hold_key };
 inline constexpr Milliseconds kMaxDeferral{std::chrono::hours{24 * 30}};
 
 struct StreamPolicy {
-  RetryPolicy retry;
+  RetryPolicy retry = {};
   Milliseconds defer_delay{30'000};
   Ordering ordering = Ordering::key;
   OnDeadLetter on_dead_letter = OnDeadLetter::continue_key;
