@@ -1,0 +1,216 @@
+#include "config/check.h"
+
+#include <algorithm>
+#include <cctype>
+#include <set>
+
+#include <fmt/format.h>
+
+#include "config/conninfo.h"
+#include "config/listen_address.h"
+#include "config/print.h"
+#include "config/settings.h"
+#include "config/suggest.h"
+
+namespace outfall {
+namespace {
+
+bool has_control_characters(std::string_view text) {
+  return std::ranges::any_of(text, [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+}
+
+bool is_schema_name(std::string_view name) {
+  const auto allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
+  };
+  return !name.empty() && name.size() <= 63 &&
+         std::isdigit(static_cast<unsigned char>(name[0])) == 0 && !name.starts_with("pg_") &&
+         std::ranges::all_of(name, allowed);
+}
+
+bool is_lane(std::string_view lane) {
+  if (lane.empty() || lane == "type" || lane == "source" || lane == "subject") return true;
+  constexpr std::string_view kHeader = "header.";
+  return lane.starts_with(kHeader) && lane.size() > kHeader.size() && !has_control_characters(lane);
+}
+
+class Checker {
+ public:
+  Checker(const ConfigTables& tables, const EmitterRegistry& registry,
+          std::vector<SettingProblem>& problems)
+      : tables_(tables), registry_(registry), problems_(problems) {
+    for (const SettingProblem& problem : problems) broken_.insert(problem.setting);
+  }
+
+  void run() {
+    check_texts();
+    check_global_pairs();
+    for (const auto& [name, stream] : tables_.streams) check_stream(name, stream.settings);
+    for (const auto& [name, emitter] : tables_.emitters) check_emitter(name, emitter);
+  }
+
+ private:
+  [[nodiscard]] bool usable(const std::string& table, std::string_view name,
+                            const SettingValues& values) const {
+    return values.has(name) && !broken_.contains(fmt::format("{}.{}", table, name));
+  }
+
+  [[nodiscard]] const SettingValues& global(std::string_view table) const {
+    return tables_.globals.find(table)->second;
+  }
+
+  void report(const std::string& table, std::string_view name, const SettingOrigin& origin,
+              std::string message, std::string hint) {
+    problems_.push_back({.origin = origin,
+                         .setting = fmt::format("{}.{}", table, name),
+                         .message = std::move(message),
+                         .hint = std::move(hint)});
+  }
+
+  // One text against one rule; the value is shown only where it is no secret.
+  template <typename Rule>
+  void check_text(const std::string& table, std::string_view name, const SettingValues& values,
+                  bool secret, std::string_view what, std::string_view hint, Rule&& rule) {
+    if (!usable(table, name, values) || rule(values.text(name))) return;
+    report(table, name, values.origin(name),
+           secret ? std::string(what) : fmt::format("{} {}", toml_quote(values.text(name)), what),
+           std::string(hint));
+  }
+
+  void check_texts() {
+    const SettingValues& database = global("database");
+    if (usable("database", "url", database)) {
+      if (const auto problem = conninfo_problem(database.text("url"))) {
+        report("database", "url", database.origin("url"), *problem,
+               "write postgresql://USER@HOST/DATABASE or host=HOST user=USER dbname=DATABASE");
+      }
+    }
+    check_text("database", "schema", database, false, "cannot be the name of a schema",
+               "write a small letter or _, then at most 62 of a-z, 0-9 and _, not pg_ in front",
+               is_schema_name);
+    check_text("worker", "instance", global("worker"), false, "cannot be a label",
+               "write 1 to 63 bytes without control characters", [](const std::string& label) {
+                 return !label.empty() && label.size() <= 63 && !has_control_characters(label);
+               });
+    check_text("admin", "listen", global("admin"), false, "is not an address to listen on",
+               "write an IP address and a port, such as 127.0.0.1:9464 or [::1]:9464",
+               [](const std::string& text) { return parse_listen_address(text).has_value(); });
+    check_text("admin", "token", global("admin"), true, "cannot be sent in an HTTP header",
+               "write printable ASCII characters without spaces", [](const std::string& token) {
+                 return std::ranges::all_of(token, [](char c) { return c > 0x20 && c < 0x7f; });
+               });
+  }
+
+  // `small` must not exceed `large`.
+  void check_order(const std::string& small_table, std::string_view small,
+                   const SettingValues& small_values, const std::string& large_table,
+                   std::string_view large, const SettingValues& large_values) {
+    if (!usable(small_table, small, small_values) || !usable(large_table, large, large_values))
+      return;
+    if (small_values.integer(small) <= large_values.integer(large)) return;
+    // The message stands where somebody wrote something, not at a default.
+    const bool small_given = small_values.origin(small).to_string() != SettingOrigin{}.to_string();
+    const auto shown = [](std::string_view table, std::string_view name,
+                          const SettingValues& values) {
+      const auto specs = setting_table(table.substr(0, table.find('.'))).settings;
+      return printed_value(table, *std::ranges::find(specs, name, &SettingSpec::name), values);
+    };
+    const std::string small_shown = shown(small_table, small, small_values);
+    const std::string large_shown = shown(large_table, large, large_values);
+    if (small_given) {
+      report(
+          small_table, small, small_values.origin(small),
+          fmt::format("{} is more than {}.{} ({})", small_shown, large_table, large, large_shown),
+          fmt::format("lower it, or raise {}.{}", large_table, large));
+    } else {
+      report(
+          large_table, large, large_values.origin(large),
+          fmt::format("{} is less than {}.{} ({})", large_shown, small_table, small, small_shown),
+          fmt::format("raise it, or lower {}.{}", small_table, small));
+    }
+  }
+
+  void check_global_pairs() {
+    const SettingValues& drain = global("drain");
+    check_order("database", "claim_timeout", global("database"), "drain", "lease", drain);
+    check_order("drain", "poll_active", drain, "drain", "poll_idle", drain);
+    check_order("drain", "batch_entries", drain, "drain", "max_in_flight", drain);
+    check_order("drain", "batch_bytes", drain, "drain", "max_in_flight_bytes", drain);
+  }
+
+  void check_stream(const std::string& name, const SettingValues& values) {
+    const std::string table = "streams." + name;
+    check_text(table, "lane", values, false, "does not name a lane",
+               "write type, source, subject or header.NAME, or leave it empty", is_lane);
+    check_order(table, "retry.initial", values, table, "retry.max", values);
+    check_order(table, "breaker.probe_initial", values, table, "breaker.probe_max", values);
+    if (!usable(table, "emitter", values)) return;
+    const std::string& emitter = values.text("emitter");
+    // A table that is there but could not be used has its own problem.
+    if (tables_.emitters.contains(emitter) || broken_.contains("emitters." + emitter) ||
+        broken_.contains("emitters." + emitter + ".kind")) {
+      return;
+    }
+    std::vector<std::string_view> known;
+    for (const auto& [known_name, unused] : tables_.emitters) known.push_back(known_name);
+    // Also those whose own table has a problem of its kind.
+    for (const std::string_view setting : broken_) {
+      constexpr std::string_view kTable = "emitters.";
+      constexpr std::string_view kKind = ".kind";
+      if (!setting.starts_with(kTable) || !setting.ends_with(kKind)) continue;
+      known.push_back(setting.substr(kTable.size(), setting.size() - kTable.size() - kKind.size()));
+    }
+    std::string hint = fmt::format("add a table [emitters.{}]",
+                                   is_table_name(emitter) ? toml_key(emitter) : "NAME");
+    if (const std::string_view meant = nearest(emitter, known); !meant.empty()) {
+      hint = fmt::format("did you mean {}?", toml_quote(meant));
+    } else if (!known.empty()) {
+      hint += fmt::format(", or name one of those there: {}", enumerate(known));
+    }
+    report(table, "emitter", values.origin("emitter"),
+           fmt::format("there is no emitter {}", toml_quote(emitter)), std::move(hint));
+  }
+
+  void check_emitter(const std::string& name, const EmitterConfig& emitter) {
+    const std::string table = "emitters." + name;
+    const bool broken = std::ranges::any_of(
+        broken_, [&](const std::string& setting) { return setting.starts_with(table + "."); });
+    const EmitterKind* kind = registry_.find(emitter.kind);
+    if (broken || kind == nullptr || !kind->validate) return;
+    for (SettingProblem problem : kind->validate(emitter.settings)) {
+      if (problem.setting.starts_with(table + ".")) problem.setting.erase(0, table.size() + 1);
+      const bool is_row = std::ranges::any_of(
+          kind->settings, [&](const SettingSpec& spec) { return spec.name == problem.setting; });
+      // An emitter need not know where its settings were written.
+      if (problem.origin.to_string() == SettingOrigin{}.to_string()) {
+        problem.origin = emitter.settings.origin(is_row ? problem.setting : "kind");
+      }
+      problem.setting = problem.setting.empty() ? table : table + "." + problem.setting;
+      problems_.push_back(std::move(problem));
+    }
+  }
+
+  const ConfigTables& tables_;
+  const EmitterRegistry& registry_;
+  std::vector<SettingProblem>& problems_;
+  std::set<std::string> broken_;
+};
+
+}  // namespace
+
+void check_config(const ConfigTables& tables, const EmitterRegistry& registry,
+                  std::vector<SettingProblem>& problems) {
+  Checker(tables, registry, problems).run();
+}
+
+std::vector<SettingProblem> problems_for_run(const Config& config) {
+  if (!config.streams().empty()) return {};
+  SettingOrigin origin;
+  origin.file = config.file();
+  return {{.origin = origin,
+           .setting = "streams",
+           .message = "there is no stream to serve",
+           .hint = "add a table [streams.NAME] with the emitter that delivers it"}};
+}
+
+}  // namespace outfall

@@ -1,0 +1,194 @@
+#include "config/conninfo.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <utility>
+#include <vector>
+
+namespace outfall {
+namespace {
+
+constexpr std::string_view kMask = "***";
+
+// Parameters that never hold a secret. What is not here is masked.
+constexpr auto kHarmless = std::to_array<std::string_view>({"host",
+                                                            "hostaddr",
+                                                            "port",
+                                                            "dbname",
+                                                            "user",
+                                                            "passfile",
+                                                            "service",
+                                                            "connect_timeout",
+                                                            "options",
+                                                            "application_name",
+                                                            "sslmode",
+                                                            "fallback_application_name",
+                                                            "sslcert",
+                                                            "client_encoding",
+                                                            "sslkey",
+                                                            "target_session_attrs",
+                                                            "sslrootcert",
+                                                            "ssl_min_protocol_version",
+                                                            "sslcrl",
+                                                            "ssl_max_protocol_version",
+                                                            "sslcrldir",
+                                                            "sslcompression",
+                                                            "sslsni",
+                                                            "requirepeer",
+                                                            "require_auth",
+                                                            "channel_binding",
+                                                            "gssencmode",
+                                                            "krbsrvname",
+                                                            "gsslib",
+                                                            "keepalives",
+                                                            "replication",
+                                                            "keepalives_idle",
+                                                            "load_balance_hosts",
+                                                            "keepalives_interval",
+                                                            "tcp_user_timeout",
+                                                            "keepalives_count"});
+
+bool harmless(std::string_view keyword) {
+  return std::ranges::find(kHarmless, keyword) != kHarmless.end();
+}
+
+// A parameter that is not harmless. Its keyword shows only where it is known: it may be the tail of
+// a password that was not quoted.
+std::string masked(std::string_view keyword) {
+  const bool known = keyword == "password" || keyword == "sslpassword";
+  return std::string(known ? keyword : kMask).append("=").append(kMask);
+}
+
+std::string_view uri_scheme(std::string_view conninfo) {
+  for (const std::string_view scheme : {"postgresql://", "postgres://"}) {
+    if (conninfo.starts_with(scheme)) return scheme;
+  }
+  return {};
+}
+
+std::string redact_parameters(std::string_view query) {
+  std::string text;
+  while (!query.empty()) {
+    const std::size_t end = std::min(query.find('&'), query.size());
+    const std::string_view parameter = query.substr(0, end);
+    const std::size_t equals = parameter.find('=');
+    const std::string_view keyword = parameter.substr(0, equals);
+    if (equals == std::string_view::npos) {
+      text += kMask;
+    } else if (harmless(keyword)) {
+      text += parameter;
+    } else {
+      text += masked(keyword);
+    }
+    if (end < query.size()) text += '&';
+    query.remove_prefix(std::min(end + 1, query.size()));
+  }
+  return text;
+}
+
+// The part before the parameters: [user[:password]@][host][/database]. libpq ends the user part at
+// the first '@'; a password with a bare '@' or '/' in it is a mistake that must not show the rest
+// of it, so everything from the first ':' to the last '@' is masked.
+std::string redact_authority(std::string_view authority) {
+  const std::size_t at = authority.rfind('@');
+  const std::size_t colon = authority.find(':');
+  if (at == std::string_view::npos || colon == std::string_view::npos || colon > at) {
+    return std::string(authority);
+  }
+  return std::string(authority.substr(0, colon + 1)).append(kMask).append(authority.substr(at));
+}
+
+std::string redact_uri(std::string_view scheme, std::string_view rest) {
+  // A '?' before the '@' belongs to the password as far as libpq is concerned.
+  const std::size_t at = rest.find('@');
+  const std::size_t query = rest.find('?', at == std::string_view::npos ? 0 : at);
+  std::string text(scheme);
+  text += redact_authority(rest.substr(0, query));
+  if (query != std::string_view::npos)
+    text.append("?").append(redact_parameters(rest.substr(query + 1)));
+  return text;
+}
+
+bool space(char c) {
+  return std::isspace(static_cast<unsigned char>(c)) != 0;
+}
+
+// One value of the key=value form, from `at` on; false when a quote does not end.
+bool read_value(std::string_view text, std::size_t& at, std::string& value) {
+  const bool quoted = at < text.size() && text[at] == '\'';
+  if (quoted) ++at;
+  while (at < text.size() && (quoted ? text[at] != '\'' : !space(text[at]))) {
+    if (text[at] == '\\' && at + 1 < text.size()) ++at;
+    value += text[at++];
+  }
+  if (quoted && at == text.size()) return false;
+  if (quoted) ++at;
+  return true;
+}
+
+// The pairs of `host=db user = shop password='a b'`, by libpq's rules; nullopt when it does not
+// parse.
+std::optional<std::vector<std::pair<std::string, std::string>>> key_values(std::string_view text) {
+  std::vector<std::pair<std::string, std::string>> pairs;
+  std::size_t at = 0;
+  const auto skip_space = [&] {
+    while (at < text.size() && space(text[at])) ++at;
+  };
+  for (skip_space(); at < text.size(); skip_space()) {
+    const std::size_t start = at;
+    while (at < text.size() && text[at] != '=' && !space(text[at])) ++at;
+    std::string keyword(text.substr(start, at - start));
+    skip_space();
+    if (keyword.empty() || at == text.size() || text[at] != '=') return {};
+    ++at;
+    skip_space();
+    std::string value;
+    if (!read_value(text, at, value)) return {};
+    pairs.emplace_back(std::move(keyword), std::move(value));
+  }
+  return pairs;
+}
+
+std::string quoted_if_needed(const std::string& value) {
+  const bool plain = !value.empty() && std::ranges::none_of(value, [](char c) {
+    return space(c) || c == '\'' || c == '\\';
+  });
+  if (plain) return value;
+  std::string text = "'";
+  for (const char c : value) {
+    if (c == '\'' || c == '\\') text += '\\';
+    text += c;
+  }
+  return text + "'";
+}
+
+}  // namespace
+
+std::string redact_conninfo(std::string_view conninfo) {
+  if (const std::string_view scheme = uri_scheme(conninfo); !scheme.empty()) {
+    return redact_uri(scheme, conninfo.substr(scheme.size()));
+  }
+  const auto pairs = key_values(conninfo);
+  if (!pairs) return std::string(kMask);
+  std::string text;
+  for (const auto& [keyword, value] : *pairs) {
+    if (!text.empty()) text += ' ';
+    if (harmless(keyword)) {
+      text += keyword + "=" + quoted_if_needed(value);
+    } else {
+      text += masked(keyword);
+    }
+  }
+  return text;
+}
+
+std::optional<std::string> conninfo_problem(std::string_view conninfo) {
+  if (conninfo.find('\0') != std::string_view::npos) return "holds a NUL character";
+  if (!uri_scheme(conninfo).empty()) return {};
+  const auto pairs = key_values(conninfo);
+  if (pairs && !pairs->empty()) return {};
+  return "is neither a libpq URI nor a list of key=value pairs";
+}
+
+}  // namespace outfall

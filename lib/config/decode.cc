@@ -1,0 +1,287 @@
+#include "config/decode.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include <fmt/format.h>
+
+#include "config/document.h"
+#include "config/suggest.h"
+#include "core/quantity.h"
+#include "core/text.h"
+
+namespace outfall {
+namespace {
+
+// A value in a message, short enough for a line.
+std::string shown(std::string_view value) {
+  constexpr std::size_t kMax = 60;
+  std::string text = "\"";
+  for (const char c : value.substr(0, kMax)) {
+    text += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
+  }
+  return text + (value.size() > kMax ? "…\"" : "\"");
+}
+
+std::string choices(const SettingSpec& spec) {
+  return fmt::format("\"{}\"", fmt::join(spec.choices, "\", \""));
+}
+
+std::string expectation(const SettingSpec& spec) {
+  switch (spec.type) {
+    case SettingType::string:
+      return "a string";
+    case SettingType::integer:
+      return "an integer";
+    case SettingType::boolean:
+      return "true or false";
+    case SettingType::duration:
+      return "a duration such as \"30s\"";
+    case SettingType::bytes:
+      return "a size such as \"64KiB\"";
+    case SettingType::choice:
+      return "one of " + choices(spec);
+    case SettingType::string_list:
+      return "an array of strings";
+    case SettingType::string_map:
+      return "a table of strings";
+  }
+  return "something else";
+}
+
+std::string_view form_hint(SettingType type) {
+  switch (type) {
+    case SettingType::string:
+    case SettingType::choice:
+      return "write the value in double quotes";
+    case SettingType::integer:
+      return "write digits without quotes";
+    case SettingType::boolean:
+      return "write true or false without quotes";
+    case SettingType::duration:
+      return "write a whole number and one unit of ms, s, m, h or d, in double quotes";
+    case SettingType::bytes:
+      return "write a whole number and one unit of B, KiB, MiB or GiB, in double quotes";
+    case SettingType::string_list:
+      return "write strings in brackets: [\"a\", \"b\"]";
+    case SettingType::string_map:
+      return "write pairs in braces: {name = \"value\"}";
+  }
+  return "";
+}
+
+DecodeProblem wrong_type(const SettingSpec& spec, const toml::node& node) {
+  return {fmt::format("expected {}, got {}", expectation(spec), type_name(node)),
+          std::string(form_hint(spec.type))};
+}
+
+DecodeProblem wrong_text(const SettingSpec& spec, std::string_view text) {
+  return {spec.secret ? fmt::format("expected {}", expectation(spec))
+                      : fmt::format("expected {}, got {}", expectation(spec), shown(text)),
+          spec.type == SettingType::choice ? std::string() : std::string(form_hint(spec.type))};
+}
+
+Decoded decode_number(const SettingSpec& spec, std::int64_t number) {
+  if (number >= spec.min && number <= spec.max) {
+    SettingValues::Value value;
+    value.number = number;
+    value.is_set = true;
+    return value;
+  }
+  const std::string got = spec.secret ? "the value" : format_number(spec.type, number);
+  const std::string least = format_number(spec.type, spec.min);
+  const std::string most = format_number(spec.type, spec.max);
+  return DecodeProblem{
+      spec.max == INT64_MAX ? fmt::format("{} is below the least value {}", got, least)
+                            : fmt::format("{} is out of range: {} to {}", got, least, most),
+      fmt::format("write a value of {} {}", number < spec.min ? "at least" : "at most",
+                  number < spec.min ? least : most)};
+}
+
+Decoded decode_choice(const SettingSpec& spec, std::string_view text) {
+  if (std::ranges::find(spec.choices, text) != spec.choices.end()) {
+    SettingValues::Value value;
+    value.text = text;
+    value.is_set = true;
+    return value;
+  }
+  DecodeProblem problem = wrong_text(spec, text);
+  if (const std::string_view meant = nearest(text, spec.choices); !meant.empty()) {
+    problem.hint = fmt::format("did you mean \"{}\"?", meant);
+  }
+  return problem;
+}
+
+// Strings, choices, durations and sizes are written as text, in TOML within quotes.
+Decoded decode_string(const SettingSpec& spec, std::string_view text) {
+  if (text.find('\0') != std::string_view::npos) {
+    return DecodeProblem{"holds a NUL character", "remove it"};
+  }
+  // The file is UTF-8 or does not parse; a variable can be anything.
+  if (!is_valid_utf8(text)) return DecodeProblem{"is not valid UTF-8", "write it in UTF-8"};
+  if (spec.type == SettingType::choice) return decode_choice(spec, text);
+  if (spec.type == SettingType::duration) {
+    const auto duration = parse_duration(text);
+    return duration ? decode_number(spec, duration->count()) : wrong_text(spec, text);
+  }
+  if (spec.type == SettingType::bytes) {
+    const auto bytes = parse_bytes(text);
+    return bytes ? decode_number(spec, *bytes) : wrong_text(spec, text);
+  }
+  SettingValues::Value value;
+  value.text = text;
+  value.is_set = true;
+  return value;
+}
+
+Decoded decode_list(const SettingSpec& spec, const toml::node& node) {
+  const toml::array* array = node.as_array();
+  if (array == nullptr) return wrong_type(spec, node);
+  SettingValues::Value value;
+  value.is_set = true;
+  for (const toml::node& item : *array) {
+    if (!item.is_string()) {
+      return DecodeProblem{
+          fmt::format("expected an array of strings, got {} in it", type_name(item)),
+          std::string(form_hint(spec.type))};
+    }
+    value.list.push_back(item.as_string()->get());
+  }
+  return value;
+}
+
+Decoded decode_map(const SettingSpec& spec, const toml::node& node) {
+  const toml::table* table = node.as_table();
+  if (table == nullptr) return wrong_type(spec, node);
+  SettingValues::Value value;
+  value.is_set = true;
+  for (const auto& [key, item] : *table) {
+    if (!item.is_string()) {
+      return DecodeProblem{
+          fmt::format("expected a table of strings, got {} for \"{}\"", type_name(item), key.str()),
+          fmt::format("write the value of \"{}\" in double quotes{}", key.str(),
+                      item.is_table() ? ", and its name too if it holds a dot" : "")};
+    }
+    value.map.emplace(key.str(), item.as_string()->get());
+  }
+  return value;
+}
+
+std::string_view trimmed(std::string_view text) {
+  const std::size_t first = text.find_first_not_of(" \t\r");
+  if (first == std::string_view::npos) return {};
+  return text.substr(first, text.find_last_not_of(" \t\r") - first + 1);
+}
+
+template <typename Function>
+void for_each_part(std::string_view text, char separator, Function&& function) {
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find(separator), text.size());
+    if (const std::string_view part = trimmed(text.substr(0, end)); !part.empty()) function(part);
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+}
+
+Decoded split_list(std::string_view text, char separator) {
+  SettingValues::Value value;
+  value.is_set = true;
+  for_each_part(text, separator, [&](std::string_view part) { value.list.emplace_back(part); });
+  return value;
+}
+
+// A variable that holds a piece of TOML.
+Decoded decode_fragment(const SettingSpec& spec, std::string_view text) {
+  const auto document = parse_document({}, fmt::format("value = {}", text));
+  const auto* table = std::get_if<toml::table>(&document);
+  if (table == nullptr || table->size() != 1) return wrong_text(spec, text);
+  return decode_node(spec, *table->get("value"));
+}
+
+}  // namespace
+
+std::string format_number(SettingType type, std::int64_t number) {
+  if (number >= 0 && type == SettingType::duration) return format_duration(Milliseconds{number});
+  if (number >= 0 && type == SettingType::bytes) return format_bytes(number);
+  return std::to_string(number);
+}
+
+Decoded decode_node(const SettingSpec& spec, const toml::node& node) {
+  switch (spec.type) {
+    case SettingType::string:
+    case SettingType::choice:
+    case SettingType::duration:
+      if (node.is_string()) return decode_string(spec, node.as_string()->get());
+      break;
+    case SettingType::bytes:
+      if (node.is_string()) return decode_string(spec, node.as_string()->get());
+      if (node.is_integer()) return decode_number(spec, node.as_integer()->get());
+      break;
+    case SettingType::integer:
+      if (node.is_integer()) return decode_number(spec, node.as_integer()->get());
+      break;
+    case SettingType::boolean:
+      if (node.is_boolean()) {
+        SettingValues::Value value;
+        value.number = node.as_boolean()->get() ? 1 : 0;
+        value.is_set = true;
+        return value;
+      }
+      break;
+    case SettingType::string_list:
+      return decode_list(spec, node);
+    case SettingType::string_map:
+      return decode_map(spec, node);
+  }
+  return wrong_type(spec, node);
+}
+
+Decoded decode_text(const SettingSpec& spec, std::string_view text) {
+  switch (spec.type) {
+    case SettingType::string:
+    case SettingType::choice:
+    case SettingType::duration:
+    case SettingType::bytes:
+      return decode_string(spec, text);
+    case SettingType::integer: {
+      std::int64_t number = 0;
+      const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+      if (error != std::errc{} || end != text.data() + text.size()) return wrong_text(spec, text);
+      return decode_number(spec, number);
+    }
+    case SettingType::boolean: {
+      if (text != "true" && text != "false") return wrong_text(spec, text);
+      SettingValues::Value value;
+      value.number = text == "true" ? 1 : 0;
+      value.is_set = true;
+      return value;
+    }
+    case SettingType::string_list:
+      return trimmed(text).starts_with('[') ? decode_fragment(spec, text) : split_list(text, ',');
+    case SettingType::string_map:
+      return decode_fragment(spec, text);
+  }
+  return wrong_text(spec, text);
+}
+
+Decoded decode_secret_file(const SettingSpec& spec, std::string_view content) {
+  if (content.ends_with('\n')) content.remove_suffix(1);
+  if (content.ends_with('\r')) content.remove_suffix(1);
+  if (spec.type == SettingType::string_list) return split_list(content, '\n');
+  if (spec.type != SettingType::string_map) return decode_text(spec, content);
+
+  SettingValues::Value value;
+  value.is_set = true;
+  bool complete = true;
+  for_each_part(content, '\n', [&](std::string_view line) {
+    const std::size_t equals = line.find('=');
+    if (equals == std::string_view::npos) {
+      complete = false;
+      return;
+    }
+    value.map.emplace(trimmed(line.substr(0, equals)), trimmed(line.substr(equals + 1)));
+  });
+  if (!complete) return DecodeProblem{"expected lines of name=value", "write one pair a line"};
+  return value;
+}
+
+}  // namespace outfall

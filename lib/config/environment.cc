@@ -1,0 +1,189 @@
+#include "config/environment.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <optional>
+#include <string_view>
+
+#include <fmt/format.h>
+
+#include "config/settings.h"
+#include "config/suggest.h"
+
+namespace outfall {
+namespace {
+
+constexpr std::string_view kPrefix = "OUTFALL_";
+
+std::string lower(std::string_view text) {
+  std::string result(text);
+  std::ranges::transform(result, result.begin(), [](unsigned char c) { return std::tolower(c); });
+  return result;
+}
+
+// A name as it appears in a variable.
+std::string folded(std::string_view name) {
+  std::string result(name);
+  std::ranges::transform(result, result.begin(), [](unsigned char c) {
+    return c == '-' || c == '.' ? '_' : static_cast<char>(std::toupper(c));
+  });
+  return result;
+}
+
+// "RETRY__MAX" -> "retry.max"
+std::string dotted(std::string_view levels) {
+  std::string result = lower(levels);
+  for (std::size_t at = result.find("__"); at != std::string::npos; at = result.find("__", at)) {
+    result.replace(at, 2, ".");
+  }
+  return result;
+}
+
+// Kubernetes sets OUTFALL_SERVICE_HOST, OUTFALL_PORT_9464_TCP and the like in every container
+// beside a Service named outfall or outfall-admin; they are not meant for us.
+bool is_service_link(std::string_view variable) {
+  const std::size_t port = variable.find("_PORT_");
+  const bool numbered = port != std::string_view::npos && port + 6 < variable.size() &&
+                        std::isdigit(static_cast<unsigned char>(variable[port + 6])) != 0;
+  return variable.ends_with("_SERVICE_HOST") || variable.ends_with("_PORT") || numbered ||
+         variable.find("_SERVICE_PORT") != std::string_view::npos;
+}
+
+const TableSpec* find_table(std::string_view name) {
+  const auto tables = setting_tables();
+  const auto found = std::ranges::find(tables, name, &TableSpec::name);
+  return found == tables.end() ? nullptr : &*found;
+}
+
+class Sorter {
+ public:
+  Sorter(const std::map<std::string, std::set<std::string>, std::less<>>& names,
+         std::vector<SettingProblem>& problems)
+      : names_(names), problems_(problems) {}
+
+  void add(const std::string& variable, const std::string& value) {
+    const std::string_view rest = std::string_view(variable).substr(kPrefix.size());
+    const std::size_t end = rest.find("__");
+    if (end == std::string_view::npos) {
+      check_single_level(variable, rest);
+      return;
+    }
+    const std::string name = lower(rest.substr(0, end));
+    const std::string_view below = rest.substr(end + 2);
+    const TableSpec* table = find_table(name);
+    if (table == nullptr) {
+      report_unknown_table(variable, name);
+    } else if (table->named) {
+      add_named(*table, variable, below, value);
+    } else {
+      settings_.globals[name][dotted(below)] = {variable, value};
+    }
+  }
+
+  [[nodiscard]] EnvironmentSettings take() { return std::move(settings_); }
+
+ private:
+  void report(const std::string& variable, std::string message, std::string hint) {
+    problems_.push_back({.origin = {.file = {}, .line = 0, .column = 0, .variable = variable},
+                         .setting = {},
+                         .message = std::move(message),
+                         .hint = std::move(hint)});
+  }
+
+  // OUTFALL_DATABASE_URL is a likely slip; OUTFALL_VERSION of a container image is none of ours.
+  void check_single_level(const std::string& variable, std::string_view rest) {
+    if (variable == "OUTFALL_CONFIG" || is_service_link(variable)) return;
+    for (const TableSpec& table : setting_tables()) {
+      const std::string prefix = folded(table.name) + "_";
+      if (!rest.starts_with(prefix)) continue;
+      report(variable, "is not a setting",
+             fmt::format("levels are separated by two underscores: did you mean {}{}_{}?", kPrefix,
+                         prefix, rest.substr(prefix.size())));
+    }
+  }
+
+  void report_unknown_table(const std::string& variable, const std::string& name) {
+    std::vector<std::string_view> known;
+    for (const TableSpec& table : setting_tables()) known.push_back(table.name);
+    const std::string_view meant = nearest(name, known);
+    report(variable, fmt::format("there is no table [{}]", name),
+           meant.empty()
+               ? fmt::format("the tables are {}", enumerate(known))
+               : fmt::format("did you mean {}{}{}?", kPrefix, folded(meant),
+                             std::string_view(variable).substr(kPrefix.size() + name.size())));
+  }
+
+  void add_named(const TableSpec& table, const std::string& variable, std::string_view below,
+                 const std::string& value) {
+    std::string_view setting;
+    std::optional<std::string> name = match_name(table, variable, below, setting);
+    if (!name) return;
+    if (setting.empty()) {
+      report(variable, fmt::format("names no setting of [{}.{}]", table.name, *name),
+             fmt::format("append two underscores and the setting, such as {}__{}", variable,
+                         folded(table.settings.front().name)));
+      return;
+    }
+    settings_.named[std::string(table.name)][*name][dotted(setting)] = {variable, value};
+  }
+
+  // The stream or emitter that `below` begins with; `setting` becomes the rest. nullopt: reported.
+  std::optional<std::string> match_name(const TableSpec& table, const std::string& variable,
+                                        std::string_view below, std::string_view& setting) {
+    std::vector<std::string_view> matches;
+    std::size_t length = 0;
+    if (const auto known = names_.find(table.name); known != names_.end()) {
+      for (const std::string& name : known->second) {
+        // A name may hold two underscores itself, so the longest that fits is meant.
+        if (!folded(below).starts_with(folded(name)) || name.size() < length) continue;
+        const std::string_view rest = below.substr(name.size());
+        if (!rest.empty() && !rest.starts_with("__")) continue;
+        if (name.size() > length) matches.clear();
+        length = name.size();
+        matches.push_back(name);
+      }
+    }
+    if (matches.size() > 1) {
+      report(variable, fmt::format("could mean {}", enumerate(matches)),
+             "give this setting in the file");
+      return {};
+    }
+    if (matches.empty()) length = std::min(below.find("__"), below.size());
+    setting = below.substr(std::min(length + 2, below.size()));
+    return matches.empty() ? lower(below.substr(0, length)) : std::string(matches.front());
+  }
+
+  const std::map<std::string, std::set<std::string>, std::less<>>& names_;
+  std::vector<SettingProblem>& problems_;
+  EnvironmentSettings settings_;
+};
+
+}  // namespace
+
+EnvironmentSettings sort_environment(
+    const std::map<std::string, std::string>& environment,
+    const std::map<std::string, std::set<std::string>, std::less<>>& names,
+    std::vector<SettingProblem>& problems) {
+  Sorter sorter(names, problems);
+  for (const auto& [variable, value] : environment) {
+    if (variable.starts_with(kPrefix)) sorter.add(variable, value);
+  }
+  return sorter.take();
+}
+
+std::string variable_name(std::string_view table, std::string_view setting) {
+  std::string result(kPrefix);
+  const auto append = [&result](std::string_view path) {
+    for (const char c : path) result += c == '.' ? std::string("__") : folded({&c, 1});
+  };
+  const std::size_t dot = table.find('.');
+  append(table.substr(0, dot));
+  // The name of a stream is one level even where it holds a dot.
+  if (dot != std::string_view::npos) result += "__" + folded(table.substr(dot + 1));
+  result += "__";
+  append(setting);
+  return result;
+}
+
+}  // namespace outfall

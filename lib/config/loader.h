@@ -1,0 +1,66 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "config/config.h"
+#include "emitter/registry.h"
+
+namespace outfall {
+
+// Where a configuration comes from.
+struct ConfigSources {
+  std::string file;                                // empty: none
+  std::map<std::string, std::string> environment;  // variables that begin with OUTFALL_
+  std::string host_name;                           // the default of worker.instance
+};
+
+// The variables of this process that begin with OUTFALL_. Not safe beside setenv().
+[[nodiscard]] std::map<std::string, std::string> outfall_environment();
+
+// The first that is there of: `flag`, $OUTFALL_CONFIG, ./outfall.toml, /etc/outfall/outfall.toml.
+// The first two are taken unseen, so that a wrong name is an error and not a silent default.
+[[nodiscard]] std::string find_config_file(std::string_view flag,
+                                           const std::map<std::string, std::string>& environment);
+
+// All that is wrong, in the order of the file; never empty.
+using ConfigProblems = std::vector<SettingProblem>;
+using LoadedConfig = std::variant<std::shared_ptr<const Config>, ConfigProblems>;
+
+// What a reload would do, or did.
+struct ReloadedConfig {
+  std::shared_ptr<const Config> config;      // running, with the live changes applied
+  std::vector<SettingChange> live;           // in effect with `config`
+  std::vector<SettingChange> needs_restart;  // not in effect until the next start
+};
+
+// Reads file, environment and secret files completely, checks everything, and gives either a whole
+// configuration or all problems, never a part. Each call reads anew; nothing is kept between calls,
+// so one loader may be used from several threads. Blocks for reading small files only.
+// The registry outlives the loader and every Config that it made.
+class ConfigLoader {
+ public:
+  ConfigLoader(const EmitterRegistry& registry, ConfigSources sources)
+      : registry_(registry), sources_(std::move(sources)) {}
+
+  [[nodiscard]] LoadedConfig load() const;
+
+  // For SIGHUP: loads, then takes over into `running` what can change at run time. The mixture is
+  // checked like any configuration; when it is impossible, that is a problem that says so.
+  [[nodiscard]] std::variant<ReloadedConfig, ConfigProblems> reload(const Config& running) const;
+
+  [[nodiscard]] const ConfigSources& sources() const { return sources_; }
+
+ private:
+  const EmitterRegistry& registry_;
+  ConfigSources sources_;
+};
+
+// "outfall.toml:7:12: streams.orders.emitter: there is no …", without the hint.
+[[nodiscard]] std::string to_string(const SettingProblem& problem);
+
+}  // namespace outfall
