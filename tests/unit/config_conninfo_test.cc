@@ -1,0 +1,82 @@
+// Redaction of connection strings, and addresses to listen on.
+
+#include <gtest/gtest.h>
+
+#include "config/conninfo.h"
+#include "config/listen_address.h"
+
+namespace outfall {
+namespace {
+
+struct Redaction {
+  std::string_view given;
+  std::string_view shown;
+};
+
+TEST(Conninfo, ShowsWhatIsHarmlessAndMasksTheRest) {
+  constexpr auto kCases = std::to_array<Redaction>({
+      {"postgresql://shop@localhost/shop", "postgresql://shop@localhost/shop"},
+      {"postgresql://shop:s3cret@localhost/shop", "postgresql://shop:***@localhost/shop"},
+      {"postgres://shop:s3cret@a:1,b:2/shop", "postgres://shop:***@a:1,b:2/shop"},
+      {"postgresql://:s3cret@h", "postgresql://:***@h"},
+      {"postgresql:///shop", "postgresql:///shop"},
+      {"postgresql://localhost:5432/shop", "postgresql://localhost:5432/shop"},
+      {"postgresql://u:s3%40cret@h/d", "postgresql://u:***@h/d"},
+      // Passwords that should have been percent-encoded.
+      {"postgresql://u:s3@cret@h/d", "postgresql://u:***@h/d"},
+      {"postgresql://u:s3/cret@h/d", "postgresql://u:***@h/d"},
+      {"postgresql://u:s3?cret@h/d", "postgresql://u:***@h/d"},
+      {"postgresql://u:s3#cret@h/d?sslmode=require", "postgresql://u:***@h/d?sslmode=require"},
+      {"postgresql://h/d?user=u&password=s3cret&sslmode=require",
+       "postgresql://h/d?user=u&password=***&sslmode=require"},
+      {"postgresql://h/d?sslpassword=s3cret", "postgresql://h/d?sslpassword=***"},
+      {"postgresql://h/d?pass%77ord=s3cret", "postgresql://h/d?***=***"},
+      {"postgresql://h/d?password=a&s3cret", "postgresql://h/d?password=***&***"},
+      {"host=h user=u password=s3cret dbname=d", "host=h user=u password=*** dbname=d"},
+      {"host = h password = 's3 cret' dbname = 'a b'", "host=h password=*** dbname='a b'"},
+      {"password='s3\\'cret' host=h", "password=*** host=h"},
+      {"password=s3\\ cret host=h", "password=*** host=h"},
+      {"password=a s3cret=x host=h", "password=*** ***=*** host=h"},
+      {"password=a s3cret", "***"},
+      {"password='s3cret", "***"},
+      {"s3cret", "***"},
+      {"", ""},
+  });
+  for (const auto& [given, shown] : kCases) EXPECT_EQ(redact_conninfo(given), shown) << given;
+}
+
+TEST(Conninfo, AcceptsWhatLibpqCanBeAsked) {
+  EXPECT_FALSE(conninfo_problem("postgresql:///shop"));
+  EXPECT_FALSE(conninfo_problem("postgres://h"));
+  EXPECT_FALSE(conninfo_problem("service=shop"));
+  EXPECT_TRUE(conninfo_problem("shop"));
+  EXPECT_TRUE(conninfo_problem("mysql://h/d"));
+  EXPECT_TRUE(conninfo_problem("host=h password='x"));
+  EXPECT_TRUE(conninfo_problem(std::string_view("host=a\0b", 8)));
+}
+
+TEST(ListenAddress, TakesLiteralsAndLocalhost) {
+  struct Accepted {
+    std::string_view text;
+    std::string_view host;
+    int port;
+  };
+  for (const auto& [text, host, port] :
+       std::to_array<Accepted>({{"127.0.0.1:9464", "127.0.0.1", 9464},
+                                {"[::1]:0", "::1", 0},
+                                {"localhost:65535", "127.0.0.1", 65535},
+                                {"0.0.0.0:1", "0.0.0.0", 1}})) {
+    const auto address = parse_listen_address(text);
+    ASSERT_TRUE(address) << text;
+    EXPECT_EQ(address->host, host);
+    EXPECT_EQ(address->port, port);
+  }
+  for (const std::string_view text :
+       {"", "9464", ":9464", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536",
+        "127.0.0.1:-1", "::1:9464", "[::1]", "[127.0.0.1]:1", "example.com:80", "127.0.0.1:80 "}) {
+    EXPECT_FALSE(parse_listen_address(text)) << text;
+  }
+}
+
+}  // namespace
+}  // namespace outfall
