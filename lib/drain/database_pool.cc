@@ -1,0 +1,109 @@
+#include "drain/database_pool.h"
+
+#include <algorithm>
+#include <exception>
+
+namespace outfall {
+
+namespace {
+
+constexpr Milliseconds kFirstPause{50};
+
+}  // namespace
+
+DatabasePool::DatabasePool(int connections, Milliseconds reconnect_max,
+                           std::function<std::unique_ptr<StoreSession>()> open, Observer observer,
+                           Random& random)
+    : reconnect_max_(reconnect_max),
+      open_(std::move(open)),
+      observer_(std::move(observer)),
+      random_(random) {
+  for (int i = 0; i < connections; ++i) threads_.emplace_back([this] { work(); });
+}
+
+DatabasePool::~DatabasePool() {
+  stop();
+}
+
+void DatabasePool::submit(Job job) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopping_) return;
+    jobs_[static_cast<std::size_t>(job.urgency)].push_back(std::move(job));
+  }
+  wake_.notify_one();
+}
+
+void DatabasePool::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  for (std::thread& thread : threads_) {
+    if (thread.joinable()) thread.join();
+  }
+}
+
+bool DatabasePool::wait_for_job() {
+  std::unique_lock lock(mutex_);
+  wake_.wait(lock, [&] {
+    return stopping_ || std::any_of(jobs_.begin(), jobs_.end(),
+                                    [](const auto& queue) { return !queue.empty(); });
+  });
+  return !stopping_;
+}
+
+std::optional<DatabasePool::Job> DatabasePool::take_job() {
+  const std::lock_guard lock(mutex_);
+  for (auto& queue : jobs_) {
+    if (queue.empty()) continue;
+    Job job = std::move(queue.front());
+    queue.pop_front();
+    return job;
+  }
+  return std::nullopt;
+}
+
+// One try to open a session; after a failure waits `pause`, which grows. False when the pool stops.
+bool DatabasePool::reconnect(std::unique_ptr<StoreSession>& session, Milliseconds& pause) {
+  try {
+    session = open_();
+    pause = kFirstPause;
+    observer_.connected();
+    return true;
+  } catch (const StoreError& error) {
+    observer_.unavailable(error);
+  }
+  const Milliseconds jittered = between(pause / 2, pause, random_);
+  pause = std::min(pause * 2, reconnect_max_);
+  std::unique_lock lock(mutex_);
+  wake_.wait_for(lock, jittered, [&] { return stopping_; });
+  return !stopping_;
+}
+
+void DatabasePool::work() {
+  std::unique_ptr<StoreSession> session;
+  Milliseconds pause = kFirstPause;
+  while (wait_for_job()) {
+    if (session == nullptr && !reconnect(session, pause)) return;
+    if (session == nullptr) continue;
+    std::optional<Job> job = take_job();
+    if (!job) continue;
+    try {
+      job->run(*session);
+    } catch (const StoreError& error) {
+      if (error.session_lost()) {
+        session.reset();
+        observer_.unavailable(error);
+      }
+      job->failed(error);
+    } catch (const std::exception& error) {
+      // Running out of memory while a result is read: nothing is known of the call.
+      session.reset();
+      job->failed(StoreError(StoreErrorKind::unavailable, error.what()));
+    }
+  }
+}
+
+}  // namespace outfall

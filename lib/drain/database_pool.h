@@ -1,0 +1,73 @@
+#pragma once
+
+#include <array>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "core/clock.h"
+#include "core/ids.h"
+#include "core/retry.h"
+#include "store/outbox_store.h"
+
+namespace outfall {
+
+// A few threads with a session each that run the worker's database calls, the most urgent first.
+// Connections are opened when there is work for them and re-opened with back-off, for as long as it
+// takes; jobs wait meanwhile, so that an outage loses nothing.
+//
+// submit() may be called from any thread and never blocks. Jobs run on the pool's threads.
+class DatabasePool {
+ public:
+  enum class Urgency : std::uint8_t { settle, renew, claim, poll };
+
+  struct Job {
+    Urgency urgency = Urgency::poll;
+    std::function<void(StoreSession&)> run;
+    // Called on the same thread when `run` threw. After session_lost() it is not known whether the
+    // call took effect.
+    std::function<void(const StoreError&)> failed;
+  };
+
+  struct Observer {
+    std::function<void()> connected;                     // a session was opened
+    std::function<void(const StoreError&)> unavailable;  // one could not be opened, or was lost
+  };
+
+  // `open` is called on the pool's threads and throws StoreError. Both outlive the pool.
+  DatabasePool(int connections, Milliseconds reconnect_max,
+               std::function<std::unique_ptr<StoreSession>()> open, Observer observer,
+               Random& random);
+  ~DatabasePool();
+  DatabasePool(const DatabasePool&) = delete;
+  DatabasePool& operator=(const DatabasePool&) = delete;
+
+  void submit(Job job);
+  // Ends the threads after the jobs they run now; what waits is dropped. Idempotent.
+  void stop();
+
+ private:
+  void work();
+  // Waits until there is a job; null when the pool stops.
+  bool wait_for_job();
+  std::optional<Job> take_job();
+  bool reconnect(std::unique_ptr<StoreSession>& session, Milliseconds& pause);
+
+  const Milliseconds reconnect_max_;
+  const std::function<std::unique_ptr<StoreSession>()> open_;
+  const Observer observer_;
+  Random& random_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::array<std::deque<Job>, 4> jobs_;
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace outfall

@@ -1,0 +1,429 @@
+#include "drain/drain.h"
+
+#include <algorithm>
+#include <future>
+
+#include <boost/asio/post.hpp>
+
+namespace outfall {
+
+namespace {
+
+constexpr Milliseconds kBeatEvery{500};
+// Looks that are due within this share of the idle pause are made together, in one poll.
+constexpr int kTogether = 4;
+
+}  // namespace
+
+void Drain::Sink::complete(std::span<Completion> completions) noexcept {
+  bool first = false;
+  {
+    const std::lock_guard lock(mutex_);
+    first = completions_.empty();
+    completions_.insert(completions_.end(), std::make_move_iterator(completions.begin()),
+                        std::make_move_iterator(completions.end()));
+  }
+  if (first) boost::asio::post(drain_.loop_, [this] { drain_.take_completions(); });
+}
+
+void Drain::Sink::take(std::vector<Completion>& into) {
+  into.clear();
+  const std::lock_guard lock(mutex_);
+  std::swap(into, completions_);
+}
+
+Drain::Drain(DrainOptions options, OutboxStore& store, Metrics& metrics, Heartbeat& heartbeat,
+             Logger& log, const Clock& clock, Random& random)
+    : options_(options),
+      store_(store),
+      metrics_(metrics),
+      heartbeat_(heartbeat),
+      log_(log),
+      clock_(clock),
+      random_(random),
+      sink_(*this),
+      keep_running_(loop_.get_executor()),
+      look_timer_(loop_),
+      beat_timer_(loop_),
+      renewal_timer_(loop_) {
+}
+
+Drain::~Drain() {
+  if (thread_.joinable()) stop();
+}
+
+void Drain::add_emitter(const std::string& name, std::unique_ptr<Emitter> emitter) {
+  emitters_[name].emitter = std::move(emitter);
+}
+
+void Drain::add_stream(StreamOptions options) {
+  Emitter& emitter = *emitters_.at(options.emitter).emitter;
+  StreamMetrics& metrics = metrics_.stream(options.name);
+  const std::string name = options.name;
+  streams_[name] = std::make_unique<StreamDrain>(std::move(options), emitter, metrics,
+                                                 static_cast<DrainHost&>(*this));
+}
+
+void Drain::start() {
+  for (auto& [name, stream] : streams_) looks_[stream.get()] = now();
+  std::vector<std::string> names;
+  for (const auto& [name, stream] : streams_) names.push_back(name);
+  pool_ = std::make_unique<DatabasePool>(
+      options_.connections, options_.reconnect_max,
+      [this] {
+        const SchemaState state = store_.schema_state();
+        if (state.fit != SchemaFit::fits)
+          throw StoreError(StoreErrorKind::schema, state.detail, "run `outfall migrate`");
+        return store_.open_session();
+      },
+      DatabasePool::Observer{
+          .connected =
+              [this] {
+                const std::lock_guard lock(state_mutex_);
+                if (!connected_) log_.info("connected to the database");
+                connected_ = true;
+                problem_.clear();
+                hint_.clear();
+              },
+          .unavailable = [this](const StoreError& error) { connection_lost(error); }},
+      random_);
+  presence_ = std::make_unique<PresenceWatch>(
+      [this] { return store_.open_presence(); },
+      PresenceWatch::Observer{
+          .held = [this] { post([this] { presence_held(); }); },
+          .lost =
+              [this](const StoreError& error) { post([this, error] { presence_lost(error); }); },
+          .dead =
+              [this](std::vector<Uuid> dead) {
+                post([this, dead = std::move(dead)]() mutable { dead_workers_ = std::move(dead); });
+              }});
+  arm_beat();
+  arm_renewal(options_.lease / 3);
+  pool_->submit(
+      {.urgency = DatabasePool::Urgency::renew,
+       .run = [names](StoreSession& session) { session.register_streams(names); },
+       .failed =
+           [](const StoreError&) { /* a claim registers its stream where this could not */ }});
+  thread_ = std::thread([this] { loop_.run(); });
+}
+
+void Drain::connection_lost(const StoreError& error) {
+  {
+    const std::lock_guard lock(state_mutex_);
+    connected_ = false;
+    problem_ = error.what();
+    hint_ = error.hint();
+  }
+  log_.limited(
+      LogLevel::warning, "database/" + std::string(to_string(error.kind())),
+      "waiting for the database",
+      {{"kind", to_string(error.kind())}, {"error", error.what()}, {"hint", error.hint()}});
+}
+
+void Drain::submit(DatabasePool::Job job) {
+  pool_->submit(std::move(job));
+}
+
+void Drain::run_on_database(std::function<void(StoreSession&)> call,
+                            std::function<void(const StoreError&)> failed) {
+  pool_->submit({.urgency = DatabasePool::Urgency::poll,
+                 .run = std::move(call),
+                 .failed = std::move(failed)});
+}
+
+void Drain::post(std::function<void()> handler) {
+  boost::asio::post(loop_, std::move(handler));
+}
+
+void Drain::post_at(MonotonicTime when, std::function<void()> handler) {
+  auto timer = std::make_shared<boost::asio::steady_timer>(loop_, when);
+  timer->async_wait([timer, handler = std::move(handler)](const boost::system::error_code& error) {
+    if (!error) handler();
+  });
+}
+
+void Drain::take_completions() {
+  sink_.take(taken_);
+  std::set<StreamDrain*> touched;
+  StreamDrain* last = nullptr;
+  for (Completion& completion : taken_) {
+    auto& entry = *reinterpret_cast<HeldEntry*>(completion.token);
+    StreamDrain* stream = entry.lease->stream;
+    stream->completed(entry, completion);
+    if (stream != last) touched.insert(stream);
+    last = stream;
+  }
+  for (StreamDrain* stream : touched) stream->end_of_turn();
+}
+
+DrainHost::Allowance Drain::allowance(const StreamDrain& stream) const {
+  const EmitterUse& use = emitters_.at(stream.options().emitter);
+  const Capabilities& capabilities = use.emitter->capabilities();
+  return {
+      .entries = std::min(options_.max_in_flight - held_entries_,
+                          static_cast<std::int32_t>(capabilities.max_in_flight) - use.held_entries),
+      .bytes =
+          std::min(options_.max_in_flight_bytes - held_bytes_,
+                   static_cast<std::int64_t>(capabilities.max_in_flight_bytes) - use.held_bytes)};
+}
+
+void Drain::account(const StreamDrain& stream, std::int32_t entries, std::int64_t bytes) {
+  EmitterUse& use = emitters_.find(stream.options().emitter)->second;
+  use.held_entries += entries;
+  use.held_bytes += bytes;
+  held_entries_ += entries;
+  held_bytes_ += bytes;
+}
+
+void Drain::look_at(StreamDrain& stream, MonotonicTime when) {
+  const auto [it, added] = looks_.try_emplace(&stream, when);
+  if (!added && it->second <= when) return;
+  it->second = when;
+  arm_look();
+}
+
+void Drain::arm_look() {
+  if (looks_.empty() || stopping_) return;
+  MonotonicTime first = MonotonicTime::max();
+  for (const auto& [stream, when] : looks_) first = std::min(first, when);
+  look_timer_.expires_at(first);
+  look_timer_.async_wait([this](const boost::system::error_code& error) {
+    if (!error) look();
+  });
+}
+
+// Streams that just had entries claim at once; the idle ones ask first, all in one query.
+void Drain::look() {
+  if (stopping_) return;
+  const MonotonicTime horizon = now();
+  std::vector<StreamDrain*> quiet;
+  for (auto it = looks_.begin(); it != looks_.end();) {
+    StreamDrain* stream = it->first;
+    const bool due = it->second <= horizon;
+    const bool soon = it->second <= horizon + options_.poll_idle / kTogether;
+    if (due && stream->expects_entries()) {
+      claim_queue_.push_back(stream);
+      it = looks_.erase(it);
+    } else if (due || (soon && !stream->expects_entries() && !quiet.empty())) {
+      quiet.push_back(stream);
+      it = looks_.erase(it);
+    } else {
+      ++it;
+    }
+  }
+  if (!quiet.empty()) poll(std::move(quiet));
+  start_claims();
+  arm_look();
+}
+
+void Drain::poll(std::vector<StreamDrain*> streams) {
+  if (polling_ || !may_send()) {
+    const Milliseconds pause = polling_ ? options_.poll_active : options_.poll_idle;
+    for (StreamDrain* stream : streams) look_at(*stream, now() + pause);
+    return;
+  }
+  polling_ = true;
+  auto names = std::make_shared<std::vector<std::string>>();
+  for (const StreamDrain* stream : streams) names->push_back(stream->name());
+  auto due = std::make_shared<std::set<std::string>>();
+  auto finish = [this, streams, due] {
+    polling_ = false;
+    for (StreamDrain* stream : streams) {
+      if (due->contains(stream->name())) {
+        claim_queue_.push_back(stream);
+      } else {
+        stream->nothing_due();
+      }
+    }
+    start_claims();
+  };
+  submit({.urgency = DatabasePool::Urgency::poll,
+          .run =
+              [this, names, due, finish](StoreSession& session) {
+                for (std::string& name : session.due_streams(*names)) due->insert(std::move(name));
+                post(finish);
+              },
+          .failed = [this, finish](const StoreError&) { post(finish); }});
+}
+
+// One connection is left to the settles.
+void Drain::start_claims() {
+  const std::int32_t slots = std::max(1, options_.connections - 1);
+  while (claims_running_ < slots && !claim_queue_.empty()) {
+    StreamDrain* stream = claim_queue_.front();
+    claim_queue_.erase(claim_queue_.begin());
+    if (stream->claiming()) continue;
+    ++claims_running_;
+    if (stream->claim()) continue;
+    --claims_running_;
+    // No room, or its destination is closed: what changes that looks at the stream, and this is for
+    // what nobody foresaw.
+    look_at(*stream, now() + options_.poll_idle);
+  }
+}
+
+void Drain::claim_ended() {
+  --claims_running_;
+  start_claims();
+}
+
+void Drain::saw_workers(const StreamDrain& stream, const std::vector<Uuid>& workers) {
+  std::vector<Uuid>& seen = seen_workers_[&stream];
+  if (seen == workers) return;
+  seen = workers;
+  std::set<Uuid> all;
+  for (const auto& [of_stream, list] : seen_workers_) all.insert(list.begin(), list.end());
+  presence_->watch({all.begin(), all.end()});
+}
+
+void Drain::arm_beat() {
+  heartbeat_.beat();
+  beat_timer_.expires_after(kBeatEvery);
+  beat_timer_.async_wait([this](const boost::system::error_code& error) {
+    if (!error) arm_beat();
+  });
+}
+
+void Drain::arm_renewal(Milliseconds after) {
+  renewal_timer_.expires_after(after);
+  renewal_timer_.async_wait([this](const boost::system::error_code& error) {
+    if (!error) renew();
+  });
+}
+
+void Drain::renew() {
+  if (renewing_) return;
+  std::vector<Uuid> leases;
+  const MonotonicTime asked_at = now();
+  const MonotonicTime horizon = present_ ? asked_at + options_.lease * 2 / 3 : MonotonicTime::max();
+  for (const auto& [name, stream] : streams_) stream->collect_leases(horizon, leases);
+  if (leases.empty()) {
+    arm_renewal(std::min<Milliseconds>(options_.lease / 6, Milliseconds{1000}));
+    return;
+  }
+  renewing_ = true;
+  auto kept = std::make_shared<std::vector<Uuid>>();
+  submit({.urgency = DatabasePool::Urgency::renew,
+          .run =
+              [this, leases, kept, asked_at](StoreSession& session) {
+                *kept = session.renew(leases, options_.lease);
+                post([this, leases, kept, asked_at] {
+                  renewing_ = false;
+                  for (const auto& [name, stream] : streams_) {
+                    stream->renewed(leases, *kept, asked_at + options_.lease);
+                    stream->end_of_turn();
+                  }
+                  arm_renewal(std::min<Milliseconds>(options_.lease / 6, Milliseconds{1000}));
+                });
+              },
+          .failed =
+              [this](const StoreError&) {
+                post([this] {
+                  renewing_ = false;
+                  arm_renewal(Milliseconds{200});
+                });
+              }});
+}
+
+// Leases may have been taken while there was no presence: renewing them all tells which.
+void Drain::presence_held() {
+  if (present_) return;
+  present_ = true;
+  for (const auto& [name, stream] : streams_) looks_[stream.get()] = now();
+  renew();
+  arm_look();
+}
+
+void Drain::presence_lost(const StoreError& error) {
+  connection_lost(error);
+  if (!present_) return;
+  present_ = false;
+  for (const auto& [name, stream] : streams_) {
+    stream->give_back_unsent();
+    stream->end_of_turn();
+  }
+}
+
+void Drain::reconfigure(DrainOptions options, std::vector<StreamOptions> streams) {
+  post([this, options, streams = std::move(streams)]() mutable {
+    options.connections = options_.connections;
+    options_ = options;
+    for (StreamOptions& changed : streams) {
+      const auto it = streams_.find(changed.name);
+      if (it != streams_.end()) it->second->set_options(std::move(changed));
+    }
+  });
+}
+
+Drain::Snapshot Drain::snapshot() {
+  auto promise = std::make_shared<std::promise<Snapshot>>();
+  std::future<Snapshot> future = promise->get_future();
+  post([this, promise] {
+    Snapshot snapshot;
+    for (const auto& [name, stream] : streams_) snapshot.streams.push_back(stream->report());
+    snapshot.present = present_;
+    snapshot.stopping = stopping_;
+    snapshot.held_entries = held_entries_;
+    snapshot.held_bytes = held_bytes_;
+    promise->set_value(std::move(snapshot));
+  });
+  Snapshot snapshot;
+  // A loop that does not turn must not hang those who ask why.
+  if (future.wait_for(Milliseconds{1000}) == std::future_status::ready) snapshot = future.get();
+  const std::lock_guard lock(state_mutex_);
+  snapshot.connected = connected_;
+  snapshot.problem = problem_;
+  snapshot.hint = hint_;
+  return snapshot;
+}
+
+bool Drain::all_idle() const {
+  return std::all_of(streams_.begin(), streams_.end(),
+                     [](const auto& stream) { return stream.second->idle(); });
+}
+
+bool Drain::wait_until_idle(MonotonicTime deadline) {
+  while (clock_.monotonic() < deadline) {
+    std::promise<bool> idle;
+    post([&] { idle.set_value(all_idle()); });
+    if (idle.get_future().get()) return true;
+    std::this_thread::sleep_for(Milliseconds{2});
+  }
+  return false;
+}
+
+bool Drain::stop() {
+  const MonotonicTime deadline = clock_.monotonic() + options_.shutdown_timeout;
+  post([this] {
+    stopping_ = true;
+    look_timer_.cancel();
+    for (const auto& [name, stream] : streams_) stream->stop();
+  });
+  const auto emitters_deadline = deadline - options_.shutdown_timeout / 5;
+  wait_until_idle(emitters_deadline);
+  for (auto& [name, use] : emitters_) {
+    const auto left =
+        std::chrono::duration_cast<Milliseconds>(emitters_deadline - clock_.monotonic());
+    use.emitter->stop(std::max(left, Milliseconds{0}));
+  }
+  const bool clean = wait_until_idle(deadline);
+  // Leases that are left are marked as released, so that the next claimer need not wait for them.
+  std::promise<void> released;
+  std::future<void> done = released.get_future();
+  pool_->submit({.urgency = DatabasePool::Urgency::settle,
+                 .run =
+                     [&](StoreSession& session) {
+                       session.release();
+                       released.set_value();
+                     },
+                 .failed = [&](const StoreError&) { released.set_value(); }});
+  done.wait_for(Milliseconds{1000});
+  pool_->stop();
+  presence_->stop();
+  keep_running_.reset();
+  loop_.stop();
+  if (thread_.joinable()) thread_.join();
+  return clean;
+}
+
+}  // namespace outfall

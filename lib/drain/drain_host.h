@@ -1,0 +1,49 @@
+#pragma once
+
+#include <functional>
+#include <span>
+
+#include "core/clock.h"
+#include "core/ids.h"
+#include "drain/database_pool.h"
+#include "drain/options.h"
+#include "emitter/emitter.h"
+#include "telemetry/log.h"
+
+namespace outfall {
+
+class StreamDrain;
+
+// What the streams of a worker share. Implemented by Drain; called on the loop thread only.
+class DrainHost {
+ public:
+  virtual ~DrainHost() = default;
+  [[nodiscard]] virtual const DrainOptions& options() const = 0;
+  [[nodiscard]] virtual MonotonicTime now() const = 0;
+  [[nodiscard]] virtual Random& random() = 0;
+  [[nodiscard]] virtual Logger& log() = 0;
+  // Runs `job` on the database pool and then `done` or `failed` on the loop thread.
+  virtual void submit(DatabasePool::Job job) = 0;
+  virtual void post(std::function<void()> handler) = 0;
+  // Runs `handler` on the loop thread at about `when`.
+  virtual void post_at(MonotonicTime when, std::function<void()> handler) = 0;
+
+  // How many more entries, and how many more payload bytes, the stream's claim may take now.
+  struct Allowance {
+    std::int32_t entries = 0;
+    std::int64_t bytes = 0;
+  };
+  [[nodiscard]] virtual Allowance allowance(const StreamDrain& stream) const = 0;
+  // Entries and bytes came in (positive) or have their outcome (negative).
+  virtual void account(const StreamDrain& stream, std::int32_t entries, std::int64_t bytes) = 0;
+  // The stream wants to be looked at no later than `when`.
+  virtual void look_at(StreamDrain& stream, MonotonicTime when) = 0;
+  // A claim slot is free again.
+  virtual void claim_ended() = 0;
+  // False while others may think this worker dead, or it is stopping: nothing new is sent.
+  [[nodiscard]] virtual bool may_send() const = 0;
+  [[nodiscard]] virtual std::vector<Uuid> dead_workers() const = 0;
+  virtual void saw_workers(const StreamDrain& stream, const std::vector<Uuid>& workers) = 0;
+};
+
+}  // namespace outfall

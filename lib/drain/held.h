@@ -1,0 +1,115 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "core/breaker.h"
+#include "core/clock.h"
+#include "core/transition.h"
+#include "emitter/emitter.h"
+#include "store/outbox_store.h"
+
+// What a worker holds of one stream: leases, their entries, and the state of keys and lanes. Plain
+// data with small invariants; the loop thread owns all of it.
+
+namespace outfall {
+
+class StreamDrain;
+struct HeldEntry;
+struct HeldLease;
+
+// A key with entries in this worker. Keys are told apart by their hash, as in the database: two
+// keys of one hash are treated as one, which costs a little concurrency and never the order.
+struct HeldKey {
+  KeyRun run;
+  std::int32_t hash = 0;
+  std::int32_t held = 0;  // entries without an outcome
+  std::int32_t sent = 0;  // of these, at the emitter
+  // An entry did not get through: what comes of this key is given back until the failure is written
+  // and no claim that began before that is under way.
+  bool blocked = false;
+  std::int32_t unsettled = 0;     // outcomes other than delivered that are not written yet
+  std::uint64_t clear_after = 0;  // the claim that must have returned; 0: not known yet
+  // Those that wait for the one before them, where the emitter takes one of a key at a time.
+  HeldEntry* first_waiting = nullptr;
+  HeldEntry* last_waiting = nullptr;
+};
+
+struct HeldLane {
+  explicit HeldLane(BreakerPolicy policy) : breaker(policy) {}
+  std::string name;
+  Breaker breaker;
+  std::int32_t held = 0;  // entries without an outcome
+};
+
+// One entry of a lease. Its address is its token at the emitter.
+struct HeldEntry {
+  enum class State : std::uint8_t { waiting, sent, done };
+  const LeasedEntry* leased = nullptr;
+  HeldLease* lease = nullptr;
+  HeldKey* key = nullptr;  // null: no order to keep
+  HeldLane* lane = nullptr;
+  MonotonicTime::duration lane_open_time{};  // of the lane's breaker when the entry arrived
+  State state = State::waiting;
+  bool probe = false;
+  bool settled = false;               // its outcome is in a settle request
+  HeldEntry* next_waiting = nullptr;  // of its key
+};
+
+// The outcomes of a lease that wait to be written.
+struct Unsettled {
+  std::vector<HeldEntry*> delivered;
+  std::vector<std::string>
+      record_ids;  // aligned with `delivered`; empty while all are envelope ids
+  std::vector<SettledOther> others;
+  std::vector<EntryId> returned;
+  std::vector<HeldKey*> failed_keys;  // one element for each outcome that blocks its key
+  MonotonicTime since;                // of the first
+
+  [[nodiscard]] bool empty() const {
+    return delivered.empty() && others.empty() && returned.empty();
+  }
+};
+
+struct HeldLease {
+  StreamDrain* stream = nullptr;
+  LeasedBatch batch;
+  std::vector<HeldEntry> entries;  // never resized: entries are pointed to
+  Unsettled unsettled;
+  std::int32_t open = 0;  // entries without an outcome
+  bool lost = false;      // taken over: nothing of it is written any more
+  bool settling = false;
+};
+
+// The keys of one stream in this worker, and which of them are full.
+class HeldKeys {
+ public:
+  HeldKey& arrive(std::int32_t hash);
+  // One entry of the key has its outcome. The key is forgotten when nothing is left to know of it.
+  void leave(HeldKey& key);
+  void forget_if_idle(HeldKey& key);
+  // Marks keys as full at `limit` held entries and as free again at half of it.
+  void note_fill(HeldKey& key, std::string_view name, std::int32_t limit);
+  [[nodiscard]] std::vector<Room> full() const;
+  [[nodiscard]] std::size_t size() const { return keys_.size(); }
+  template <typename Visit>
+  void for_each(Visit visit) {
+    for (auto it = keys_.begin(); it != keys_.end();) {
+      HeldKey& key = *it->second;
+      ++it;
+      visit(key);
+    }
+  }
+
+ private:
+  std::unordered_map<std::int32_t, std::unique_ptr<HeldKey>> keys_;
+  std::unordered_map<std::int32_t, std::string> full_;
+};
+
+}  // namespace outfall

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "core/clock.h"
+#include "store/outbox_store.h"
+
+namespace outfall {
+
+// Holds this worker's presence on a connection and thread of its own, and watches others'. While it
+// has none, others may think this worker dead and take its leases: then `lost` was called last, and
+// nothing may be sent until `held` is.
+//
+// Callbacks run on the watch's thread. watch() may be called from any thread.
+class PresenceWatch {
+ public:
+  struct Observer {
+    std::function<void()> held;
+    std::function<void(const StoreError&)> lost;
+    std::function<void(std::vector<Uuid>)> dead;  // workers seen absent for long enough
+  };
+
+  // `open` returns null where there is no presence (a transaction pooler): then the watch ends at
+  // once, `held` is called and expiry alone decides.
+  PresenceWatch(std::function<std::unique_ptr<Presence>()> open, Observer observer);
+  ~PresenceWatch();
+  PresenceWatch(const PresenceWatch&) = delete;
+  PresenceWatch& operator=(const PresenceWatch&) = delete;
+
+  // The workers to look for from now on.
+  void watch(std::vector<Uuid> workers);
+  void stop();
+
+ private:
+  void work();
+  // False when the watch stops.
+  bool pause(Milliseconds duration);
+
+  const std::function<std::unique_ptr<Presence>()> open_;
+  const Observer observer_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::vector<Uuid> workers_;
+  bool stopping_ = false;
+  std::thread thread_;
+};
+
+}  // namespace outfall

@@ -1,0 +1,200 @@
+// The claiming side of StreamDrain: when to claim and how much, and what arrives.
+#include <algorithm>
+
+#include "drain/stream_drain.h"
+
+namespace outfall {
+
+namespace {
+
+// A claim is worth its round trip from here on, unless nothing is held at all.
+std::int32_t smallest_useful_claim(const DrainOptions& options) {
+  return std::max(1, std::min(options.batch_entries, options.max_in_flight) / 2);
+}
+
+}  // namespace
+
+bool StreamDrain::claim() {
+  if (claiming_ || stopping_ || !host_.may_send()) return false;
+  const DrainHost::Allowance allowance = host_.allowance(*this);
+  const bool room =
+      allowance.entries > 0 && allowance.bytes > 0 &&
+      (held_entries_ == 0 || allowance.entries >= smallest_useful_claim(host_.options()));
+  if (!room) {
+    starved_ = true;  // the settle that makes room looks again
+    return false;
+  }
+  ClaimRequest request = make_request(allowance);
+  if (request.max_entries <= 0) {
+    starved_ = held_entries_ > 0;  // the destination is closed or full
+    return false;
+  }
+  claiming_ = true;
+  ++claims_begun_;
+  const MonotonicTime asked_at = host_.now();
+  auto result = std::make_shared<ClaimResult>();
+  host_.submit({.urgency = DatabasePool::Urgency::claim,
+                .run =
+                    [this, request = std::move(request), result, asked_at](StoreSession& session) {
+                      *result = session.claim(request);
+                      host_.post([this, result, asked_at] { claim_returned(*result, asked_at); });
+                    },
+                .failed =
+                    [this](const StoreError& error) {
+                      host_.post([this, error] { claim_failed(error); });
+                    }});
+  return true;
+}
+
+ClaimRequest StreamDrain::make_request(DrainHost::Allowance allowance) {
+  const DrainOptions& drain = host_.options();
+  const MonotonicTime now = host_.now();
+  ClaimRequest request;
+  request.stream = options_.name;
+  request.lease_id = host_.random().uuid();
+  request.lease = drain.lease;
+  request.max_entries = std::min(drain.batch_entries, allowance.entries);
+  request.max_bytes = std::min(drain.batch_bytes, allowance.bytes);
+  request.by_key = options_.policy.ordering == Ordering::key;
+  request.hold_key = options_.policy.on_dead_letter == OnDeadLetter::hold_key;
+  request.lane = options_.lane;
+  request.max_abandoned = options_.max_abandoned;
+  request.lane_room = options_.lane_in_flight;
+  request.key_room = options_.key_in_flight;
+  request.keys = keys_.full();
+  request.dead_workers = host_.dead_workers();
+  for (const auto& [name, lane] : lanes_) {
+    std::int32_t room = options_.lane_in_flight - lane->held;
+    switch (lane->breaker.state()) {
+      case BreakerState::closed:
+        break;
+      case BreakerState::half_open:
+        room = 0;
+        break;
+      case BreakerState::open:
+        room = lane->breaker.next_probe().value_or(now) <= now ? std::min(room, 1) : 0;
+        break;
+    }
+    if (options_.lane.empty()) {
+      request.max_entries = std::min(request.max_entries, std::max(room, 0));
+    } else if (room <= options_.lane_in_flight / 2) {
+      request.lanes.push_back({name, std::max(room, 0)});
+    }
+  }
+  return request;
+}
+
+void StreamDrain::claim_failed(const StoreError& error) {
+  claiming_ = false;
+  ++claims_ended_;
+  host_.claim_ended();
+  if (!error.session_lost()) {
+    host_.log().limited(
+        LogLevel::error, "claim/" + options_.name, "claim failed",
+        {{"stream", options_.name}, {"error", error.what()}, {"hint", error.hint()}});
+  }
+  clear_keys();
+  back_off(false);
+}
+
+void StreamDrain::claim_returned(ClaimResult& result, MonotonicTime asked_at) {
+  claiming_ = false;
+  ++claims_ended_;
+  host_.claim_ended();
+  metrics_.claim_duration.observe(
+      std::chrono::duration_cast<std::chrono::microseconds>(host_.now() - asked_at));
+  paused_ = result.status == ClaimStatus::paused;
+  metrics_.paused.Set(paused_ ? 1 : 0);
+  host_.saw_workers(*this, result.other_workers);
+  if (result.status == ClaimStatus::busy) {
+    metrics_.claims(ClaimSeries::busy).Increment();
+    clear_keys();
+    host_.look_at(*this, host_.now() + between(Milliseconds{1}, Milliseconds{2}, host_.random()));
+    return;
+  }
+  metrics_.claim_takeovers.Increment(result.taken_over);
+  metrics_.claim_repicks.Increment(result.repicks);
+  metrics_.claim_floor_lag.Set(static_cast<double>(result.floor_lag));
+  if (result.taken_over > 0) {
+    host_.log().info("took over leases",
+                     {{"stream", options_.name}, {"leases", result.taken_over}});
+  }
+  const bool found = result.status == ClaimStatus::batch;
+  metrics_.claims(found ? ClaimSeries::entries : ClaimSeries::empty).Increment();
+  if (found) arrived(std::move(result.batch));
+  clear_keys();
+  end_of_turn();
+  expects_entries_ = found;
+  if (result.more) {
+    pause_ = host_.options().poll_active;
+    host_.look_at(*this, host_.now());
+  } else {
+    back_off(found);
+  }
+}
+
+// Puts a batch's entries under their keys and lanes and hands them on.
+void StreamDrain::arrived(LeasedBatch batch) {
+  auto owned = std::make_unique<HeldLease>();
+  HeldLease& lease = *owned;
+  lease.stream = this;
+  lease.batch = std::move(batch);
+  lease.open = static_cast<std::int32_t>(lease.batch.entries.size());
+  lease.entries.resize(lease.batch.entries.size());
+  const bool by_key = options_.policy.ordering == Ordering::key;
+  const MonotonicTime now = host_.now();
+  HeldLane* only_lane = options_.lane.empty() ? &lane_of({}) : nullptr;
+  for (std::size_t i = 0; i < lease.entries.size(); ++i) {
+    HeldEntry& entry = lease.entries[i];
+    entry.leased = &lease.batch.entries[i];
+    entry.lease = &lease;
+    const Envelope& envelope = entry.leased->envelope;
+    entry.lane = only_lane != nullptr ? only_lane : &lane_of(envelope);
+    ++entry.lane->held;
+    entry.lane_open_time = entry.lane->breaker.open_time(now);
+    if (by_key && envelope.key) {
+      entry.key = &keys_.arrive(entry.leased->key_hash);
+      keys_.note_fill(*entry.key, *envelope.key, options_.key_in_flight);
+    }
+  }
+  metrics_.entries_claimed.Increment(lease.open);
+  held_entries_ += lease.open;
+  host_.account(*this, lease.open, lease.batch.payload_bytes);
+  leases_.push_back(std::move(owned));
+  metrics_.active_leases.Set(static_cast<double>(leases_.size()));
+  dispatch(lease);
+}
+
+// While nothing is found the pause doubles up to the idle ceiling, with jitter, so that workers and
+// streams do not poll in step.
+void StreamDrain::back_off(bool found_entries) {
+  const DrainOptions& drain = host_.options();
+  pause_ = found_entries ? drain.poll_active : std::min(pause_ * 2, drain.poll_idle);
+  host_.look_at(*this, host_.now() + between(pause_ - pause_ / 5, pause_, host_.random()));
+}
+
+void StreamDrain::nothing_due() {
+  expects_entries_ = false;
+  back_off(false);
+}
+
+// Keys whose failures are written, with nothing at the emitter and no claim under way that began
+// before, may go on.
+void StreamDrain::clear_keys() {
+  if (blocked_keys_.empty()) return;
+  std::vector<HeldKey*> still;
+  for (HeldKey* key : blocked_keys_) {
+    const bool quiet = key->unsettled == 0 && key->sent == 0;
+    if (quiet && key->clear_after == 0) key->clear_after = claims_begun_;
+    if (!quiet || claims_ended_ < key->clear_after) {
+      still.push_back(key);
+      continue;
+    }
+    key->blocked = false;
+    key->run.broken.store(false, std::memory_order_release);
+    keys_.forget_if_idle(*key);
+  }
+  blocked_keys_ = std::move(still);
+}
+
+}  // namespace outfall

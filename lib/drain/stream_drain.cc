@@ -1,0 +1,355 @@
+#include "drain/stream_drain.h"
+
+#include <algorithm>
+
+#include "core/headers.h"
+
+namespace outfall {
+
+namespace {
+
+// The lane of an envelope by the stream's selector, as sql's lane_of() finds it; empty where there
+// is none.
+std::string_view select_lane(const std::string& selector, const Envelope& envelope,
+                             std::string& buffer) {
+  if (selector.empty()) return {};
+  if (selector == "type") return envelope.type;
+  if (selector == "source") return envelope.source;
+  if (selector == "subject") return envelope.subject;
+  const std::string_view wanted =
+      std::string_view(selector).substr(std::string_view("header.").size());
+  buffer.clear();
+  for_each_header(envelope.headers_json, [&](std::string_view name, std::string_view value) {
+    if (name == wanted) buffer = value;
+  });
+  return buffer;
+}
+
+}  // namespace
+
+StreamDrain::StreamDrain(StreamOptions options, Emitter& emitter, StreamMetrics& metrics,
+                         DrainHost& host)
+    : options_(std::move(options)),
+      emitter_(emitter),
+      metrics_(metrics),
+      host_(host),
+      pipelines_keys_(emitter.capabilities().pipelines_keys),
+      pause_(host.options().poll_active) {
+}
+
+void StreamDrain::set_options(StreamOptions options) {
+  options_ = std::move(options);
+  for (auto& [name, lane] : lanes_) lane->breaker.set_policy(options_.breaker);
+}
+
+HeldLane& StreamDrain::lane_of(const Envelope& envelope) {
+  std::string buffer;
+  const std::string_view name = select_lane(options_.lane, envelope, buffer);
+  const auto found = lanes_.find(name);
+  if (found != lanes_.end()) return *found->second;
+  auto lane = std::make_unique<HeldLane>(options_.breaker);
+  lane->name = name;
+  return *lanes_.emplace(lane->name, std::move(lane)).first->second;
+}
+
+// Whether the entry may go to its destination now; a probe of an open breaker is marked as one.
+bool StreamDrain::admit(HeldEntry& entry) {
+  switch (entry.lane->breaker.admit(host_.now())) {
+    case Breaker::Admission::send:
+      return true;
+    case Breaker::Admission::probe:
+      entry.probe = true;
+      return true;
+    case Breaker::Admission::wait:
+      return false;
+  }
+  return false;
+}
+
+// Hands a lease's entries to the emitter, except those whose key or lane is closed, which are given
+// back, and those that wait for the one before them.
+void StreamDrain::dispatch(HeldLease& lease) {
+  std::vector<EmitItem> items;
+  items.reserve(lease.entries.size());
+  const bool may_send = host_.may_send() && !stopping_;
+  for (HeldEntry& entry : lease.entries) {
+    HeldKey* key = entry.key;
+    if (!may_send || (key != nullptr && key->blocked)) {
+      give_back(entry);
+      continue;
+    }
+    if (key != nullptr && !pipelines_keys_ && (key->sent > 0 || key->first_waiting != nullptr)) {
+      (key->last_waiting != nullptr ? key->last_waiting->next_waiting : key->first_waiting) =
+          &entry;
+      key->last_waiting = &entry;
+      continue;
+    }
+    if (!admit(entry)) {
+      give_back(entry);
+      continue;
+    }
+    entry.state = HeldEntry::State::sent;
+    if (key != nullptr) ++key->sent;
+    items.push_back({&entry.leased->envelope, reinterpret_cast<std::uint64_t>(&entry),
+                     entry.lane->name, key == nullptr ? nullptr : &key->run});
+  }
+  send(lease, std::move(items));
+}
+
+void StreamDrain::send(HeldLease& lease, std::vector<EmitItem> items) {
+  if (items.empty()) return;
+  // A delivery must end before others may think that the lease is free.
+  const auto margin = std::max<Milliseconds>(host_.options().lease / 10, Milliseconds{200});
+  emitter_.emit({std::move(items), lease.batch.owner, lease.batch.valid_until - margin});
+}
+
+// The next waiting entry of a key whose earlier ones are through.
+void StreamDrain::send_next_of(HeldKey& key) {
+  if (key.sent > 0 || key.blocked || key.first_waiting == nullptr) return;
+  HeldEntry& entry = *key.first_waiting;
+  key.first_waiting = entry.next_waiting;
+  if (key.first_waiting == nullptr) key.last_waiting = nullptr;
+  if (!host_.may_send() || stopping_ || !admit(entry)) {
+    give_back(entry);
+    return;
+  }
+  entry.state = HeldEntry::State::sent;
+  ++key.sent;
+  send(*entry.lease, {{&entry.leased->envelope, reinterpret_cast<std::uint64_t>(&entry),
+                       entry.lane->name, &key.run}});
+}
+
+// The entry has its outcome: its places in key, lane and worker are free.
+void StreamDrain::close_entry(HeldEntry& entry) {
+  const bool sent = entry.state == HeldEntry::State::sent;
+  entry.state = HeldEntry::State::done;
+  --entry.lane->held;
+  --entry.lease->open;
+  --held_entries_;
+  host_.account(*this, -1, -static_cast<std::int64_t>(entry.leased->envelope.payload.size()));
+  if (entry.key == nullptr) return;
+  HeldKey& key = *entry.key;
+  if (sent) --key.sent;
+  --key.held;
+  keys_.note_fill(key, *entry.leased->envelope.key, options_.key_in_flight);
+}
+
+// From now on nothing of this key is sent; what waits for its turn is given back. `unsettled`: an
+// outcome has to be written before the key is free again.
+void StreamDrain::block(HeldKey& key, bool unsettled) {
+  key.clear_after = 0;
+  if (unsettled) ++key.unsettled;
+  if (key.blocked) return;
+  key.run.broken.store(true, std::memory_order_release);
+  key.blocked = true;
+  blocked_keys_.push_back(&key);
+  while (key.first_waiting != nullptr) {
+    HeldEntry& entry = *key.first_waiting;
+    key.first_waiting = entry.next_waiting;
+    if (key.first_waiting == nullptr) key.last_waiting = nullptr;
+    if (entry.state == HeldEntry::State::waiting) give_back(entry);
+  }
+}
+
+// Not sent, and nobody's fault: it leaves the lease as it is. Later entries of its key must follow
+// it.
+void StreamDrain::give_back(HeldEntry& entry) {
+  if (entry.state == HeldEntry::State::done) return;
+  close_entry(entry);
+  metrics_.returned.Increment();
+  if (!entry.lease->lost) {
+    Unsettled& unsettled = entry.lease->unsettled;
+    if (unsettled.empty()) unsettled.since = host_.now();
+    unsettled.returned.push_back(entry.leased->envelope.entry_id);
+    if (entry.key != nullptr) unsettled.failed_keys.push_back(entry.key);
+  }
+  if (entry.key != nullptr) block(*entry.key, !entry.lease->lost);
+}
+
+void StreamDrain::completed(HeldEntry& entry, Completion& completion) {
+  HeldLease& lease = *entry.lease;
+  HeldLane& lane = *entry.lane;
+  Outcome& outcome = completion.outcome;
+  metrics_.attempts(outcome.kind).Increment();
+  if (outcome.kind != OutcomeKind::delivered) {
+    decide_other(entry, outcome);
+    return;
+  }
+  const BreakerState before = lane.breaker.state();
+  lane.breaker.record(BreakerSignal::answered, entry.probe, host_.now(), host_.random());
+  if (before != BreakerState::closed) lane_changed(lane, before);
+  close_entry(entry);
+  if (!lease.lost) {
+    Unsettled& unsettled = lease.unsettled;
+    if (unsettled.empty()) unsettled.since = host_.now();
+    if (!outcome.record_id.empty() && unsettled.record_ids.empty()) {
+      unsettled.record_ids.resize(unsettled.delivered.size());
+    }
+    if (!unsettled.record_ids.empty() || !outcome.record_id.empty()) {
+      unsettled.record_ids.push_back(std::move(outcome.record_id));
+    }
+    unsettled.delivered.push_back(&entry);
+  }
+  if (entry.key != nullptr) {
+    if (!pipelines_keys_) send_next_of(*entry.key);
+    keys_.forget_if_idle(*entry.key);
+  }
+}
+
+void StreamDrain::decide_other(HeldEntry& entry, Outcome& outcome) {
+  HeldLease& lease = *entry.lease;
+  HeldLane& lane = *entry.lane;
+  const Envelope& envelope = entry.leased->envelope;
+  const MonotonicTime now = host_.now();
+  const auto open_time = lane.breaker.open_time(now) - entry.lane_open_time;
+  const auto age =
+      std::chrono::duration_cast<Milliseconds>(system_clock().wall() - envelope.created_at) -
+      std::chrono::duration_cast<Milliseconds>(open_time);
+  const AttemptContext context{.attempts = envelope.attempts,
+                               .attempts_base = entry.leased->attempts_base,
+                               .age = std::max(age, Milliseconds{0}),
+                               .breaker_open = lane.breaker.state() != BreakerState::closed};
+  Transition transition = decide(outcome, context, options_.policy, host_.random());
+  const BreakerState before = lane.breaker.state();
+  const bool unsent = outcome.kind == OutcomeKind::blocked || outcome.kind == OutcomeKind::shutdown;
+  if (entry.probe && unsent) {
+    lane.breaker.return_probe(now);
+  } else {
+    lane.breaker.record(transition.breaker, entry.probe, now, host_.random());
+  }
+  if (lane.breaker.state() != before) lane_changed(lane, before);
+  if (transition.possible_duplicate) metrics_.duplicates_possible.Increment();
+  if (!transition.next || *transition.next == EntryStatus::held) {
+    give_back(entry);
+    return;
+  }
+  close_entry(entry);
+  if (lease.lost) {
+    if (entry.key != nullptr) block(*entry.key, false);
+    return;
+  }
+  Unsettled& unsettled = lease.unsettled;
+  if (unsettled.empty()) unsettled.since = now;
+  SettledOther other{.id = envelope.entry_id,
+                     .status = *transition.next,
+                     .counted = transition.counts_attempt,
+                     .delay = transition.delay,
+                     .code = std::move(transition.error_code),
+                     .message = std::move(transition.error_message)};
+  if (other.status == EntryStatus::dead_lettered) {
+    other.code = transition.reason_code;
+    other.message = transition.reason;
+    metrics_.dead_lettered(other.code);
+    host_.log().warning("dead-lettered", {{"stream", options_.name},
+                                          {"envelope_id", envelope.envelope_id},
+                                          {"entry_id", envelope.entry_id},
+                                          {"error_code", other.code}});
+  } else {
+    ++consecutive_failures_;
+    metrics_.consecutive_failures.Set(static_cast<double>(consecutive_failures_));
+  }
+  unsettled.others.push_back(std::move(other));
+  if (entry.key == nullptr) return;
+  if (transition.blocks_key) {
+    unsettled.failed_keys.push_back(entry.key);
+    block(*entry.key, true);
+  } else {
+    if (!pipelines_keys_) send_next_of(*entry.key);
+    keys_.forget_if_idle(*entry.key);
+  }
+}
+
+void StreamDrain::lane_changed(HeldLane& lane, BreakerState before) {
+  const BreakerState after = lane.breaker.state();
+  if (after == before) return;
+  metrics_.breakers(before).Decrement();
+  metrics_.breakers(after).Increment();
+  host_.log().limited(
+      LogLevel::warning, "breaker/" + options_.name + "/" + lane.name,
+      after == BreakerState::closed ? "destination answers again" : "destination unavailable",
+      {{"stream", options_.name}, {"lane", lane.name}, {"breaker", to_string(after)}});
+  if (after == BreakerState::closed) {
+    host_.look_at(*this, host_.now());
+  } else if (const auto probe_at = lane.breaker.next_probe()) {
+    host_.look_at(*this, *probe_at);
+  }
+}
+
+// The lease is another worker's now: nothing of it is written, and of its keys nothing is sent.
+void StreamDrain::lose(HeldLease& lease) {
+  if (lease.lost) return;
+  lease.lost = true;
+  metrics_.lease_lost.Increment();
+  host_.log().limited(
+      LogLevel::warning, "lease_lost/" + options_.name, "lease lost",
+      {{"stream", options_.name}, {"lease_id", lease.batch.lease_id}, {"entries", lease.open}});
+  for (HeldKey* key : lease.unsettled.failed_keys) written(*key);
+  lease.unsettled = {};
+  for (HeldEntry& entry : lease.entries) {
+    if (entry.state == HeldEntry::State::done) continue;
+    if (entry.key != nullptr) block(*entry.key, false);
+    if (entry.state == HeldEntry::State::waiting) give_back(entry);
+  }
+}
+
+void StreamDrain::forget_done_leases() {
+  leases_.remove_if([](const std::unique_ptr<HeldLease>& lease) {
+    return lease->open == 0 && !lease->settling && lease->unsettled.empty();
+  });
+  metrics_.active_leases.Set(static_cast<double>(leases_.size()));
+}
+
+void StreamDrain::collect_leases(MonotonicTime horizon, std::vector<Uuid>& leases) const {
+  for (const auto& lease : leases_) {
+    if (!lease->lost && lease->batch.valid_until < horizon) leases.push_back(lease->batch.lease_id);
+  }
+}
+
+void StreamDrain::renewed(const std::vector<Uuid>& asked, const std::vector<Uuid>& kept,
+                          MonotonicTime valid_until) {
+  for (const auto& lease : leases_) {
+    const Uuid& id = lease->batch.lease_id;
+    if (std::find(asked.begin(), asked.end(), id) == asked.end()) continue;
+    if (std::find(kept.begin(), kept.end(), id) != kept.end()) {
+      lease->batch.valid_until = valid_until;
+    } else if (!lease->settling) {
+      // One that is being settled may just be gone because the settle was the last.
+      lose(*lease);
+    }
+  }
+  forget_done_leases();
+  clear_keys();
+}
+
+void StreamDrain::stop() {
+  stopping_ = true;
+  give_back_unsent();
+}
+
+void StreamDrain::give_back_unsent() {
+  for (const auto& lease : leases_) {
+    for (HeldEntry& entry : lease->entries) {
+      if (entry.state == HeldEntry::State::waiting) give_back(entry);
+    }
+  }
+  end_of_turn();
+}
+
+StreamDrain::Report StreamDrain::report() const {
+  Report report{.stream = options_.name,
+                .emitter = options_.emitter,
+                .held_entries = held_entries_,
+                .leases = leases_.size(),
+                .keys = keys_.size(),
+                .paused = paused_,
+                .lanes = {},
+                .consecutive_failures = consecutive_failures_,
+                .last_success = last_success_};
+  for (const auto& [name, lane] : lanes_) {
+    if (lane->breaker.state() != BreakerState::closed)
+      report.lanes.emplace_back(name, lane->breaker.state());
+  }
+  return report;
+}
+
+}  // namespace outfall

@@ -1,0 +1,133 @@
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "drain/drain_host.h"
+#include "drain/held.h"
+#include "drain/options.h"
+#include "telemetry/stream_metrics.h"
+
+namespace outfall {
+
+// The drain of one stream: claims batches, hands their entries to the emitter in order per key,
+// decides what each outcome means and writes it back. Used by the loop thread only; nothing here
+// blocks.
+//
+// Order: of a key, entries are sent as they were claimed; when one does not get through, every
+// later entry of the key is given back, also what a claim brings that began before the failure was
+// written; outcomes are written in the order of the leases, one settle at a time.
+class StreamDrain {
+ public:
+  StreamDrain(StreamOptions options, Emitter& emitter, StreamMetrics& metrics, DrainHost& host);
+  StreamDrain(const StreamDrain&) = delete;
+  StreamDrain& operator=(const StreamDrain&) = delete;
+
+  [[nodiscard]] const std::string& name() const { return options_.name; }
+  [[nodiscard]] const StreamOptions& options() const { return options_; }
+  [[nodiscard]] Emitter& emitter() const { return emitter_; }
+  void set_options(StreamOptions options);
+
+  // Whether the next look may claim at once, or should first ask whether anything is due.
+  [[nodiscard]] bool expects_entries() const { return expects_entries_; }
+  [[nodiscard]] bool claiming() const { return claiming_; }
+  // Starts a claim if there is room and the destination is open; false when not.
+  bool claim();
+  // The idle poll found nothing.
+  void nothing_due();
+
+  // An outcome of an entry of this stream.
+  void completed(HeldEntry& entry, Completion& completion);
+  // All completions of a turn were taken in: writes what is worth writing.
+  void end_of_turn();
+
+  // Leases that need renewal before `horizon`.
+  void collect_leases(MonotonicTime horizon, std::vector<Uuid>& leases) const;
+  void renewed(const std::vector<Uuid>& asked, const std::vector<Uuid>& kept,
+               MonotonicTime valid_until);
+
+  // No more claims; what was not sent is given back.
+  void stop();
+  // Others may think this worker dead: what was not sent is given back, nothing else changes.
+  void give_back_unsent();
+  [[nodiscard]] bool idle() const { return leases_.empty() && !claiming_ && !settling_; }
+  [[nodiscard]] std::int32_t held_entries() const { return held_entries_; }
+  [[nodiscard]] std::size_t held_leases() const { return leases_.size(); }
+
+  struct Report {
+    std::string stream;
+    std::string emitter;
+    std::int32_t held_entries = 0;
+    std::size_t leases = 0;
+    std::size_t keys = 0;
+    bool paused = false;
+    std::vector<std::pair<std::string, BreakerState>> lanes;  // those that are not closed
+    std::int64_t consecutive_failures = 0;
+    WallTime last_success{};
+  };
+  [[nodiscard]] Report report() const;
+
+ private:
+  // stream_claims.cc
+  [[nodiscard]] ClaimRequest make_request(DrainHost::Allowance allowance);
+  void claim_returned(ClaimResult& result, MonotonicTime asked_at);
+  void claim_failed(const StoreError& error);
+  void arrived(LeasedBatch batch);
+  void back_off(bool found_entries);
+  void clear_keys();
+
+  // stream_drain.cc
+  HeldLane& lane_of(const Envelope& envelope);
+  void dispatch(HeldLease& lease);
+  bool admit(HeldEntry& entry);
+  void send(HeldLease& lease, std::vector<EmitItem> items);
+  void send_next_of(HeldKey& key);
+  void decide_other(HeldEntry& entry, Outcome& outcome);
+  void give_back(HeldEntry& entry);
+  void block(HeldKey& key, bool unsettled);
+  void close_entry(HeldEntry& entry);
+  void lane_changed(HeldLane& lane, BreakerState before);
+  void lose(HeldLease& lease);
+  void forget_done_leases();
+
+  // stream_settle.cc
+  struct Settle;  // requests of one turn, in the order of their leases
+  void settle();
+  [[nodiscard]] bool worth_settling(const HeldLease& lease, MonotonicTime now) const;
+  [[nodiscard]] SettleRequest take_request(HeldLease& lease, Settle& settle);
+  void submit(std::shared_ptr<Settle> settle);
+  void settled(const std::shared_ptr<Settle>& settle);
+  void settle_failed(const std::shared_ptr<Settle>& settle, const StoreError& error);
+  void took_effect(Settle& settle, std::size_t index);
+  void written(HeldKey& key);
+
+  StreamOptions options_;
+  Emitter& emitter_;
+  StreamMetrics& metrics_;
+  DrainHost& host_;
+  const bool pipelines_keys_;
+
+  std::list<std::unique_ptr<HeldLease>> leases_;  // in the order of their numbers
+  HeldKeys keys_;
+  std::map<std::string, std::unique_ptr<HeldLane>, std::less<>> lanes_;
+  std::int32_t held_entries_ = 0;
+  bool claiming_ = false;
+  bool settling_ = false;
+  bool settle_timer_ = false;
+  bool stopping_ = false;
+  bool paused_ = false;
+  bool expects_entries_ = false;
+  bool starved_ = false;  // no room at the last look
+  std::vector<HeldKey*> blocked_keys_;
+  std::uint64_t claims_begun_ = 0;
+  std::uint64_t claims_ended_ = 0;
+  Milliseconds pause_;  // until the next look, while nothing is found
+  std::int64_t consecutive_failures_ = 0;
+  WallTime last_success_{};
+};
+
+}  // namespace outfall
