@@ -110,8 +110,14 @@ DECLARE
   v_last  bigint := p_ids[cardinality(p_ids)];
   v_dense boolean := v_last - v_first + 1 = cardinality(p_ids);
   v_count bigint;
-  v_ids   bigint[];
+  v_split int;
 BEGIN
+  IF v_last - v_first > 2147483647 THEN
+    -- An offset is an int: an entry that was replayed after years has a receipt of its own.
+    v_split := (SELECT count(*) FROM unnest(p_ids) i WHERE i - v_first <= 2147483647);
+    RETURN settle_delivered(p_stream, p_leased, p_provider, p_receipts, p_ids[:v_split], p_record_ids[:v_split], p_now)
+         + settle_delivered(p_stream, p_leased, p_provider, p_receipts, p_ids[v_split + 1:], p_record_ids[v_split + 1:], p_now);
+  END IF;
   IF NOT p_receipts THEN
     IF v_dense THEN
       DELETE FROM entries e WHERE e.id BETWEEN v_first AND v_last AND e.id <@ p_leased;
