@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <exception>
+#include <poll.h>
 #include <span>
 #include <unistd.h>
 
@@ -128,9 +129,10 @@ void add_shared_options(CLI::App& app, Context& context) {
 
 // A pipe whose reader has gone is no failure of the command.
 ExitCode flushed(Context& context, ExitCode code) {
-  errno = 0;
   context.out.flush();
-  if (context.out.good() || errno == EPIPE) return code;
+  if (context.out.good()) return code;
+  pollfd output{.fd = STDOUT_FILENO, .events = 0, .revents = 0};
+  if (poll(&output, 1, 0) == 1 && (output.revents & POLLERR) != 0) return code;
   throw CommandError(ExitCode::software, "the result cannot be written to standard output",
                      "look for a full disk or a closed output");
 }
