@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdlib>
 
 #include <fmt/format.h>
 
 #include "config/document.h"
+#include "config/settings.h"
 #include "config/suggest.h"
 #include "core/quantity.h"
 #include "core/text.h"
@@ -282,6 +284,18 @@ Decoded decode_secret_file(const SettingSpec& spec, std::string_view content) {
   });
   if (!complete) return DecodeProblem{"expected lines of name=value", "write one pair a line"};
   return value;
+}
+
+SettingValues::Value default_value(const SettingSpec& spec) {
+  if (spec.default_value.empty()) return {};
+  const auto document = parse_document({}, fmt::format("value = {}", spec.default_value));
+  if (const auto* table = std::get_if<toml::table>(&document)) {
+    Decoded decoded = decode_node(spec, *table->get("value"));
+    if (auto* value = std::get_if<SettingValues::Value>(&decoded)) return std::move(*value);
+  }
+  fmt::print(stderr, "outfall: the default of the setting \"{}\" does not fit its row\n",
+             spec.name);
+  std::abort();
 }
 
 }  // namespace outfall

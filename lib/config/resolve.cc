@@ -1,7 +1,6 @@
 #include "config/resolve.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -68,18 +67,6 @@ std::string dotted(std::string_view table, std::string_view name) {
 }
 
 }  // namespace
-
-SettingValues::Value default_value(const SettingSpec& spec) {
-  if (spec.default_value.empty()) return {};
-  const auto document = parse_document({}, fmt::format("value = {}", spec.default_value));
-  if (const auto* table = std::get_if<toml::table>(&document)) {
-    Decoded decoded = decode_node(spec, *table->get("value"));
-    if (auto* value = std::get_if<SettingValues::Value>(&decoded)) return std::move(*value);
-  }
-  fmt::print(stderr, "outfall: the default of the setting \"{}\" does not fit its row\n",
-             spec.name);
-  std::abort();
-}
 
 void Resolver::report(const Scan& scan, std::string_view name, SettingOrigin origin,
                       std::string message, std::string hint) {

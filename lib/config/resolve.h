@@ -51,7 +51,4 @@ class Resolver {
   std::vector<SettingProblem>& problems_;
 };
 
-// The default of a row, decoded; unset where it has none. Aborts when the row is wrong.
-[[nodiscard]] SettingValues::Value default_value(const SettingSpec& spec);
-
 }  // namespace outfall

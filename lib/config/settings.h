@@ -27,6 +27,10 @@ struct TableSpec {
 // "[a-z0-9][a-z0-9_.-]{0,62}": what a stream or an emitter may be called in the configuration.
 [[nodiscard]] bool is_table_name(std::string_view name) noexcept;
 
+// The default of a row, decoded; not set where it has none. Aborts when it does not fit the row,
+// which a test of every row prevents.
+[[nodiscard]] SettingValues::Value default_value(const SettingSpec& spec);
+
 // How values come together, in the words that help texts and the reference share.
 inline constexpr std::string_view kFileRule =
     "The configuration is one TOML file: the one that --config names, else the one that the "

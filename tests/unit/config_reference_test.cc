@@ -8,7 +8,6 @@
 #include <gmock/gmock.h>
 
 #include "config/reference.h"
-#include "config/resolve.h"
 #include "config/settings.h"
 #include "tests/unit/config_fixture.h"
 
