@@ -1,0 +1,222 @@
+// The binary as its users start it: exit codes, what goes to which output, where the configuration
+// is found. Commands that need no database.
+
+#include <boost/json.hpp>
+#include <gmock/gmock.h>
+
+#include "tests/support/child_process.h"
+#include "tests/support/temp_folder.h"
+
+namespace outfall::test {
+namespace {
+
+using testing::EndsWith;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+using testing::StartsWith;
+
+constexpr std::string_view kValid =
+    "[database]\nurl = \"postgresql://shop:s3cret@localhost/shop\"\n[streams.orders]\n"
+    "emitter = \"log\"\n[emitters.log]\nkind = \"stdout\"\n";
+
+class Cli : public testing::Test {
+ protected:
+  // In a folder of its own, with no outfall.toml unless the test writes one.
+  [[nodiscard]] Finished outfall(std::vector<std::string> arguments,
+                                 std::map<std::string, std::string> environment = {}) const {
+    arguments.insert(arguments.begin(), OUTFALL_BINARY);
+    return run(std::move(arguments), {.environment = std::move(environment),
+                                      .without_environment = {"OUTFALL_CONFIG"},
+                                      .working_folder = folder_.path()});
+  }
+
+  static boost::json::value parsed(const std::string& line) {
+    EXPECT_THAT(line, EndsWith("\n"));
+    EXPECT_EQ(std::ranges::count(line, '\n'), 1) << line;
+    return boost::json::parse(line);
+  }
+
+  TempFolder folder_;
+};
+
+#define EXPECT_CODE(finished, expected) \
+  EXPECT_EQ((finished).status.code, expected) << (finished).output << (finished).error_output
+
+TEST_F(Cli, AValidConfigurationIsSaidToBeValid) {
+  folder_.write("outfall.toml", kValid);
+  const Finished text = outfall({"check-config"});
+  EXPECT_CODE(text, 0);
+  EXPECT_EQ(text.output, "outfall.toml is valid: 1 stream, 1 emitter\n");
+  EXPECT_THAT(text.error_output, IsEmpty());
+
+  const Finished json = outfall({"check-config", "--json"});
+  EXPECT_CODE(json, 0);
+  EXPECT_EQ(parsed(json.output), boost::json::parse(R"({"valid": true, "file": "outfall.toml",
+      "streams": 1, "emitters": 1, "notes": []})"));
+}
+
+TEST_F(Cli, AnEmitterWithoutAStreamIsNoted) {
+  folder_.write("outfall.toml", std::string(kValid) + "[emitters.spare]\nkind = \"noop\"\n");
+  EXPECT_THAT(outfall({"check-config"}).output,
+              HasSubstr("note: no stream uses the emitter spare\n"));
+}
+
+TEST_F(Cli, EveryProblemIsToldWithItsPlaceAndAHint) {
+  folder_.write("outfall.toml", std::string(kValid) + "kid = 1\n[drain]\nlease = 30\n");
+  const Finished text = outfall({"check-config"});
+  EXPECT_CODE(text, 78);
+  EXPECT_THAT(text.output, IsEmpty());
+  EXPECT_EQ(text.error_output,
+            "outfall: outfall.toml:7:1: emitters.log.kid: there is no such setting\n"
+            "  hint: did you mean kind?\n"
+            "outfall: outfall.toml:9:9: drain.lease: expected a duration such as \"30s\", got an "
+            "integer\n"
+            "  hint: write a whole number and one unit of ms, s, m, h or d, in double quotes\n");
+
+  const Finished json = outfall({"--json", "check-config"});
+  EXPECT_CODE(json, 78);
+  EXPECT_THAT(json.output, IsEmpty());
+  const boost::json::value document = parsed(json.error_output);
+  const auto& error = document.at("error");
+  EXPECT_EQ(error.at("code"), "configuration");
+  EXPECT_EQ(error.at("exit_code"), 78);
+  EXPECT_EQ(error.at("message"), "the configuration has 2 problems");
+  EXPECT_EQ(error.at("problems").at(0), boost::json::parse(R"({
+      "setting": "emitters.log.kid", "message": "there is no such setting",
+      "hint": "did you mean kind?", "file": "outfall.toml", "line": 7, "column": 1})"));
+}
+
+TEST_F(Cli, TheConfigurationIsFoundByOptionThenVariableThenFolder) {
+  const std::string by_option = folder_.write("option.toml", kValid);
+  const std::string by_variable = folder_.write("variable.toml", kValid);
+  folder_.write("outfall.toml", kValid);
+  const std::map<std::string, std::string> variable = {{"OUTFALL_CONFIG", by_variable}};
+  EXPECT_THAT(outfall({"check-config", "--config", by_option}, variable).output,
+              StartsWith(by_option));
+  EXPECT_THAT(outfall({"--config", by_option, "check-config"}, variable).output,
+              StartsWith(by_option));
+  EXPECT_THAT(outfall({"check-config"}, variable).output, StartsWith(by_variable));
+  EXPECT_THAT(outfall({"check-config"}).output, StartsWith("outfall.toml"));
+}
+
+TEST_F(Cli, AFileThatWasNamedAndIsNotThereIsAnError) {
+  folder_.write("outfall.toml", kValid);
+  const Finished finished = outfall({"check-config", "--config", "other.toml"});
+  EXPECT_CODE(finished, 78);
+  EXPECT_THAT(finished.error_output,
+              StartsWith("outfall: other.toml: cannot be read: No such file or directory\n"));
+}
+
+TEST_F(Cli, TheEnvironmentAloneCanConfigure) {
+  const Finished finished = outfall({"check-config"}, {{"OUTFALL_DATABASE__URL", "postgresql:///s"},
+                                                       {"OUTFALL_STREAMS__ORDERS__EMITTER", "log"},
+                                                       {"OUTFALL_EMITTERS__LOG__KIND", "stdout"}});
+  EXPECT_CODE(finished, 0);
+  EXPECT_EQ(finished.output, "the environment is valid: 1 stream, 1 emitter\n");
+}
+
+TEST_F(Cli, NoConfigurationAtAllSaysWhatToDo) {
+  const Finished finished = outfall({"check-config", "--config", ""});
+  EXPECT_CODE(finished, 78);
+  EXPECT_THAT(finished.error_output, StartsWith("outfall: there is no configuration\n  hint: "));
+}
+
+TEST_F(Cli, AConfigurationWithoutAStreamWouldNotRun) {
+  folder_.write("outfall.toml", "[database]\nurl = \"postgresql:///shop\"\n");
+  const Finished finished = outfall({"check-config"});
+  EXPECT_CODE(finished, 78);
+  EXPECT_EQ(finished.error_output,
+            "outfall: outfall.toml: streams: there is no stream to serve\n"
+            "  hint: add a table [streams.NAME] with the emitter that delivers it\n");
+}
+
+TEST_F(Cli, PrintConfigShowsValuesAndOriginsAndNoSecret) {
+  folder_.write("outfall.toml", kValid);
+  const Finished text = outfall({"print-config"}, {{"OUTFALL_ADMIN__TOKEN", "t0ken"}});
+  EXPECT_CODE(text, 0);
+  EXPECT_THAT(text.output, HasSubstr("url = \"postgresql://shop:***@localhost/shop\""));
+  EXPECT_THAT(text.output, HasSubstr("# OUTFALL_ADMIN__TOKEN\n"));
+  EXPECT_THAT(text.output, Not(HasSubstr("s3cret")));
+  EXPECT_THAT(text.output, Not(HasSubstr("t0ken")));
+
+  const Finished json = outfall({"print-config", "--json"}, {{"OUTFALL_ADMIN__TOKEN", "t0ken"}});
+  EXPECT_CODE(json, 0);
+  const boost::json::value document = parsed(json.output);
+  EXPECT_EQ(document.at("file"), "outfall.toml");
+  EXPECT_EQ(document.at("settings").at(0), boost::json::parse(R"({
+      "table": "database", "name": "url", "value": "postgresql://shop:***@localhost/shop",
+      "origin": "outfall.toml:2:7"})"));
+  EXPECT_THAT(json.output, Not(HasSubstr("t0ken")));
+}
+
+TEST_F(Cli, MistakesOnTheCommandLineEndWith64) {
+  struct Mistake {
+    std::vector<std::string> arguments;
+    std::string error;
+  };
+  const std::vector<Mistake> mistakes = {
+      {{}, "outfall: `outfall` needs a command\n  hint: see `outfall --help`\n"},
+      {{"check-confg"},
+       "outfall: `outfall` does not take the argument `check-confg`\n  hint: did you mean "
+       "`check-config`?\n"},
+      {{"version", "--jsn"},
+       "outfall: `outfall version` does not take the argument `--jsn`\n  hint: did you mean "
+       "`--json`?\n"},
+      {{"version", "now"},
+       "outfall: `outfall version` does not take the argument `now`\n  hint: see `outfall version "
+       "--help`\n"},
+      {{"config-reference", "--emitter", "carrier-pigeon"},
+       "outfall: there is no kind of emitter \"carrier-pigeon\"\n  hint: the kinds are "},
+  };
+  for (const auto& [arguments, error] : mistakes) {
+    const Finished finished = outfall(arguments);
+    EXPECT_CODE(finished, 64);
+    EXPECT_THAT(finished.error_output, StartsWith(error));
+    EXPECT_THAT(finished.output, IsEmpty());
+  }
+  for (const auto& arguments : std::vector<std::vector<std::string>>{
+           {"config-reference", "--format", "pdf"}, {"check-config", "--config"}}) {
+    const Finished finished = outfall(arguments);
+    EXPECT_CODE(finished, 64);
+    EXPECT_THAT(finished.error_output, StartsWith("outfall: --"));
+  }
+}
+
+TEST_F(Cli, AUsageErrorIsAnObjectWhereJsonWasAskedFor) {
+  const Finished finished = outfall({"version", "now", "--json"});
+  EXPECT_CODE(finished, 64);
+  const boost::json::value document = parsed(finished.error_output);
+  EXPECT_EQ(document.at("error").at("code"), "usage");
+  EXPECT_EQ(document.at("error").at("exit_code"), 64);
+}
+
+TEST_F(Cli, VersionTellsWhatItIs) {
+  EXPECT_THAT(outfall({"version"}).output, StartsWith("outfall "));
+  EXPECT_THAT(outfall({"--version"}).output, StartsWith("outfall "));
+  const Finished json = outfall({"version", "--json"});
+  EXPECT_CODE(json, 0);
+  const boost::json::value document = parsed(json.output);
+  for (const std::string_view field : {"version", "commit", "compiler", "build_type"}) {
+    EXPECT_FALSE(document.at(field).as_string().empty()) << field;
+  }
+  const auto& emitters = document.at("emitters").as_array();
+  EXPECT_NE(std::ranges::find(emitters, boost::json::value("stdout")), emitters.end());
+}
+
+TEST_F(Cli, AResultThatCannotBeWrittenIsAnErrorUnlessTheReaderHasGone) {
+  const auto shell = [&](const std::string& script) {
+    return run({"bash", "-c", script, OUTFALL_BINARY}, {.working_folder = folder_.path()});
+  };
+  const Finished full = shell("\"$0\" config-reference >/dev/full");
+  EXPECT_CODE(full, 70);
+  EXPECT_THAT(full.error_output, StartsWith("outfall: the result cannot be written"));
+
+  // The pipe is closed before outfall starts, so that every write meets a reader that has gone.
+  const Finished gone = shell("exec 3> >(exec <&-); wait $!; \"$0\" config-reference >&3");
+  EXPECT_CODE(gone, 0);
+  EXPECT_THAT(gone.error_output, IsEmpty());
+}
+
+}  // namespace
+}  // namespace outfall::test
