@@ -116,6 +116,7 @@ CommandError usage_error(const CLI::App& app, const CLI::ParseError& error) {
 }
 
 void add_commands(CLI::App& app, Context& context) {
+  add_run(app, context);
   add_check_config(app, context);
   add_print_config(app, context);
   add_config_reference(app, context);

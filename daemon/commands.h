@@ -73,6 +73,7 @@ CLI::App& add_command_group(CLI::App& parent, const std::string& name,
 void add_check_config(CLI::App& app, Context& context);
 void add_config_reference(CLI::App& app, Context& context);
 void add_print_config(CLI::App& app, Context& context);
+void add_run(CLI::App& app, Context& context);
 void add_version(CLI::App& app, Context& context);
 
 }  // namespace outfall

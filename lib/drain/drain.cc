@@ -69,13 +69,7 @@ void Drain::start() {
   std::vector<std::string> names;
   for (const auto& [name, stream] : streams_) names.push_back(name);
   pool_ = std::make_unique<DatabasePool>(
-      options_.connections, options_.reconnect_max,
-      [this] {
-        const SchemaState state = store_.schema_state();
-        if (state.fit != SchemaFit::fits)
-          throw StoreError(StoreErrorKind::schema, state.detail, "run `outfall migrate`");
-        return store_.open_session();
-      },
+      options_.connections, options_.reconnect_max, [this] { return store_.open_session(); },
       DatabasePool::Observer{
           .connected =
               [this] {

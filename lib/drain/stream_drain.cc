@@ -90,10 +90,24 @@ void StreamDrain::dispatch(HeldLease& lease) {
     }
     entry.state = HeldEntry::State::sent;
     if (key != nullptr) ++key->sent;
+    if (too_large(entry)) continue;
     items.push_back({&entry.leased->envelope, reinterpret_cast<std::uint64_t>(&entry),
                      entry.lane->name, key == nullptr ? nullptr : &key->run});
   }
   send(lease, std::move(items));
+}
+
+// An entry above the stream's limit fails without being sent.
+bool StreamDrain::too_large(HeldEntry& entry) {
+  const auto bytes = static_cast<std::int64_t>(entry.leased->envelope.payload.size());
+  if (options_.max_payload_bytes == 0 || bytes <= options_.max_payload_bytes) return false;
+  Completion completion;
+  completion.outcome =
+      Outcome::of(OutcomeKind::failed, "outbox.payload_too_large",
+                  "the payload has " + std::to_string(bytes) + " bytes; max_payload is " +
+                      std::to_string(options_.max_payload_bytes));
+  completed(entry, completion);
+  return true;
 }
 
 void StreamDrain::send(HeldLease& lease, std::vector<EmitItem> items) {
@@ -115,6 +129,7 @@ void StreamDrain::send_next_of(HeldKey& key) {
   }
   entry.state = HeldEntry::State::sent;
   ++key.sent;
+  if (too_large(entry)) return;
   send(*entry.lease, {{&entry.leased->envelope, reinterpret_cast<std::uint64_t>(&entry),
                        entry.lane->name, &key.run}});
 }

@@ -84,6 +84,7 @@ class StreamDrain {
   HeldLane& lane_of(const Envelope& envelope);
   void dispatch(HeldLease& lease);
   bool admit(HeldEntry& entry);
+  bool too_large(HeldEntry& entry);
   void send(HeldLease& lease, std::vector<EmitItem> items);
   void send_next_of(HeldKey& key);
   void decide_other(HeldEntry& entry, Outcome& outcome);

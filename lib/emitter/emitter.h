@@ -34,7 +34,7 @@ struct EmitItem {
   std::uint64_t token = 0;
   // The destination inside the stream that the drain took this entry for; empty where it has no
   // lanes.
-  std::string_view lane;
+  std::string_view lane = {};
   // The run of its key; null where there is no order to keep (no key, or ordering = "none"). May be
   // touched until the item is completed, and not after that.
   KeyRun* run = nullptr;
@@ -131,13 +131,13 @@ struct EmitterContext {
 
 // One kind of emitter, for the registry: `kind = "<kind>"` in the configuration.
 struct EmitterKind {
-  std::string_view kind;
-  std::string_view summary;               // one sentence for the reference
-  std::span<const SettingSpec> settings;  // rows below [emitters.<name>]
+  std::string_view kind = {};
+  std::string_view summary = {};               // one sentence for the reference
+  std::span<const SettingSpec> settings = {};  // rows below [emitters.<name>]
   // Rules over several settings that specs cannot say. Must not do I/O beyond reading named files.
-  std::function<std::vector<SettingProblem>(const SettingValues&)> validate;
+  std::function<std::vector<SettingProblem>(const SettingValues&)> validate = {};
   // May throw std::runtime_error with a message for the operator when the emitter cannot be built.
-  std::function<std::unique_ptr<Emitter>(EmitterContext)> create;
+  std::function<std::unique_ptr<Emitter>(EmitterContext)> create = {};
 };
 
 }  // namespace outfall

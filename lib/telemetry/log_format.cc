@@ -93,7 +93,7 @@ struct ValueAppender {
 
   void operator()(std::string_view value) const {
     if (format == LogFormat::json || needs_quotes(value)) {
-      append_json_string(out, value);
+      append_log_string(out, value);
     } else {
       append_clean(out, value, false);
     }
@@ -143,7 +143,7 @@ std::optional<LogFormat> log_format_from(std::string_view name) noexcept {
   return std::nullopt;
 }
 
-void append_json_string(std::string& out, std::string_view text) {
+void append_log_string(std::string& out, std::string_view text) {
   out += '"';
   append_clean(out, text, true);
   out += '"';
@@ -167,7 +167,7 @@ void append_json_line(std::string& out, WallTime time, LogLevel level, std::stri
   out += "\",\"level\":\"";
   out += to_string(level);
   out += "\",\"msg\":";
-  append_json_string(out, message);
+  append_log_string(out, message);
   for (const LogField& field : fields) {
     out += ",\"";
     out += field.name.text;

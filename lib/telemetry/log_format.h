@@ -81,7 +81,7 @@ void append_text_line(std::string& out, WallTime time, LogLevel level, std::stri
                       std::span<const LogField> fields);
 
 // `text` between double quotes as a JSON string, cut after kMaxLogValueBytes.
-void append_json_string(std::string& out, std::string_view text);
+void append_log_string(std::string& out, std::string_view text);
 
 // RFC 3339 in UTC with milliseconds: 2026-11-21T08:08:38.042Z.
 void append_timestamp(std::string& out, WallTime time);

@@ -57,7 +57,7 @@ std::string_view to_string(DatabaseErrorKind kind) noexcept {
   return kErrorKindNames[static_cast<std::size_t>(kind)];
 }
 
-Metrics::Metrics(const BuildInfo& build, const Clock& clock)
+Metrics::Metrics(const BuildLabels& build, const Clock& clock)
     : process_(clock), reasons_(kCommonDeadLetterReasons.begin(), kCommonDeadLetterReasons.end()) {
   build_families();
   add_gauge(

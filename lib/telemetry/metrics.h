@@ -48,7 +48,7 @@ enum class DatabaseErrorKind : std::uint8_t {
 inline constexpr std::size_t kDatabaseErrorKinds = 8;
 [[nodiscard]] std::string_view to_string(DatabaseErrorKind kind) noexcept;
 
-struct BuildInfo {
+struct BuildLabels {
   std::string version;
   std::string revision;
   std::string compiler;
@@ -59,7 +59,7 @@ struct BuildInfo {
 // References got from it live as long as it does. Owned by main().
 class Metrics {
  public:
-  Metrics(const BuildInfo& build, const Clock& clock);
+  Metrics(const BuildLabels& build, const Clock& clock);
   ~Metrics();
   Metrics(const Metrics&) = delete;
   Metrics& operator=(const Metrics&) = delete;

@@ -1,5 +1,6 @@
 #include "store/postgres/postgres_store.h"
 
+#include "store/postgres/migrator.h"
 #include "store/postgres/session.h"
 
 namespace outfall::postgres {
@@ -61,7 +62,8 @@ std::unique_ptr<Presence> PostgresStore::open_presence() {
 }
 
 SchemaState PostgresStore::schema_state() {
-  return {};
+  Connection connection(options_);
+  return read_schema_state(connection);
 }
 
 }  // namespace outfall::postgres

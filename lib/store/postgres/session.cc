@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <unordered_set>
 
+#include "store/postgres/migrator.h"
+
 namespace outfall::postgres {
 
 namespace {
@@ -110,6 +112,11 @@ PostgresSession::PostgresSession(const ConnectOptions& options, const Uuid& work
                                  const std::string& instance, const Clock& clock,
                                  ClaimFloors& floors)
     : connection_(options), worker_(worker), instance_(instance), clock_(clock), floors_(floors) {
+  const SchemaState schema = read_schema_state(connection_);
+  if (schema.fit != SchemaFit::fits) {
+    throw StoreError(StoreErrorKind::schema, schema.detail,
+                     "run `outfall migrate`, and check database.schema");
+  }
   calls_ = {.claim = call(connection_, "claim", 23),
             .leased_entries = call(connection_, "leased_entries", 1),
             .settle = call(connection_, "settle", 16),

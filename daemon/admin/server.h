@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "daemon/admin/route.h"
+#include "daemon/admin/session.h"
+#include "telemetry/log.h"
+
+namespace outfall {
+
+struct AdminOptions {
+  std::string listen = "127.0.0.1:9464";  // port 0: any free one
+  std::string token = {};                 // empty: requests that need one are refused
+  AdminLimits limits = {};
+};
+
+// The address of admin.listen cannot be used; what() names the setting and the reason.
+class AdminListenError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// Serves a table of routes over plain HTTP/1.1: one thread for all connections, on which routes
+// that never block answer at any time, and a few handler threads for those that ask the database.
+//
+// The constructor binds and listens, so that a port in use shows before anything else starts;
+// answers come from start() on. The members below are called by one thread, its owner's; the
+// handlers run on the server's threads and must outlive it with all they refer to. All signals are
+// blocked on those.
+class AdminServer {
+ public:
+  // Throws AdminListenError, and std::logic_error for a wrong table.
+  AdminServer(AdminOptions options, std::vector<Route> routes, Logger& log);
+  // As stop(), and then waits for handlers that still run.
+  ~AdminServer();
+  AdminServer(const AdminServer&) = delete;
+  AdminServer& operator=(const AdminServer&) = delete;
+
+  void start();
+
+  // Accepts nothing more, ends idle connections, lets requests that are being worked on finish for
+  // up to `timeout` and closes what is left. Returns within a little more than that; false if a
+  // handler is still running then. Idempotent.
+  bool stop(Milliseconds timeout);
+
+  [[nodiscard]] std::uint16_t port() const noexcept;
+  // With the port that was taken: "127.0.0.1:9464", "[::1]:9464".
+  [[nodiscard]] std::string address() const;
+  [[nodiscard]] std::span<const Route> routes() const noexcept;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace outfall

@@ -1,0 +1,215 @@
+#include <csignal>
+#include <optional>
+#include <unistd.h>
+
+#include <boost/json.hpp>
+#include <fmt/format.h>
+
+#include "config/check.h"
+#include "daemon/admin/server.h"
+#include "daemon/admin/standard_routes.h"
+#include "daemon/build_info.h"
+#include "daemon/commands.h"
+#include "daemon/status_json.h"
+#include "daemon/wiring.h"
+#include "drain/drain.h"
+#include "store/postgres/postgres_store.h"
+#include "telemetry/heartbeat.h"
+#include "telemetry/log.h"
+#include "telemetry/metrics.h"
+
+namespace outfall {
+namespace {
+
+// The main loop beats twice a second; a loop that has not turned for this long hangs.
+constexpr Milliseconds kDeadAfter{15000};
+constexpr Milliseconds kAdminStop{2000};
+
+sigset_t handled_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, signal);
+  return set;
+}
+
+// The worker with all its parts, from the configuration to the last settle.
+class Run {
+ public:
+  Run(const Context& context, std::shared_ptr<const Config> config)
+      : context_(context),
+        config_(std::move(config)),
+        log_(system_clock(), *log_level_from(config_->log().text("level")),
+             *log_format_from(config_->log().text("format"))),
+        metrics_({.version = std::string(build_info().version),
+                  .revision = std::string(build_info().commit),
+                  .compiler = std::string(build_info().compiler)},
+                 system_clock()),
+        heartbeat_(system_clock(), metrics_.gauge(Metric::heartbeat_timestamp_seconds)),
+        worker_(system_random().uuid()),
+        store_(connect_options(*config_), worker_, config_->worker().text("instance"),
+               system_clock()),
+        drain_(drain_options(*config_), store_, metrics_, heartbeat_, log_, system_clock(),
+               system_random()) {
+    metrics_.watch(log_);
+  }
+
+  ExitCode run() {
+    // Threads inherit the mask, so that signals come to sigwait() here and nowhere else.
+    const sigset_t signals = handled_signals();
+    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    build();
+    start_admin();
+    drain_.start();
+    log_.info("started", {{"version", build_info().version},
+                          {"worker", worker_},
+                          {"instance", config_->worker().text("instance")},
+                          {"streams", config_->streams().size()},
+                          {"admin", admin_ ? admin_->address() : std::string("off")}});
+    wait_for_stop(signals);
+    return stop();
+  }
+
+ private:
+  void build() {
+    for (const auto& [name, emitter] : config_->emitters()) {
+      const EmitterKind& kind = *context_.registry.find(emitter.kind);
+      try {
+        drain_.add_emitter(name, kind.create({.name = name,
+                                              .settings = emitter.settings,
+                                              .sink = drain_.sink(),
+                                              .clock = system_clock(),
+                                              .random = system_random()}));
+      } catch (const std::runtime_error& error) {
+        throw CommandError(ExitCode::configuration,
+                           fmt::format("emitters.{}: {}", name, error.what()),
+                           fmt::format("change [emitters.{}]", name));
+      }
+    }
+    for (const auto& [name, stream] : config_->streams())
+      drain_.add_stream(stream_options(*config_, stream));
+  }
+
+  void start_admin() {
+    if (!config_->admin().flag("enabled")) return;
+    try {
+      admin_.emplace(
+          AdminOptions{
+              .listen = config_->admin().text("listen"),
+              .token = config_->admin().has("token") ? config_->admin().text("token") : ""},
+          standard_routes({.metrics = [this] { return metrics_.serialize(); },
+                           .live = [this] { return live(); },
+                           .ready = [this] { return ready(); },
+                           .status = [this] { return status_json(drain_.snapshot(), worker_); }}),
+          log_);
+    } catch (const AdminListenError& error) {
+      throw CommandError(ExitCode::configuration, error.what(), "choose another admin.listen");
+    }
+    admin_->start();
+  }
+
+  HealthReport live() {
+    HealthReport report;
+    if (heartbeat_.age() > kDeadAfter) {
+      report.ok = false;
+      report.reasons.push_back(
+          fmt::format("the main loop has not turned for {} ms", heartbeat_.age().count()));
+    }
+    return report;
+  }
+
+  // Ready to work: independent of database and sinks, so that a sidecar does not take its
+  // application out of service with them.
+  HealthReport ready() {
+    HealthReport report = live();
+    return report;
+  }
+
+  void wait_for_stop(const sigset_t& signals) {
+    while (true) {
+      int signal = 0;
+      if (sigwait(&signals, &signal) != 0) continue;
+      if (signal != SIGHUP) {
+        log_.info("stopping", {{"signal", signal == SIGTERM ? "SIGTERM" : "SIGINT"}});
+        return;
+      }
+      reload();
+    }
+  }
+
+  void reload() {
+    const auto reloaded = config_loader(context_).reload(*config_);
+    metrics_.gauge(Metric::config_last_reload_timestamp_seconds)
+        .Set(std::chrono::duration<double>(system_clock().wall().time_since_epoch()).count());
+    if (const auto* problems = std::get_if<ConfigProblems>(&reloaded)) {
+      metrics_.gauge(Metric::config_last_reload_successful).Set(0);
+      for (const SettingProblem& problem : *problems) {
+        log_.error("configuration not reloaded",
+                   {{"problem", to_string(problem)}, {"hint", problem.hint}});
+      }
+      return;
+    }
+    const auto& next = std::get<ReloadedConfig>(reloaded);
+    config_ = next.config;
+    log_.set_level(*log_level_from(config_->log().text("level")));
+    log_.set_format(*log_format_from(config_->log().text("format")));
+    std::vector<StreamOptions> streams;
+    for (const auto& [name, stream] : config_->streams())
+      streams.push_back(stream_options(*config_, stream));
+    drain_.reconfigure(drain_options(*config_), std::move(streams));
+    metrics_.gauge(Metric::config_last_reload_successful).Set(1);
+    for (const SettingChange& change : next.live) {
+      log_.info("setting changed",
+                {{"setting", change.setting}, {"before", change.before}, {"after", change.after}});
+    }
+    for (const SettingChange& change : next.needs_restart) {
+      log_.warning(
+          "setting changes with the next start",
+          {{"setting", change.setting}, {"before", change.before}, {"after", change.after}});
+    }
+    log_.info("configuration reloaded",
+              {{"changed", next.live.size()}, {"needs_restart", next.needs_restart.size()}});
+  }
+
+  ExitCode stop() {
+    // A second signal ends the process at once; leases expire by themselves.
+    for (const int signal : {SIGTERM, SIGINT}) std::signal(signal, [](int) { _exit(130); });
+    sigset_t again;
+    sigemptyset(&again);
+    sigaddset(&again, SIGTERM);
+    sigaddset(&again, SIGINT);
+    pthread_sigmask(SIG_UNBLOCK, &again, nullptr);
+    const bool clean = drain_.stop();
+    if (admin_) admin_->stop(kAdminStop);
+    log_.info(
+        clean ? "stopped" : "stopped with entries still held; their leases are released or expire",
+        {{"clean", clean}});
+    return ExitCode::ok;
+  }
+
+  const Context& context_;
+  std::shared_ptr<const Config> config_;
+  Logger log_;
+  Metrics metrics_;
+  Heartbeat heartbeat_;
+  const Uuid worker_;
+  postgres::PostgresStore store_;
+  Drain drain_;
+  std::optional<AdminServer> admin_;
+};
+
+ExitCode run_worker(const Context& context) {
+  auto config = load_config(context);
+  if (auto problems = problems_for_run(*config); !problems.empty()) {
+    throw CommandError(ExitCode::configuration, "the worker cannot start", {}, std::move(problems));
+  }
+  return Run(context, std::move(config)).run();
+}
+
+}  // namespace
+
+void add_run(CLI::App& app, Context& context) {
+  add_command(app, context, "run", "Deliver entries until told to stop",
+              [&context] { return run_worker(context); });
+}
+
+}  // namespace outfall

@@ -1,0 +1,14 @@
+#pragma once
+
+#include <string>
+
+#include "core/ids.h"
+#include "drain/drain.h"
+
+namespace outfall {
+
+// The worker's own view of itself as JSON, for /status: what it holds, its breakers, its
+// connection. What the database knows beyond it is `outfall status`.
+[[nodiscard]] std::string status_json(const Drain::Snapshot& snapshot, const Uuid& worker);
+
+}  // namespace outfall

@@ -1,0 +1,60 @@
+#include "daemon/wiring.h"
+
+namespace outfall {
+
+postgres::ConnectOptions connect_options(const Config& config) {
+  const SettingValues& database = config.database();
+  return {.url = database.text("url"),
+          .schema = database.text("schema"),
+          .pooler = database.text("pooler") == "transaction",
+          .connect_timeout = database.duration("connect_timeout"),
+          .statement_timeout = database.duration("statement_timeout"),
+          .claim_timeout = database.duration("claim_timeout"),
+          .tcp_user_timeout = database.duration("tcp_user_timeout"),
+          .application_name = "outfall " + config.worker().text("instance")};
+}
+
+DrainOptions drain_options(const Config& config) {
+  const SettingValues& drain = config.drain();
+  return {.lease = drain.duration("lease"),
+          .shutdown_timeout = drain.duration("shutdown_timeout"),
+          .poll_idle = drain.duration("poll_idle"),
+          .poll_active = drain.duration("poll_active"),
+          .max_in_flight = static_cast<std::int32_t>(drain.integer("max_in_flight")),
+          .max_in_flight_bytes = drain.bytes("max_in_flight_bytes"),
+          .batch_entries = static_cast<std::int32_t>(drain.integer("batch_entries")),
+          .batch_bytes = drain.bytes("batch_bytes"),
+          .connections = static_cast<std::int32_t>(config.database().integer("connections")),
+          .reconnect_max = config.database().duration("reconnect_max")};
+}
+
+StreamOptions stream_options(const Config& config, const StreamConfig& stream) {
+  const SettingValues& settings = stream.settings;
+  StreamOptions options;
+  options.name = stream.name;
+  options.emitter = settings.text("emitter");
+  options.provider = config.emitters().at(options.emitter).kind;
+  options.policy.retry = {
+      .initial = settings.duration("retry.initial"),
+      .max = settings.duration("retry.max"),
+      .max_attempts = static_cast<std::int32_t>(settings.integer("retry.max_attempts")),
+      .max_age = settings.duration("retry.max_age"),
+      .retry_after_max = settings.duration("retry.after_max")};
+  options.policy.defer_delay = settings.duration("defer_delay");
+  options.policy.ordering = settings.text("ordering") == "key" ? Ordering::key : Ordering::none;
+  options.policy.on_dead_letter = settings.text("on_dead_letter") == "hold-key"
+                                      ? OnDeadLetter::hold_key
+                                      : OnDeadLetter::continue_key;
+  options.lane = settings.text("lane");
+  options.receipts = settings.text("receipts") == "on";
+  options.max_abandoned = static_cast<std::int32_t>(settings.integer("max_abandoned"));
+  options.key_in_flight = static_cast<std::int32_t>(settings.integer("key_in_flight"));
+  options.lane_in_flight = static_cast<std::int32_t>(settings.integer("lane_in_flight"));
+  options.breaker = {.failures = static_cast<std::int32_t>(settings.integer("breaker.failures")),
+                     .probe_initial = settings.duration("breaker.probe_initial"),
+                     .probe_max = settings.duration("breaker.probe_max")};
+  options.max_payload_bytes = settings.bytes("max_payload");
+  return options;
+}
+
+}  // namespace outfall

@@ -1,0 +1,16 @@
+#pragma once
+
+#include "config/config.h"
+#include "drain/options.h"
+#include "store/postgres/connection.h"
+
+// From the configuration's tables to the options of the parts. One place, so that a setting's name
+// is read in one place only; pure.
+
+namespace outfall {
+
+[[nodiscard]] postgres::ConnectOptions connect_options(const Config& config);
+[[nodiscard]] DrainOptions drain_options(const Config& config);
+[[nodiscard]] StreamOptions stream_options(const Config& config, const StreamConfig& stream);
+
+}  // namespace outfall

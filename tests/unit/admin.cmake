@@ -1,0 +1,4 @@
+outfall_test(admin_route_test
+  SOURCES ${CMAKE_CURRENT_LIST_DIR}/admin_route_test.cc
+  LIBS outfall_admin
+  LABELS unit)
