@@ -22,10 +22,13 @@ enum class StoreErrorKind : std::uint8_t {
 
 class StoreError : public std::runtime_error {
  public:
-  StoreError(StoreErrorKind kind, const std::string& message, std::string hint = {})
-      : std::runtime_error(message), kind_(kind), hint_(std::move(hint)) {}
+  StoreError(StoreErrorKind kind, const std::string& message, std::string hint = {},
+             std::string code = {})
+      : std::runtime_error(message), kind_(kind), hint_(std::move(hint)), code_(std::move(code)) {}
   [[nodiscard]] StoreErrorKind kind() const noexcept { return kind_; }
   [[nodiscard]] const std::string& hint() const noexcept { return hint_; }
+  // The database's own code, such as an SQLSTATE; empty where it gave none.
+  [[nodiscard]] const std::string& code() const noexcept { return code_; }
   // The session that threw it must not be used again.
   [[nodiscard]] bool session_lost() const noexcept {
     return kind_ == StoreErrorKind::unavailable || kind_ == StoreErrorKind::read_only;
@@ -34,6 +37,7 @@ class StoreError : public std::runtime_error {
  private:
   StoreErrorKind kind_;
   std::string hint_;
+  std::string code_;
 };
 
 }  // namespace outfall

@@ -64,8 +64,11 @@ StoreError error_from(const PGresult* result, const std::string& fallback) {
   const StoreErrorKind kind = kind_of(state);
   const char* message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
   const char* hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
-  return {kind, trimmed(message) + " (SQLSTATE " + state + ")",
-          hint != nullptr ? std::string(hint) : hint_for(kind)};
+  // A refusal is written for people; of anything else the code says more than the words.
+  const std::string suffix =
+      kind == StoreErrorKind::refused ? std::string() : std::string(" (SQLSTATE ") + state + ")";
+  return {kind, trimmed(message) + suffix, hint != nullptr ? std::string(hint) : hint_for(kind),
+          state};
 }
 
 std::string quote_identifier(std::string_view name) {
