@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <future>
+#include <utility>
 
 #include <boost/asio/post.hpp>
 
@@ -167,6 +168,8 @@ void Drain::account(const StreamDrain& stream, std::int32_t entries, std::int64_
   use.held_bytes += bytes;
   held_entries_ += entries;
   held_bytes_ += bytes;
+  if (entries >= 0 || without_room_.empty()) return;
+  for (StreamDrain* waiting : std::exchange(without_room_, {})) look_at(*waiting, now());
 }
 
 void Drain::look_at(StreamDrain& stream, MonotonicTime when) {

@@ -90,6 +90,7 @@ class Drain final : private DrainHost {
   void post_at(MonotonicTime when, std::function<void()> handler) override;
   [[nodiscard]] Allowance allowance(const StreamDrain& stream) const override;
   void account(const StreamDrain& stream, std::int32_t entries, std::int64_t bytes) override;
+  void wants_room(StreamDrain& stream) override { without_room_.insert(&stream); }
   void look_at(StreamDrain& stream, MonotonicTime when) override;
   void claim_ended() override;
   [[nodiscard]] bool may_send() const override { return present_ && !stopping_; }
@@ -134,6 +135,7 @@ class Drain final : private DrainHost {
   std::map<std::string, EmitterUse> emitters_;
   std::map<std::string, std::unique_ptr<StreamDrain>> streams_;
   std::map<StreamDrain*, MonotonicTime> looks_;
+  std::set<StreamDrain*> without_room_;
   std::vector<StreamDrain*> claim_queue_;  // streams that wait for a claim slot, in turn
   std::map<const StreamDrain*, std::vector<Uuid>> seen_workers_;
   std::vector<Uuid> dead_workers_;

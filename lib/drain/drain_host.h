@@ -36,6 +36,8 @@ class DrainHost {
   [[nodiscard]] virtual Allowance allowance(const StreamDrain& stream) const = 0;
   // Entries and bytes came in (positive) or have their outcome (negative).
   virtual void account(const StreamDrain& stream, std::int32_t entries, std::int64_t bytes) = 0;
+  // The stream had no room for a claim: it is looked at as soon as some entry has its outcome.
+  virtual void wants_room(StreamDrain& stream) = 0;
   // The stream wants to be looked at no later than `when`.
   virtual void look_at(StreamDrain& stream, MonotonicTime when) = 0;
   // A claim slot is free again.

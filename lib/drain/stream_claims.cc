@@ -21,12 +21,12 @@ bool StreamDrain::claim() {
       allowance.entries > 0 && allowance.bytes > 0 &&
       (held_entries_ == 0 || allowance.entries >= smallest_useful_claim(host_.options()));
   if (!room) {
-    starved_ = true;  // the settle that makes room looks again
+    host_.wants_room(*this);
     return false;
   }
   ClaimRequest request = make_request(allowance);
   if (request.max_entries <= 0) {
-    starved_ = held_entries_ > 0;  // the destination is closed or full
+    if (held_entries_ > 0) host_.wants_room(*this);  // the destination is closed or full
     return false;
   }
   claiming_ = true;

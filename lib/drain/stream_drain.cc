@@ -8,6 +8,8 @@ namespace outfall {
 
 namespace {
 
+constexpr std::size_t kManyLanes = 10000;
+
 // The lane of an envelope by the stream's selector, as sql's lane_of() finds it; empty where there
 // is none.
 std::string_view select_lane(const std::string& selector, const Envelope& envelope,
@@ -47,9 +49,22 @@ HeldLane& StreamDrain::lane_of(const Envelope& envelope) {
   const std::string_view name = select_lane(options_.lane, envelope, buffer);
   const auto found = lanes_.find(name);
   if (found != lanes_.end()) return *found->second;
+  forget_idle_lanes();
   auto lane = std::make_unique<HeldLane>(options_.breaker);
   lane->name = name;
+  // The series starts with one closed breaker, the first lane's.
+  if (!lanes_.empty()) metrics_.breakers(BreakerState::closed).Increment();
   return *lanes_.emplace(lane->name, std::move(lane)).first->second;
+}
+
+// Lanes come from the entries, so their number is nobody's to bound but ours.
+void StreamDrain::forget_idle_lanes() {
+  if (lanes_.size() < kManyLanes) return;
+  const std::size_t before = lanes_.size();
+  std::erase_if(lanes_, [](const auto& item) {
+    return item.second->held == 0 && item.second->breaker.state() == BreakerState::closed;
+  });
+  metrics_.breakers(BreakerState::closed).Decrement(static_cast<double>(before - lanes_.size()));
 }
 
 // Whether the entry may go to its destination now; a probe of an open breaker is marked as one.
@@ -300,11 +315,22 @@ void StreamDrain::lose(HeldLease& lease) {
       {{"stream", options_.name}, {"lease_id", lease.batch.lease_id}, {"entries", lease.open}});
   for (HeldKey* key : lease.unsettled.failed_keys) written(*key);
   lease.unsettled = {};
+  forgive(lease);
   for (HeldEntry& entry : lease.entries) {
     if (entry.state == HeldEntry::State::done) continue;
     if (entry.key != nullptr) block(*entry.key, false);
     if (entry.state == HeldEntry::State::waiting) give_back(entry);
   }
+}
+
+// Whoever took the lease counted a worker that died with its entries; this one did not.
+void StreamDrain::forgive(const HeldLease& lease) {
+  std::vector<EntryId> ids;
+  ids.reserve(lease.batch.entries.size());
+  for (const LeasedEntry& leased : lease.batch.entries) ids.push_back(leased.envelope.entry_id);
+  host_.submit({.urgency = DatabasePool::Urgency::renew,
+                .run = [ids = std::move(ids)](StoreSession& session) { session.forgive(ids); },
+                .failed = [](const StoreError&) { /* the count is only a suspicion */ }});
 }
 
 void StreamDrain::forget_done_leases() {

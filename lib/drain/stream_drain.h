@@ -94,6 +94,8 @@ class StreamDrain {
   void lane_changed(HeldLane& lane, BreakerState before);
   void lose(HeldLease& lease);
   void forget_done_leases();
+  void forget_idle_lanes();
+  void forgive(const HeldLease& lease);
 
   // stream_settle.cc
   struct Settle;  // requests of one turn, in the order of their leases
@@ -122,7 +124,6 @@ class StreamDrain {
   bool stopping_ = false;
   bool paused_ = false;
   bool expects_entries_ = false;
-  bool starved_ = false;  // no room at the last look
   std::vector<HeldKey*> blocked_keys_;
   std::uint64_t claims_begun_ = 0;
   std::uint64_t claims_ended_ = 0;

@@ -8,76 +8,44 @@
 
 #include <fmt/format.h>
 
+#include "core/text.h"
+
 namespace outfall {
 namespace {
 
 constexpr std::array<std::string_view, 6> kLevelNames = {"trace",   "debug", "info",
                                                          "warning", "error", "off"};
-constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 constexpr std::string_view kCutMark = "\xE2\x80\xA6";
 
 bool is_continuation(char c) {
   return (static_cast<unsigned char>(c) & 0xC0U) == 0x80U;
 }
 
-// Length of the valid UTF-8 sequence at the start of `text`, 0 if there is none (RFC 3629: no
-// overlong forms, no surrogates, nothing above U+10FFFF).
-std::size_t utf8_length(std::string_view text) {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned lead = byte(0);
-  if (lead < 0x80) return 1;
-  const std::size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
-  if (lead < 0xC2 || lead > 0xF4 || text.size() < length) return 0;
-  for (std::size_t i = 1; i < length; ++i) {
-    if (!is_continuation(text[i])) return 0;
-  }
-  if ((lead == 0xE0 && byte(1) < 0xA0) || (lead == 0xED && byte(1) > 0x9F) ||
-      (lead == 0xF0 && byte(1) < 0x90) || (lead == 0xF4 && byte(1) > 0x8F)) {
-    return 0;
-  }
-  return length;
+// The part of `text` that is written, ending between two characters.
+std::string_view bounded(std::string_view text) {
+  if (text.size() <= kMaxLogValueBytes) return text;
+  std::size_t end = kMaxLogValueBytes;
+  while (end > kMaxLogValueBytes - 3 && is_continuation(text[end])) --end;
+  return text.substr(0, end);
 }
 
-void append_escaped_control(std::string& out, unsigned char c) {
-  switch (c) {
-    case '\n':
-      out += "\\n";
-      return;
-    case '\r':
-      out += "\\r";
-      return;
-    case '\t':
-      out += "\\t";
-      return;
-    default:
-      fmt::format_to(std::back_inserter(out), "\\u{:04x}", c);
-  }
+void append_quoted(std::string& out, std::string_view text) {
+  const std::string_view part = bounded(text);
+  append_json_string(out, part);
+  if (part.size() == text.size()) return;
+  out.pop_back();
+  out += kCutMark;
+  out += '"';
 }
 
-// Appends `text` so that it is valid UTF-8 on one line; quotes and backslashes are escaped only
-// where it stands between quotes.
-void append_clean(std::string& out, std::string_view text, bool quoted) {
-  bool cut = false;
-  if (text.size() > kMaxLogValueBytes) {
-    std::size_t end = kMaxLogValueBytes;
-    while (end > kMaxLogValueBytes - 3 && is_continuation(text[end])) --end;
-    text = text.substr(0, end);
-    cut = true;
+// The same without quotes, for text whose quotes and backslashes may stand as they are.
+void append_bare(std::string& out, std::string_view text) {
+  std::string quoted;
+  append_quoted(quoted, text);
+  for (std::size_t i = 1; i + 1 < quoted.size(); ++i) {
+    if (quoted[i] == '\\' && (quoted[i + 1] == '"' || quoted[i + 1] == '\\')) ++i;
+    out += quoted[i];
   }
-  while (!text.empty()) {
-    const auto c = static_cast<unsigned char>(text.front());
-    const std::size_t length = utf8_length(text);
-    if (length == 0) {
-      out += kReplacement;
-    } else if (c < 0x20 || c == 0x7F) {
-      append_escaped_control(out, c);
-    } else {
-      if (quoted && (c == '"' || c == '\\')) out += '\\';
-      out += text.substr(0, length);
-    }
-    text.remove_prefix(std::max<std::size_t>(length, 1));
-  }
-  if (cut) out += kCutMark;
 }
 
 bool needs_quotes(std::string_view text) {
@@ -93,9 +61,9 @@ struct ValueAppender {
 
   void operator()(std::string_view value) const {
     if (format == LogFormat::json || needs_quotes(value)) {
-      append_log_string(out, value);
+      append_quoted(out, value);
     } else {
-      append_clean(out, value, false);
+      out += value;
     }
   }
   void operator()(bool value) const { out += value ? "true" : "false"; }
@@ -143,12 +111,6 @@ std::optional<LogFormat> log_format_from(std::string_view name) noexcept {
   return std::nullopt;
 }
 
-void append_log_string(std::string& out, std::string_view text) {
-  out += '"';
-  append_clean(out, text, true);
-  out += '"';
-}
-
 void append_timestamp(std::string& out, WallTime time) {
   const auto ms = std::chrono::floor<std::chrono::milliseconds>(time);
   const auto day = std::chrono::floor<std::chrono::days>(ms);
@@ -167,7 +129,7 @@ void append_json_line(std::string& out, WallTime time, LogLevel level, std::stri
   out += "\",\"level\":\"";
   out += to_string(level);
   out += "\",\"msg\":";
-  append_log_string(out, message);
+  append_quoted(out, message);
   for (const LogField& field : fields) {
     out += ",\"";
     out += field.name.text;
@@ -183,7 +145,7 @@ void append_text_line(std::string& out, WallTime time, LogLevel level, std::stri
   out += ' ';
   out += to_string(level);
   out += ' ';
-  append_clean(out, message, false);
+  append_bare(out, message);
   for (const LogField& field : fields) {
     out += ' ';
     out += field.name.text;

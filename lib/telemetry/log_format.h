@@ -80,9 +80,6 @@ void append_json_line(std::string& out, WallTime time, LogLevel level, std::stri
 void append_text_line(std::string& out, WallTime time, LogLevel level, std::string_view message,
                       std::span<const LogField> fields);
 
-// `text` between double quotes as a JSON string, cut after kMaxLogValueBytes.
-void append_log_string(std::string& out, std::string_view text);
-
 // RFC 3339 in UTC with milliseconds: 2026-11-21T08:08:38.042Z.
 void append_timestamp(std::string& out, WallTime time);
 

@@ -7,14 +7,14 @@
 namespace outfall {
 namespace {
 
-constexpr std::array<std::string_view, 3> kClaimSeriess = {"entries", "empty", "busy"};
+constexpr std::array<std::string_view, 3> kClaimSeries = {"entries", "empty", "busy"};
 // In the order of BreakerState.
 constexpr std::array<std::string_view, 3> kBreakerStates = {"closed", "open", "half_open"};
 
 }  // namespace
 
 std::string_view to_string(ClaimSeries result) noexcept {
-  return kClaimSeriess[static_cast<std::size_t>(result)];
+  return kClaimSeries[static_cast<std::size_t>(result)];
 }
 
 StreamMetrics::StreamMetrics(Metrics& m, std::string name)
@@ -48,7 +48,7 @@ StreamMetrics::StreamMetrics(Metrics& m, std::string name)
   }
   for (std::size_t i = 0; i < claims_.size(); ++i) {
     claims_[i] = &m.add_counter(Metric::claims_total,
-                                {{"stream", name_}, {"result", std::string(kClaimSeriess[i])}});
+                                {{"stream", name_}, {"result", std::string(kClaimSeries[i])}});
     breakers_[i] = &m.add_gauge(Metric::breaker_state,
                                 {{"stream", name_}, {"state", std::string(kBreakerStates[i])}});
   }

@@ -286,17 +286,22 @@ void PostgresSession::forgive(std::span<const EntryId> entries) {
 
 PostgresPresence::PostgresPresence(const ConnectOptions& options, const Uuid& worker,
                                    const Clock& clock)
-    : connection_(options), clock_(clock), present_call_(call(connection_, "present_workers", 1)) {
-  const Result held =
-      connection_.query(call(connection_, "hold_presence", 1), Params().uuid(worker));
-  if (!held.boolean(0, 0)) {
-    // An earlier connection of ours that the server has not noticed to be gone still holds it.
-    throw StoreError(StoreErrorKind::unavailable,
-                     "the presence lock is still held by an earlier connection");
-  }
+    : connection_(options),
+      worker_(worker),
+      clock_(clock),
+      hold_call_(call(connection_, "hold_presence", 1)),
+      present_call_(call(connection_, "present_workers", 1)) {
+  hold();
+}
+
+// False while an earlier connection of ours, which the server has not noticed to be gone, still has
+// the lock. Others see this worker present all the same; it is taken as soon as that one lets go.
+void PostgresPresence::hold() {
+  if (!held_) held_ = connection_.query(hold_call_, Params().uuid(worker_)).boolean(0, 0);
 }
 
 std::vector<Uuid> PostgresPresence::absent(std::span<const Uuid> workers) {
+  hold();
   const Result rows = connection_.query(present_call_, Params().uuid_array(workers));
   std::unordered_set<Uuid> present;
   for (int row = 0; row < rows.rows(); ++row) present.insert(rows.uuid(row, 0));

@@ -47,12 +47,17 @@ class PostgresPresence final : public Presence {
   std::vector<Uuid> absent(std::span<const Uuid> workers) override;
 
  private:
+  void hold();
+
   // After a server restart every lock is free at first: a worker counts as absent only after this
   // long in one session of the observer.
   static constexpr Milliseconds kAbsentLongEnough{1500};
   Connection connection_;
+  const Uuid worker_;
   const Clock& clock_;
-  std::string present_call_;
+  const std::string hold_call_;
+  const std::string present_call_;
+  bool held_ = false;
   std::map<Uuid, MonotonicTime> absent_since_;
 };
 
