@@ -15,6 +15,7 @@ import sys
 
 from cpp_text import code_only, functions, literals
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCES = ("lib", "emitters", "daemon", "tests")
 SKIPPED_FOLDERS = {".git", "build", "out", ".cache", "__pycache__"}
 
@@ -40,6 +41,11 @@ OWNED_HEADERS = {
     "toml++/": "lib/config",
     "librdkafka/": "emitters/kafka",
     "curl/": "emitters/webhook",
+}
+
+# Statements that cannot be a function of the schema, and why.
+SQL_EXCEPTIONS = {
+    "lib/store/postgres/migrator.cc": "looks at the catalog before the schema exists, and makes it",
 }
 
 MAX_HEADER_LINES = 300
@@ -168,6 +174,8 @@ def balanced(text):
 def sql_in_sql(tree):
     """C++ calls functions; statements live in sql/, where they can be read, tested and granted."""
     for path in tree.cpp(("lib", "emitters", "daemon")):
+        if path in SQL_EXCEPTIONS:
+            continue
         for literal in literals(tree.text(path)):
             text = literal.text.strip()
             starts = re.match(r"(SELECT|WITH)\s", text)
@@ -317,7 +325,7 @@ def check(root):
 
 
 def main(arguments):
-    root = arguments[0] if arguments else pathlib.Path(__file__).resolve().parents[2]
+    root = arguments[0] if arguments else ROOT
     problems = check(root)
     for problem in problems:
         print(problem)

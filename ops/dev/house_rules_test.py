@@ -66,6 +66,13 @@ class Rules(unittest.TestCase):
                      'f("SELECT * FROM claim($1), settle($2)");', 'f("CREATE TABLE t ()");'):
             self.assertEqual(judged(code), ["lib/store/postgres/a.cc:1"], code)
 
+    def test_exceptions_to_sql_in_sql_are_files_that_need_them(self):
+        tree = house_rules.Tree(house_rules.ROOT)
+        for path in house_rules.SQL_EXCEPTIONS:
+            self.assertEqual(self.problems(house_rules.sql_in_sql, {path: 'f("DELETE FROM t");'}), [])
+            elsewhere = {"lib/store/postgres/x.cc": tree.text(path)}
+            self.assertNotEqual(self.problems(house_rules.sql_in_sql, elsewhere), [], path)
+
     def test_dead_links(self):
         files = {
             "README.md": "[a](docs/a.md) [b](docs/a.md#the-end-of-it) [c](docs) [d](https://x.org/y)\n"
