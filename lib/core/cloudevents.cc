@@ -64,9 +64,11 @@ void append_attribute(std::string& out, std::string_view name, std::string_view 
 void append_on_one_line(std::string& out, std::string_view json) {
   const std::size_t start = out.size();
   out += json;
-  for (std::size_t i = out.find_first_of("\r\n", start); i != std::string::npos;
-       i = out.find_first_of("\r\n", i + 1)) {
-    out[i] = ' ';
+  for (const char line_break : {'\n', '\r'}) {
+    for (std::size_t i = out.find(line_break, start); i != std::string::npos;
+         i = out.find(line_break, i + 1)) {
+      out[i] = ' ';
+    }
   }
 }
 
