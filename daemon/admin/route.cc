@@ -4,7 +4,7 @@
 #include <optional>
 #include <stdexcept>
 
-#include "telemetry/log_format.h"
+#include "core/text.h"
 
 namespace outfall {
 namespace {
@@ -113,11 +113,11 @@ Response error_response(int status, std::string_view code, std::string_view mess
   Response response;
   response.status = status;
   response.body = "{\"error\":";
-  append_log_string(response.body, code);
+  append_json_string(response.body, code);
   response.body += ",\"message\":";
-  append_log_string(response.body, message);
+  append_json_string(response.body, message);
   response.body += ",\"hint\":";
-  append_log_string(response.body, hint);
+  append_json_string(response.body, hint);
   response.body += "}\n";
   return response;
 }

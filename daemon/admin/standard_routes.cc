@@ -3,7 +3,7 @@
 #include <string_view>
 #include <utility>
 
-#include "telemetry/log_format.h"
+#include "core/text.h"
 #include "telemetry/metrics.h"
 
 namespace outfall {
@@ -16,7 +16,7 @@ Response health_response(std::string_view member, const HealthReport& report) {
   response.body += ",\"reasons\":[";
   for (std::size_t i = 0; i < report.reasons.size(); ++i) {
     if (i > 0) response.body += ',';
-    append_log_string(response.body, report.reasons[i]);
+    append_json_string(response.body, report.reasons[i]);
   }
   response.body += "]}\n";
   return response;

@@ -63,7 +63,7 @@ struct ValueAppender {
     if (format == LogFormat::json || needs_quotes(value)) {
       append_quoted(out, value);
     } else {
-      out += value;
+      append_bare(out, value);
     }
   }
   void operator()(bool value) const { out += value ? "true" : "false"; }

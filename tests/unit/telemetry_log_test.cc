@@ -150,6 +150,9 @@ TEST_F(TelemetryLog, LongValuesAreCutBetweenCharacters) {
   log.info("long", {{"value", text}});
   EXPECT_EQ(only_object().at("value").as_string(),
             std::string(kMaxLogValueBytes - 1, 'x') + "\xE2\x80\xA6");
+  log.set_format(LogFormat::text);
+  log.info(text, {{"value", std::string(100'000, 'x')}});
+  EXPECT_LT(lines().at(1).size(), 2 * kMaxLogValueBytes + 100);
 }
 
 TEST_F(TelemetryLog, TextLineQuotesOnlyWhatNeedsIt) {
