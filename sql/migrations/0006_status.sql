@@ -51,9 +51,12 @@ END;
 -- a producer whose clock is off), lead to a few receipts. Any other envelope id is looked for in all
 -- receipts, newest first, hour by hour, when p_scan allows it: up to the hour in which it is found, or to
 -- p_deadline; `complete` says whether the search got through.
+--
+-- delivered_at + v_zero keeps the planner off receipts_time, which it takes for a good start in a partition
+-- that was not analysed yet: it would read everything that was delivered since.
 CREATE FUNCTION search_delivered(
   p_envelope_id uuid, p_entry_id bigint, p_from timestamptz, p_to timestamptz, p_scan boolean, p_deadline timestamptz,
-  OUT found delivered[], OUT complete boolean)
+  OUT hits delivered[], OUT complete boolean)
 LANGUAGE plpgsql STABLE SET search_path FROM CURRENT SET enable_seqscan = off SET jit = off
 AS $$
 DECLARE
@@ -61,19 +64,20 @@ DECLARE
   v_from   timestamptz := coalesce(p_from, '-infinity');
   v_to     timestamptz := coalesce(p_to, 'infinity');
   v_slack  interval;
+  v_zero   CONSTANT interval := '0';
   v_oldest timestamptz;
   v_upper  timestamptz;
 BEGIN
   complete := true;
   IF p_entry_id IS NOT NULL THEN
-    SELECT array_agg(d.row) INTO found
+    SELECT array_agg(d.row) INTO hits
       FROM (SELECT r.* FROM receipts r
              WHERE r.last_id >= p_entry_id AND r.last_id <= p_entry_id + 100000 AND r.first_id <= p_entry_id
-               AND r.last_id - r.first_id <= 100000 AND r.delivered_at >= v_from AND r.delivered_at < v_to
+               AND r.last_id - r.first_id <= 100000 AND r.delivered_at + v_zero >= v_from AND r.delivered_at + v_zero < v_to
             UNION ALL
             SELECT r.* FROM receipts r
              WHERE r.last_id >= p_entry_id AND r.first_id <= p_entry_id
-               AND r.last_id - r.first_id > 100000 AND r.delivered_at >= v_from AND r.delivered_at < v_to) c
+               AND r.last_id - r.first_id > 100000 AND r.delivered_at + v_zero >= v_from AND r.delivered_at + v_zero < v_to) c
      CROSS JOIN LATERAL (
        SELECT ROW(c.envelope_ids[i], p_entry_id, c.stream, c.keys[i], c.types[i], c.attempts[i],
                   c.delivered_at - c.created_offsets[i] * interval '1 millisecond', c.delivered_at, c.provider,
@@ -83,24 +87,24 @@ BEGIN
   END IF;
 
   FOREACH v_slack IN ARRAY ARRAY[interval '2 seconds', interval '10 minutes'] LOOP
-    EXIT WHEN v_time IS NULL OR found IS NOT NULL;
-    SELECT array_agg(d.row) INTO found
+    EXIT WHEN v_time IS NULL OR hits IS NOT NULL;
+    SELECT array_agg(d.row) INTO hits
       FROM (SELECT r.* FROM receipts r
              WHERE r.last_created >= v_time - v_slack AND r.last_created <= v_time + v_slack + interval '1 minute'
                AND r.first_created <= v_time + v_slack AND r.last_created - r.first_created <= interval '1 minute'
-               AND r.delivered_at >= greatest(v_from, v_time - v_slack) AND r.delivered_at < v_to
+               AND r.delivered_at + v_zero >= v_from AND r.delivered_at + v_zero < v_to
             UNION ALL
             SELECT r.* FROM receipts r
              WHERE r.last_created >= v_time - v_slack AND r.first_created <= v_time + v_slack
                AND r.last_created - r.first_created > interval '1 minute'
-               AND r.delivered_at >= greatest(v_from, v_time - v_slack) AND r.delivered_at < v_to) c
+               AND r.delivered_at + v_zero >= v_from AND r.delivered_at + v_zero < v_to) c
      CROSS JOIN LATERAL (
        SELECT ROW(p_envelope_id, c.first_id + c.id_offsets[i], c.stream, c.keys[i], c.types[i], c.attempts[i],
                   c.delivered_at - c.created_offsets[i] * interval '1 millisecond', c.delivered_at, c.provider,
                   coalesce(c.record_ids[i], p_envelope_id::text))::delivered AS row
          FROM array_position(c.envelope_ids, p_envelope_id) i WHERE i IS NOT NULL) d;
   END LOOP;
-  IF found IS NOT NULL THEN
+  IF hits IS NOT NULL THEN
     RETURN;
   END IF;
   IF NOT p_scan THEN
@@ -109,14 +113,17 @@ BEGIN
   END IF;
 
   SELECT min(r.delivered_at), max(r.delivered_at) + interval '1 microsecond' INTO v_oldest, v_upper FROM receipts r;
+  IF v_oldest IS NULL THEN
+    RETURN;
+  END IF;
   v_oldest := greatest(v_oldest, v_from);
   v_upper := least(v_upper, v_to);
-  WHILE v_upper > v_oldest AND found IS NULL LOOP
+  WHILE v_upper > v_oldest AND hits IS NULL LOOP
     IF clock_timestamp() > p_deadline THEN
       complete := false;
       RETURN;
     END IF;
-    SELECT array_agg(d.row) INTO found
+    SELECT array_agg(d.row) INTO hits
       FROM receipts c
      CROSS JOIN LATERAL (
        SELECT ROW(p_envelope_id, c.first_id + c.id_offsets[i], c.stream, c.keys[i], c.types[i], c.attempts[i],
@@ -149,7 +156,7 @@ BEGIN
     RAISE EXCEPTION 'envelope % was not found within 9 seconds, and not all receipts were read', p_envelope_id
       USING ERRCODE = 'OF005', HINT = 'Its id tells no time: narrow the search with p_from and p_to (times of delivery).';
   END IF;
-  RETURN QUERY SELECT (d).* FROM unnest(v_result.found) d;
+  RETURN QUERY SELECT (d).* FROM unnest(v_result.hits) d;
 END;
 $$;
 
@@ -284,7 +291,7 @@ BEGIN
            'where', 'receipts', 'entry_id', d.entry_id, 'stream', d.stream, 'key', d.key, 'type', d.type,
            'status', 'delivered', 'code', status_code('delivered'), 'created_at', d.created_at, 'delivered_at', d.delivered_at,
            'attempts', d.attempts, 'provider', d.provider, 'record_id', d.record_id)) ORDER BY d.entry_id)
-    INTO v_delivered FROM unnest(v_search.found) d;
+    INTO v_delivered FROM unnest(v_search.hits) d;
 
   SELECT coalesce(jsonb_agg(jsonb_strip_nulls(x.entry || jsonb_build_object('replays', (
            SELECT jsonb_agg(jsonb_build_object('at', r.replayed_at, 'actor', r.actor, 'reason', r.reason,

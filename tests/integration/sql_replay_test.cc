@@ -1,0 +1,240 @@
+// Goal: dead letters come back with everything they had, in order, in chunks that can be resumed,
+// and with hold-key they release their key in order.
+
+#include "tests/integration/sql_fixture.h"
+
+namespace outfall::test {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+constexpr const char* kWho = ", p_actor => 'ana', p_reason => 'fixed')";
+
+class SqlReplay : public SqlTest {
+ protected:
+  // Dead-letters all that can be claimed of a stream.
+  void fail_all(const std::string& stream, const std::string& code = "http.400",
+                bool hold_key = false) {
+    worker_.settle_all(worker_.claim(stream), EntryStatus::dead_lettered, Milliseconds{0}, code,
+                       hold_key);
+  }
+  // replayed, skipped, last_id, more
+  PgRow replay(const std::string& filter) {
+    return sql_.query("SELECT * FROM replay_dead_letters(" + filter + kWho).at(0);
+  }
+  Worker worker_{database_.dsn()};
+};
+
+TEST_F(SqlReplay, KeepsIdEnvelopeAttemptsAndEveryAttribute) {
+  sql_.exec(
+      "SELECT enqueue('orders', 'a', '{ \"x\":1}', p_key => 'k', p_headers => '{\"h\": \"1\"}', "
+      "p_source => '/s', "
+      "p_subject => 'u', p_content_type => 'application/json', p_data_schema => 'd', p_occurred_at "
+      "=> now())");
+  const std::string columns =
+      "id, envelope_id, created_at, occurred_at, stream, type, key, source, subject, content_type, "
+      "data_schema, "
+      "headers, payload::text, payload_binary";
+  const PgRows before = sql_.query("SELECT " + columns + " FROM entries");
+  fail_all("orders");
+  EXPECT_EQ(sql_.query("SELECT " + columns + " FROM dead_letters"), before);
+  const PgRow result = replay("p_stream => 'orders'");
+  EXPECT_EQ(result[0], "1");
+  EXPECT_EQ(result[3], "f");
+  EXPECT_EQ(sql_.query("SELECT " + columns + " FROM entries"), before);
+  EXPECT_EQ(
+      sql_.query(
+          "SELECT status, attempts, attempts_base, replays, available_at <= clock_timestamp(), "
+          "deferred_since IS NOT NULL, last_error_code FROM entries"),
+      (PgRows{{"deferred", "1", "1", "1", "t", "t", "http.400"}}));
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 0);
+  EXPECT_EQ(sql_.query("SELECT actor, reason, stream, reason_code, database_user FROM replays"),
+            (PgRows{{"ana", "fixed", "orders", "http.400", "postgres"}}));
+}
+
+TEST_F(SqlReplay, ChunksResumeWhereTheLastOneEndedInAscendingOrder) {
+  std::vector<EntryId> ids;
+  for (int i = 0; i < 25; ++i) ids.push_back(enqueue("orders", "key-" + std::to_string(i % 3)));
+  fail_all("orders");
+  EXPECT_EQ(replay("p_stream => 'orders', p_limit => 10"),
+            (PgRow{"10", "0", std::to_string(ids[9]), "t"}));
+  EXPECT_EQ(replay("p_stream => 'orders', p_limit => 10, p_after => " + std::to_string(ids[9])),
+            (PgRow{"10", "0", std::to_string(ids[19]), "t"}));
+  EXPECT_EQ(replay("p_stream => 'orders', p_limit => 10, p_after => " + std::to_string(ids[19])),
+            (PgRow{"5", "0", std::to_string(ids[24]), "f"}));
+  EXPECT_EQ(replay("p_stream => 'orders', p_after => " + std::to_string(ids[24])),
+            (PgRow{"0", "0", std::to_string(ids[24]), "f"}));
+  EXPECT_EQ(worker_.drain("orders"), ids);
+}
+
+// Free space in the table must not reorder them: equal times would leave the order to chance.
+TEST_F(SqlReplay, DueTimesAscendWithTheIds) {
+  for (int i = 0; i < 50; ++i) enqueue("orders", "k");
+  fail_all("orders");
+  replay("p_stream => 'orders'");
+  EXPECT_EQ(sql_.value("SELECT array_agg(id ORDER BY available_at) = array_agg(id ORDER BY id) "
+                       "AND count(DISTINCT available_at) = 50 AND max(available_at) <= "
+                       "clock_timestamp() FROM entries"),
+            "t");
+}
+
+TEST_F(SqlReplay, DryRunCountsAndChangesNothing) {
+  for (int i = 0; i < 5; ++i) enqueue("orders");
+  fail_all("orders");
+  const PgRows counted = sql_.query(
+      "SELECT replayed, more FROM replay_dead_letters(p_stream => 'orders', p_limit => 3, "
+      "p_dry_run => true)");
+  EXPECT_EQ(counted, (PgRows{{"3", "t"}}));
+  EXPECT_EQ(sql_.query("SELECT discarded, more FROM discard_dead_letters(p_stream => 'orders', "
+                       "p_dry_run => true)"),
+            (PgRows{{"5", "f"}}));
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 5);
+  EXPECT_EQ(
+      sql_.number("SELECT (SELECT count(*) FROM replays) + (SELECT count(*) FROM operations)"), 0);
+}
+
+TEST_F(SqlReplay, EveryFilterNarrows) {
+  enqueue("orders", "a", "type.1");
+  enqueue("orders", "b", "type.2");
+  fail_all("orders", "http.400");
+  const std::string between = sql_.value("SELECT clock_timestamp()");
+  const EntryId last = enqueue("orders", "a", "type.2");
+  fail_all("orders", "http.422");
+  enqueue("other", "a", "type.1");
+  fail_all("other", "http.400");
+  const auto matching = [this](const std::string& filter) {
+    const std::string listed = sql_.value("SELECT count(*) FROM list_dead_letters(" + filter + ")");
+    EXPECT_EQ(
+        sql_.value("SELECT replayed FROM replay_dead_letters(p_dry_run => true, " + filter + ")"),
+        listed);
+    EXPECT_EQ(
+        sql_.value("SELECT discarded FROM discard_dead_letters(p_dry_run => true, " + filter + ")"),
+        listed);
+    return listed;
+  };
+  EXPECT_EQ(matching("p_stream => 'orders'"), "3");
+  EXPECT_EQ(matching("p_stream => 'orders', p_type => 'type.2'"), "2");
+  EXPECT_EQ(matching("p_stream => 'orders', p_key => 'a'"), "2");
+  EXPECT_EQ(matching("p_stream => 'orders', p_reason_code => 'http.400'"), "2");
+  EXPECT_EQ(matching("p_stream => 'orders', p_from => '" + between + "'"), "1");
+  EXPECT_EQ(matching("p_stream => 'orders', p_to => '" + between + "'"), "2");
+  EXPECT_EQ(matching("p_ids => ARRAY[" + std::to_string(last) + "]"), "1");
+  EXPECT_EQ(matching("p_envelope_ids => ARRAY['" + envelope_of(last) + "'::uuid]"), "1");
+  EXPECT_EQ(matching("p_ids => ARRAY[" + std::to_string(last) + "], p_type => 'type.1'"), "0");
+}
+
+TEST_F(SqlReplay, AFilterThatNamesNothingIsRefused) {
+  EXPECT_EQ(refusal(sql_, std::string("SELECT replay_dead_letters(p_type => 'a'") + kWho).sqlstate,
+            "OF005");
+  EXPECT_EQ(refusal(sql_, std::string("SELECT discard_dead_letters(p_type => 'a'") + kWho).sqlstate,
+            "OF005");
+  EXPECT_EQ(
+      refusal(sql_, std::string("SELECT replay_dead_letters(p_stream => 'a', p_limit => 0") + kWho)
+          .sqlstate,
+      "OF005");
+}
+
+TEST_F(SqlReplay, HoldKeyReleasesTheKeyInOrder) {
+  const EntryId poison = enqueue("orders", "k");
+  fail_all("orders", "http.400", true);
+  const EntryId second = enqueue("orders", "k");
+  const EntryId third = enqueue("orders", "k");
+  const EntryId other = enqueue("orders", "other");
+  EXPECT_THAT(worker_.drain("orders", true), ElementsAre(other));
+  EXPECT_EQ(status_of(second), "held");
+  EXPECT_EQ(sql_.value("SELECT due_at FROM holds"), "infinity");
+  replay("p_stream => 'orders'");
+  EXPECT_THAT(worker_.drain("orders", true), ElementsAre(poison, second, third));
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM holds"), 0);
+}
+
+TEST_F(SqlReplay, AHoldStaysWhileAnotherDeadLetterHoldsTheKey) {
+  const EntryId first = enqueue("orders", "k");
+  const EntryId second = enqueue("orders", "k");
+  fail_all("orders", "http.400", true);
+  const EntryId third = enqueue("orders", "k");
+  EXPECT_THAT(worker_.drain("orders", true), IsEmpty());
+  replay("p_ids => ARRAY[" + std::to_string(second) + "]");
+  EXPECT_THAT(worker_.drain("orders", true), IsEmpty()) << "the first one still holds the key";
+  replay("p_ids => ARRAY[" + std::to_string(first) + "]");
+  EXPECT_THAT(worker_.drain("orders", true), ElementsAre(first, second, third));
+}
+
+TEST_F(SqlReplay, AnEnvelopeThatIsInTheStreamAgainIsSkipped) {
+  const EntryId id = enqueue("orders");
+  const EntryId other = enqueue("orders");
+  const std::string envelope = envelope_of(id);
+  fail_all("orders");
+  sql_.query("SELECT enqueue('orders', 'a', p_envelope_id => $1)", {envelope});
+  EXPECT_EQ(replay("p_stream => 'orders'"), (PgRow{"1", "1", std::to_string(other), "f"}));
+  EXPECT_EQ(status_of(other), "deferred");
+  EXPECT_EQ(sql_.query("SELECT id FROM dead_letters"), (PgRows{{std::to_string(id)}}));
+}
+
+TEST_F(SqlReplay, TwoAtOnceReplayEachDeadLetterOnce) {
+  for (int i = 0; i < 20; ++i) enqueue("orders");
+  fail_all("orders");
+  PgClient one = connect();
+  PgClient two = connect();
+  one.exec("BEGIN");
+  one.query(std::string("SELECT replay_dead_letters(p_stream => 'orders'") + kWho);
+  two.start(std::string("SELECT replayed, skipped FROM replay_dead_letters(p_stream => 'orders'") +
+            kWho);
+  wait_until([&] { return sql_.number("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0; },
+             "the second to wait");
+  one.exec("COMMIT");
+  EXPECT_EQ(two.finish(), (PgRows{{"0", "20"}}));
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM replays"), 20);
+  EXPECT_EQ(worker_.drain("orders").size(), 20U);
+}
+
+TEST_F(SqlReplay, AChunkIsBoundedByBytes) {
+  for (int i = 0; i < 5; ++i) {
+    sql_.exec(
+        "INSERT INTO entries (stream, type, payload_binary) VALUES ('big', 'a', "
+        "decode(repeat('00', 30000000), 'hex'))");
+  }
+  worker_.session().register_streams(std::vector<std::string>{"big"});
+  sql_.exec(
+      std::string("DO $$ BEGIN FOR i IN 1..5 LOOP PERFORM dead_letter_entry(p_entry_id => i") +
+      kWho + "; END LOOP; END; $$");
+  EXPECT_EQ(replay("p_stream => 'big'"), (PgRow{"3", "0", "3", "t"}));
+  EXPECT_EQ(
+      sql_.value("SELECT replayed FROM replay_dead_letters(p_stream => 'big', p_dry_run => true)"),
+      "2");
+}
+
+TEST_F(SqlReplay, DiscardRecordsEachDeadLetter) {
+  const EntryId id = enqueue("orders", "k");
+  const std::string envelope = envelope_of(id);
+  fail_all("orders");
+  EXPECT_EQ(
+      sql_.query("SELECT discarded, last_id, more FROM discard_dead_letters(p_stream => 'orders'" +
+                 std::string(kWho)),
+      (PgRows{{"1", std::to_string(id), "f"}}));
+  EXPECT_EQ(sql_.query("SELECT action, actor, reason, stream, entry_id, envelope_id, detail ->> "
+                       "'reason_code' FROM operations"),
+            (PgRows{{"discard_dead_letter", "ana", "fixed", "orders", std::to_string(id), envelope,
+                     "http.400"}}));
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 0);
+}
+
+// The attempts stay; the limit counts from the replay on, and a second failure can be replayed
+// again.
+TEST_F(SqlReplay, CanBeRepeated) {
+  const EntryId id = enqueue("orders");
+  for (int round = 1; round <= 3; ++round) {
+    fail_all("orders");
+    replay("p_stream => 'orders'");
+    EXPECT_EQ(sql_.query("SELECT id, attempts, attempts_base, replays FROM entries"),
+              (PgRows{{std::to_string(id), std::to_string(round), std::to_string(round),
+                       std::to_string(round)}}));
+  }
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM replays WHERE entry_id = $1", {std::to_string(id)}),
+            3);
+}
+
+}  // namespace
+}  // namespace outfall::test
