@@ -193,6 +193,14 @@ BEGIN
        AND e.available_at <= p_now AND NOT e.id <@ p_active
        AND (e.abandoned >= p_suspect_at) = p_only_suspects
        AND (e.key IS NULL OR hashtext(e.key) NOT IN (SELECT unnest(p_busy)))
+       -- Suspects that cannot go now, and are not parked, must not use up the limit.
+       AND (NOT p_only_suspects
+            OR (p_lane IS NULL OR lane_of(p_lane, e.type, e.source, e.subject, e.headers) NOT IN (SELECT unnest(v_closed)))
+               AND (NOT p_by_key OR e.key IS NULL
+                    OR NOT EXISTS (SELECT FROM entries b WHERE b.stream = p_stream AND b.key = e.key AND b.status <> 'pending'
+                                      AND b.id < e.id AND NOT b.id <@ p_active)
+                       AND NOT EXISTS (SELECT FROM dead_letters d WHERE d.stream = p_stream AND d.key = e.key
+                                          AND d.holds_key AND d.id < e.id)))
      ORDER BY e.available_at LIMIT CASE WHEN p_only_suspects THEN 50 ELSE p_limit END
   ), fresh AS MATERIALIZED (
     SELECT e.id, e.key, lane_of(p_lane, e.type, e.source, e.subject, e.headers) AS lane,
@@ -217,15 +225,38 @@ BEGIN
        AND (e.key IN (SELECT unnest(p_blocked_keys))
             OR lane_of(p_lane, e.type, e.source, e.subject, e.headers) IN (SELECT unnest(v_closed)))
      ORDER BY e.stream, e.id LIMIT c_park_chunk
+  ), frontier AS MATERIALIZED (
+    -- Every fresh entry up to here was read: an earlier one of a key may lie above it.
+    SELECT CASE WHEN (SELECT count(*) FROM passed) >= c_park_chunk THEN (SELECT max(p.id) FROM passed p)
+                WHEN (SELECT count(*) FROM fresh) >= p_limit THEN (SELECT max(f.id) FROM fresh f)
+                ELSE 9223372036854775807 END AS id
+  ), left_behind AS MATERIALIZED (
+    -- Per key the lowest fresh entry that goes to its hold now, or that a suspect would overtake.
+    SELECT p.key, min(p.id) AS id FROM passed p WHERE p.key IS NOT NULL GROUP BY p.key
+    UNION ALL
+    SELECT e.key, min(e.id)
+      FROM entries e
+     WHERE p_only_suspects AND (e.stream, e.id) >= (p_stream, p_scan) AND e.stream <= p_stream
+       AND e.id < (SELECT max(d.id) FROM due d)
+       AND e.status = 'pending' AND e.available_at IS NULL AND NOT e.id <@ p_active
+       AND e.key IN (SELECT d.key FROM due d)
+     GROUP BY e.key
   ), open_holds AS MATERIALIZED (
-    SELECT h.hold_id, h.scope, h.value,
-           CASE h.scope WHEN 'lane' THEN coalesce(l.room, p_lane_room) ELSE coalesce(k.room, p_key_room) END AS room
-      FROM holds h
-      LEFT JOIN unnest(p_lanes, p_lane_rooms) AS l (lane, room) ON h.scope = 'lane' AND l.lane = h.value
-      LEFT JOIN unnest(p_keys, p_key_rooms) AS k (key, room) ON h.scope = 'key' AND k.key = h.value
-     WHERE NOT p_only_suspects AND h.stream = p_stream AND h.due_at <= p_now
-       AND CASE h.scope WHEN 'lane' THEN coalesce(l.room, p_lane_room) ELSE coalesce(k.room, p_key_room) END > 0
-     ORDER BY h.due_at LIMIT c_holds
+    -- Those whose first entry is the oldest: no number of busy holds can starve the others.
+    SELECT o.hold_id, o.scope, o.room
+      FROM (SELECT h.hold_id, h.scope,
+                   CASE h.scope WHEN 'lane' THEN coalesce(l.room, p_lane_room) ELSE coalesce(k.room, p_key_room) END AS room
+              FROM holds h
+              LEFT JOIN unnest(p_lanes, p_lane_rooms) AS l (lane, room) ON h.scope = 'lane' AND l.lane = h.value
+              LEFT JOIN unnest(p_keys, p_key_rooms) AS k (key, room) ON h.scope = 'key' AND k.key = h.value
+             WHERE NOT p_only_suspects AND h.stream = p_stream AND h.due_at <= p_now) o
+     CROSS JOIN LATERAL (
+       SELECT e.id FROM entries e
+        WHERE e.hold_id = o.hold_id AND e.status = 'held' AND NOT e.id <@ p_active
+          AND (e.key IS NULL OR hashtext(e.key) NOT IN (SELECT unnest(p_busy)))
+        ORDER BY e.id LIMIT 1) first
+     WHERE o.room > 0
+     ORDER BY first.id LIMIT c_holds
   ), held AS MATERIALIZED (
     SELECT x.*, h.hold_id, h.scope
       FROM open_holds h
@@ -237,18 +268,21 @@ BEGIN
           AND (e.key IS NULL OR hashtext(e.key) NOT IN (SELECT unnest(p_busy)))
         ORDER BY e.id LIMIT least(h.room, p_limit)) x
   ), candidates AS MATERIALIZED (
-    SELECT f.id, CASE WHEN p_by_key THEN f.key END AS key, f.lane, f.bytes, NULL::bigint AS hold_id, NULL::text AS hold_scope
+    -- A fresh one is in the order of all fresh ones of its key, unless a closed lane took some out of it.
+    SELECT f.id, CASE WHEN p_by_key THEN f.key END AS key, f.lane, f.bytes, cardinality(v_closed) IS NULL AS in_order,
+           NULL::bigint AS hold_id, NULL::text AS hold_scope
       FROM fresh f
     UNION ALL
-    SELECT d.id, CASE WHEN p_by_key THEN d.key END, d.lane, d.bytes, NULL, NULL FROM due d
+    SELECT d.id, CASE WHEN p_by_key THEN d.key END, d.lane, d.bytes, false, NULL, NULL FROM due d
     UNION ALL
-    SELECT h.id, CASE WHEN p_by_key THEN h.key END, h.lane, h.bytes, h.hold_id, h.scope FROM held h
+    SELECT h.id, CASE WHEN p_by_key THEN h.key END, h.lane, h.bytes, false, h.hold_id, h.scope FROM held h
   ), candidate_ids AS MATERIALIZED (
     SELECT coalesce(range_agg(int8range(c.id, c.id, '[]')), '{}') AS ids FROM candidates c
   ), blocks AS MATERIALIZED (
     -- Per key the lowest entry that is not finished, in no lease and no candidate: later ones wait.
     SELECT k.key,
-           least((SELECT b.id FROM entries b
+           least(left_behind.id,
+                 (SELECT b.id FROM entries b
                    WHERE b.stream = p_stream AND b.key = k.key AND b.status <> 'pending'
                      AND NOT b.id <@ p_active AND NOT b.id <@ (SELECT ids FROM candidate_ids)
                    ORDER BY b.id LIMIT 1),
@@ -256,30 +290,35 @@ BEGIN
                    WHERE d.stream = p_stream AND d.key = k.key AND d.holds_key
                    ORDER BY d.id LIMIT 1)) AS from_id
       FROM (SELECT DISTINCT c.key FROM candidates c WHERE c.key IS NOT NULL) k
-  ), ranked AS (
-    SELECT c.*,
-           CASE WHEN b.from_id < c.id THEN 'key'
-                WHEN p_lane IS NOT NULL
-                     AND row_number() OVER (PARTITION BY c.lane ORDER BY c.id) > coalesce(l.room, p_lane_room) THEN 'lane'
-                WHEN c.key IS NOT NULL
-                     AND row_number() OVER (PARTITION BY c.key ORDER BY c.id) > coalesce(k.room, p_key_room) THEN 'key'
-           END AS obstacle
+      LEFT JOIN left_behind ON left_behind.key = k.key
+  ), judged AS (
+    SELECT c.*, coalesce(b.from_id < c.id, false) AS blocked,
+           c.key IS NOT NULL AND NOT c.in_order AND c.id > (SELECT f.id FROM frontier f) AS unread
       FROM candidates c
       LEFT JOIN blocks b ON b.key = c.key
+  ), ranked AS (
+    -- What is blocked takes no room, or a blocked key would close a lane that lets one probe through.
+    SELECT c.*,
+           CASE WHEN c.blocked THEN 'key'
+                WHEN p_lane IS NOT NULL
+                     AND row_number() OVER (PARTITION BY c.lane, c.blocked ORDER BY c.id) > coalesce(l.room, p_lane_room) THEN 'lane'
+                WHEN c.key IS NOT NULL
+                     AND row_number() OVER (PARTITION BY c.key, c.blocked ORDER BY c.id) > coalesce(k.room, p_key_room) THEN 'key'
+           END AS obstacle
+      FROM judged c
       LEFT JOIN unnest(p_lanes, p_lane_rooms) AS l (lane, room) ON l.lane = c.lane
       LEFT JOIN unnest(p_keys, p_key_rooms) AS k (key, room) ON k.key = c.key
   ), closed AS (
     -- Prefix per key: behind an entry that stays, everything stays.
-    SELECT r.*, coalesce(r.obstacle,
-                         CASE WHEN r.key IS NOT NULL
-                                   AND bool_or(r.obstacle IS NOT NULL) OVER (PARTITION BY r.key ORDER BY r.id) THEN 'key' END) AS scope
-      FROM ranked r
+    SELECT r.*, coalesce(r.obstacle, CASE WHEN r.key IS NOT NULL AND bool_or(r.obstacle IS NOT NULL) OVER k THEN 'key' END) AS scope,
+           r.key IS NOT NULL AND bool_or(r.unread) OVER k AS waits
+      FROM ranked r WINDOW k AS (PARTITION BY r.key ORDER BY r.id)
   ), sized AS (
     SELECT c.*,
-           c.scope IS NULL
+           c.scope IS NULL AND NOT c.waits
            AND row_number() OVER w <= CASE WHEN p_only_suspects THEN 1 ELSE p_limit END
            AND (sum(c.bytes) OVER w - first_value(c.bytes) OVER w <= p_max_bytes) AS fits
-      FROM closed c WINDOW w AS (PARTITION BY c.scope IS NULL ORDER BY c.id)
+      FROM closed c WINDOW w AS (PARTITION BY c.scope IS NULL AND NOT c.waits ORDER BY c.id)
   ), parking AS (
     SELECT s.id, s.scope, CASE s.scope WHEN 'lane' THEN s.lane ELSE s.key END AS value
       FROM sized s WHERE s.scope IS NOT NULL AND s.scope IS DISTINCT FROM s.hold_scope AND NOT p_only_suspects
@@ -317,6 +356,13 @@ AS $$
 DECLARE
   v_parked int;
 BEGIN
+  -- A hold sleeps until what its first entry waits for. An entry that comes before that one may not wait.
+  UPDATE holds h SET due_at = p_now
+    FROM (SELECT w.scope, w.value, min(w.id) AS id FROM unnest(p_ids, p_scopes, p_values) AS w (id, scope, value)
+           GROUP BY w.scope, w.value) n
+   WHERE h.stream = p_stream AND h.scope = n.scope AND h.value = n.value AND h.due_at > p_now
+     AND NOT EXISTS (SELECT FROM entries e WHERE e.hold_id = h.hold_id AND e.status = 'held' AND e.id < n.id);
+
   INSERT INTO holds (stream, scope, value, due_at, reason)
   SELECT p_stream, w.scope, w.value, p_now,
          CASE w.scope WHEN 'lane' THEN 'its destination is closed or full' ELSE 'an earlier entry of its key is unfinished' END
@@ -371,7 +417,8 @@ $$;
 -- random. Must run in READ COMMITTED, in a transaction of its own: every statement below takes a fresh
 -- snapshot, and their order is what makes the claim correct (docs/internals/claiming.md).
 --
--- status: 'batch' (fetch it with leased_entries), 'empty', 'busy' (another claim of the stream is
+-- status: 'batch' (fetch it with leased_entries), 'repeated' (the same; this lease id was claimed before,
+-- and nothing is reported to the floor), 'empty', 'busy' (another claim of the stream is
 -- running: come back in a millisecond or two), 'paused', 'unregistered' (register_stream first).
 -- p_floor, p_epoch, p_lease_floor, p_vxids, p_bounds come from the worker's ClaimFloor and the OUT
 -- columns from live_min to used go back to it.
@@ -408,6 +455,7 @@ DECLARE
   v_park_scopes text[];
   v_park_values text[];
   v_waiting    bigint[];
+  v_repeated   record;
   v_lanes      text[] := p_lanes;
   v_lane_rooms int[] := p_lane_rooms;
 BEGIN
@@ -425,6 +473,16 @@ BEGIN
     FROM streams s WHERE s.name = p_stream FOR NO KEY UPDATE SKIP LOCKED;
   IF NOT FOUND THEN
     status := CASE WHEN EXISTS (SELECT FROM streams s WHERE s.name = p_stream) THEN 'busy' ELSE 'unregistered' END;
+    RETURN;
+  END IF;
+  -- The same claim was made before and its answer was lost: under the stream lock it is certain whether
+  -- it took effect. Entries that the worker does not know it holds would be overtaken by later ones.
+  UPDATE leases l SET expires_at = clock_timestamp() + p_lease_ms * interval '1 millisecond'
+   WHERE l.lease_id = p_lease_id AND l.worker = p_worker
+  RETURNING l.remaining, l.lease_no, l.suspect INTO v_repeated;
+  IF FOUND THEN
+    status := 'repeated'; entries := v_repeated.remaining; lease_no := v_repeated.lease_no;
+    suspect := v_repeated.suspect; more := true;
     RETURN;
   END IF;
   IF v_paused THEN
@@ -459,9 +517,11 @@ BEGIN
          EXISTS (SELECT FROM entries e WHERE e.stream = p_stream AND e.abandoned > 0 AND e.abandoned >= v_suspect_at)
     INTO v_disturbed, v_suspects;
   IF v_disturbed THEN
-    SELECT coalesce(array_agg(d.lane), '{}') || p_lanes, coalesce(array_agg(0), '{}') || p_lane_rooms
-      INTO v_lanes, v_lane_rooms
-      FROM destinations d WHERE d.stream = p_stream;
+    SELECT coalesce(array_agg(r.lane), '{}'), coalesce(array_agg(r.room), '{}') INTO v_lanes, v_lane_rooms
+      FROM (SELECT a.lane, min(a.room) AS room
+              FROM (SELECT d.lane, 0 FROM destinations d WHERE d.stream = p_stream
+                    UNION ALL SELECT * FROM unnest(p_lanes, p_lane_rooms)) AS a (lane, room)
+             GROUP BY a.lane) r;
     PERFORM tend_holds(p_stream, v_now, NULL);
     SELECT coalesce(array_agg(h.value), '{}') INTO v_blocked
       FROM (SELECT value FROM holds WHERE stream = p_stream AND scope = 'key' AND p_by_key ORDER BY hold_id LIMIT 2000) h;
