@@ -232,9 +232,10 @@ void StreamDrain::decide_other(HeldEntry& entry, Outcome& outcome) {
   const Envelope& envelope = entry.leased->envelope;
   const MonotonicTime now = host_.now();
   const auto open_time = lane.breaker.open_time(now) - entry.lane_open_time;
+  // By the database's clock at the claim, and by ours only from there on.
   const auto age =
-      std::chrono::duration_cast<Milliseconds>(system_clock().wall() - envelope.created_at) -
-      std::chrono::duration_cast<Milliseconds>(open_time);
+      std::chrono::duration_cast<Milliseconds>(lease.batch.claimed_at - envelope.created_at) +
+      std::chrono::duration_cast<Milliseconds>(now - lease.batch.asked_at - open_time);
   const AttemptContext context{.attempts = envelope.attempts,
                                .attempts_base = entry.leased->attempts_base,
                                .age = std::max(age, Milliseconds{0}),
@@ -270,10 +271,12 @@ void StreamDrain::decide_other(HeldEntry& entry, Outcome& outcome) {
     other.code = transition.reason_code;
     other.message = transition.reason;
     metrics_.dead_lettered(other.code);
-    host_.log().warning("dead-lettered", {{"stream", options_.name},
-                                          {"envelope_id", envelope.envelope_id},
-                                          {"entry_id", envelope.entry_id},
-                                          {"error_code", other.code}});
+    host_.log().limited(LogLevel::warning, "dead_letter/" + options_.name + "/" + other.code,
+                        "dead-lettered",
+                        {{"stream", options_.name},
+                         {"envelope_id", envelope.envelope_id},
+                         {"entry_id", envelope.entry_id},
+                         {"error_code", other.code}});
   } else {
     ++consecutive_failures_;
     metrics_.consecutive_failures.Set(static_cast<double>(consecutive_failures_));
@@ -284,6 +287,11 @@ void StreamDrain::decide_other(HeldEntry& entry, Outcome& outcome) {
     unsettled.failed_keys.push_back(entry.key);
     block(*entry.key, true);
   } else {
+    // The emitter broke the run; with nothing of the key out, the entries behind begin the next
+    // one.
+    if (entry.key->sent == 0 && !entry.key->blocked) {
+      entry.key->run.broken.store(false, std::memory_order_release);
+    }
     if (!pipelines_keys_) send_next_of(*entry.key);
     keys_.forget_if_idle(*entry.key);
   }

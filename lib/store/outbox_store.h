@@ -50,6 +50,8 @@ struct LeasedBatch {
   Uuid lease_id;
   std::int64_t lease_no = 0;
   MonotonicTime valid_until;  // by the local clock, anchored before the claim was sent
+  MonotonicTime asked_at;     // when the claim was sent
+  WallTime claimed_at;        // the same moment by the database's clock
   bool suspect = false;       // one entry that earlier workers died with
   std::vector<LeasedEntry> entries;
   std::int64_t payload_bytes = 0;

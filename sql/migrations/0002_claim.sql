@@ -50,7 +50,10 @@ BEGIN ATOMIC
     SELECT g.id, g.envelope_id, g.created_at, g.occurred_at, g.attempts + w.counted::int, g.replays,
            g.abandoned, p_holds_key AND g.key IS NOT NULL, g.stream, g.type, g.key, g.source, g.subject,
            g.content_type, g.data_schema, g.headers, w.code, w.reason,
-           g.last_error_code, g.last_error_message, g.payload, g.payload_binary
+           -- A sink's refusal is the last error itself; a reason of outfall's own leaves it as it was.
+           CASE WHEN w.code ~ '^(outbox|worker|operator)[.]' THEN g.last_error_code ELSE w.code END,
+           CASE WHEN w.code ~ '^(outbox|worker|operator)[.]' THEN g.last_error_message ELSE w.reason END,
+           g.payload, g.payload_binary
       FROM unnest(p_ids, p_reason_codes, p_reasons, p_counted) AS w (id, code, reason, counted)
       JOIN gone g ON g.id = w.id
     RETURNING 1
@@ -431,7 +434,7 @@ CREATE FUNCTION claim(
   OUT status text, OUT entries int, OUT lease_no bigint, OUT more boolean, OUT suspect boolean,
   OUT live_min bigint, OUT picked_from bigint, OUT epoch bigint, OUT next_lease_floor bigint,
   OUT sequence_last bigint, OUT shown text[], OUT used text[],
-  OUT others uuid[], OUT taken_over int, OUT parked int, OUT repicks int, OUT server_started timestamptz)
+  OUT others uuid[], OUT taken_over int, OUT parked int, OUT repicks int, OUT server_started timestamptz, OUT claimed_at timestamptz)
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 AS $$
@@ -465,7 +468,7 @@ BEGIN
   END IF;
   -- Losing a claim's commit means that nobody holds the lease: the entries are claimed again.
   PERFORM set_config('synchronous_commit', 'off', true);
-  server_started := pg_postmaster_start_time();
+  server_started := pg_postmaster_start_time(); claimed_at := v_now;
   taken_over := 0; parked := 0; repicks := 0; entries := 0; more := false; suspect := false;
 
   -- 1. One claim of a stream at a time.

@@ -214,6 +214,8 @@ ClaimResult PostgresSession::claim(const ClaimRequest& request) {
   result.batch.lease_id = request.lease_id;
   result.batch.lease_no = answer.int8(0, column("lease_no"));
   result.batch.valid_until = asked_at + request.lease;
+  result.batch.asked_at = asked_at;
+  result.batch.claimed_at = answer.timestamp(0, column("claimed_at"));
   result.batch.suspect = answer.boolean(0, column("suspect"));
   fill_batch(result.batch, rows, request.stream);
   if (rows.rows() != answer.int4(0, column("entries"))) {
