@@ -1,6 +1,7 @@
 outfall_test(sql_test
   SOURCES
     ${CMAKE_CURRENT_LIST_DIR}/sql_fixture.cc
+    ${CMAKE_CURRENT_LIST_DIR}/sql_docs_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/sql_explain_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/sql_migrator_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/sql_operators_test.cc
@@ -10,6 +11,8 @@ outfall_test(sql_test
     ${CMAKE_CURRENT_LIST_DIR}/sql_roles_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/sql_sample_test.cc
   LIBS outfall_store_postgres outfall_test_support fmt::fmt
+  TIMEOUT 600
   LABELS integration)
 target_compile_definitions(sql_test PRIVATE
-  OUTFALL_SQL_FOLDER="${CMAKE_CURRENT_LIST_DIR}/../../sql/migrations")
+  OUTFALL_SQL_FOLDER="${CMAKE_CURRENT_LIST_DIR}/../../sql/migrations"
+  OUTFALL_DOCS_FOLDER="${CMAKE_CURRENT_LIST_DIR}/../../docs")
