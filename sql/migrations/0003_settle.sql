@@ -231,14 +231,29 @@ BEGIN ATOMIC
 END;
 
 -- The idle poll of a worker: which of its streams may have something to claim. p_floors are its claim
--- floors, so that dead index entries are skipped. One light query for any number of streams.
-CREATE FUNCTION due_streams(p_streams text[], p_floors bigint[]) RETURNS SETOF text
+-- floors, so that dead index entries are skipped. p_vxids with p_bounds, each for the stream in
+-- p_tracking, are the transactions that a floor tracks below its start: once one has ended, its entries
+-- lie below the floor. One light query for any number of streams.
+CREATE FUNCTION due_streams(
+  p_streams text[], p_floors bigint[], p_tracking text[], p_vxids text[], p_bounds bigint[])
+RETURNS SETOF text
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 AS $$
 DECLARE
   v_now timestamptz := clock_timestamp();
 BEGIN
+  IF cardinality(p_vxids) > 0 THEN
+    SELECT array_agg(least(s.floor, b.bound) ORDER BY s.place) INTO p_floors
+      FROM unnest(p_streams, p_floors) WITH ORDINALITY AS s (stream, floor, place)
+      LEFT JOIN (SELECT t.stream, min(t.bound) AS bound
+                   FROM unnest(p_tracking, p_vxids, p_bounds) AS t (stream, vxid, bound)
+                  WHERE t.vxid NOT IN (SELECT l.virtualtransaction FROM pg_locks l
+                                        WHERE l.locktype = 'relation' AND l.relation = 'entries'::regclass
+                                          AND l.mode = 'RowExclusiveLock' AND l.granted
+                                          AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))
+                  GROUP BY t.stream) b ON b.stream = s.stream;
+  END IF;
   RETURN QUERY
     SELECT s.stream FROM unnest(p_streams, p_floors) AS s (stream, floor)
      WHERE EXISTS (SELECT FROM entries e WHERE e.stream = s.stream AND e.status = 'pending'

@@ -49,7 +49,8 @@ class ClaimFloor {
   // paused, completed no pick and must not be reported.
   void completed(const Report& report);
 
-  // Where the next pick starts; also the lower bound of the idle poll.
+  // Where the next pick starts. The idle poll reads from here too, and from the bound of whatever
+  // tracked transaction has ended meanwhile.
   [[nodiscard]] std::int64_t start() const noexcept { return start_; }
   [[nodiscard]] std::size_t tracked() const noexcept { return tracked_.size(); }
   // L of the last probe: start() against it is the floor's lag.

@@ -18,6 +18,22 @@ std::vector<std::int64_t> ClaimFloors::starts(std::span<const std::string> strea
   return result;
 }
 
+ClaimFloors::Poll ClaimFloors::poll(std::span<const std::string> streams) {
+  const std::lock_guard lock(mutex_);
+  Poll poll;
+  for (const std::string& stream : streams) {
+    ClaimFloor::Input input = floors_[stream].input();
+    poll.starts.push_back(input.start);
+    for (std::size_t i = 0; i < input.tracked.size(); ++i) {
+      if (input.bounds[i] >= input.start) continue;
+      poll.tracking.push_back(stream);
+      poll.transactions.push_back(std::move(input.tracked[i]));
+      poll.bounds.push_back(input.bounds[i]);
+    }
+  }
+  return poll;
+}
+
 std::int64_t ClaimFloors::completed(const std::string& stream, std::uint64_t generation,
                                     const ClaimFloor::Report& report, WallTime server_started) {
   const std::lock_guard lock(mutex_);

@@ -19,6 +19,15 @@ class ClaimFloors {
  public:
   [[nodiscard]] ClaimFloor::Input input(const std::string& stream);
   [[nodiscard]] std::vector<std::int64_t> starts(std::span<const std::string> streams);
+  // What due_streams() takes: the starts, and the tracked transactions below them with their
+  // streams.
+  struct Poll {
+    std::vector<std::int64_t> starts;
+    std::vector<std::string> tracking;
+    std::vector<std::string> transactions;
+    std::vector<std::int64_t> bounds;
+  };
+  [[nodiscard]] Poll poll(std::span<const std::string> streams);
   // Takes in a completed claim and returns the floor's lag. Ignored when the floors were forgotten
   // after input() was taken, or when the server is another one than before (then all are
   // forgotten).

@@ -124,7 +124,7 @@ PostgresSession::PostgresSession(const ConnectOptions& options, const Uuid& work
             .release = call(connection_, "release", 1),
             .forgive = call(connection_, "forgive", 1),
             .register_streams = call(connection_, "register_streams", 1),
-            .due_streams = call(connection_, "due_streams", 2)};
+            .due_streams = call(connection_, "due_streams", 5)};
 }
 
 void PostgresSession::register_streams(std::span<const std::string> streams) {
@@ -132,9 +132,13 @@ void PostgresSession::register_streams(std::span<const std::string> streams) {
 }
 
 std::vector<std::string> PostgresSession::due_streams(std::span<const std::string> streams) {
-  const std::vector<std::int64_t> floors = floors_.starts(streams);
-  const Result rows =
-      connection_.query(calls_.due_streams, Params().text_array(streams).int8_array(floors));
+  const ClaimFloors::Poll poll = floors_.poll(streams);
+  const Result rows = connection_.query(calls_.due_streams, Params()
+                                                                .text_array(streams)
+                                                                .int8_array(poll.starts)
+                                                                .text_array(poll.tracking)
+                                                                .text_array(poll.transactions)
+                                                                .int8_array(poll.bounds));
   std::vector<std::string> due;
   for (int row = 0; row < rows.rows(); ++row) due.emplace_back(rows.bytes(row, 0));
   return due;
