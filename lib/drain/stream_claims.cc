@@ -32,6 +32,7 @@ bool StreamDrain::claim() {
   claiming_ = true;
   ++claims_begun_;
   const MonotonicTime asked_at = host_.now();
+  const Uuid lease_id = request.lease_id;
   auto result = std::make_shared<ClaimResult>();
   host_.submit({.urgency = DatabasePool::Urgency::claim,
                 .run =
@@ -40,8 +41,8 @@ bool StreamDrain::claim() {
                       host_.post([this, result, asked_at] { claim_returned(*result, asked_at); });
                     },
                 .failed =
-                    [this](const StoreError& error) {
-                      host_.post([this, error] { claim_failed(error); });
+                    [this, lease_id](const StoreError& error) {
+                      host_.post([this, error, lease_id] { claim_failed(error, lease_id); });
                     }});
   return true;
 }
@@ -51,7 +52,7 @@ ClaimRequest StreamDrain::make_request(DrainHost::Allowance allowance) {
   const MonotonicTime now = host_.now();
   ClaimRequest request;
   request.stream = options_.name;
-  request.lease_id = host_.random().uuid();
+  request.lease_id = claim_in_doubt_ ? *claim_in_doubt_ : host_.random().uuid();
   request.lease = drain.lease;
   request.max_entries = std::min(drain.batch_entries, allowance.entries);
   request.max_bytes = std::min(drain.batch_bytes, allowance.bytes);
@@ -84,8 +85,10 @@ ClaimRequest StreamDrain::make_request(DrainHost::Allowance allowance) {
   return request;
 }
 
-void StreamDrain::claim_failed(const StoreError& error) {
+void StreamDrain::claim_failed(const StoreError& error, const Uuid& lease_id) {
   claiming_ = false;
+  // Entries of a lease that this worker does not know of would be overtaken by later ones.
+  claim_in_doubt_ = lease_id;
   ++claims_ended_;
   host_.claim_ended();
   if (!error.session_lost()) {
@@ -112,6 +115,7 @@ void StreamDrain::claim_returned(ClaimResult& result, MonotonicTime asked_at) {
     host_.look_at(*this, host_.now() + between(Milliseconds{1}, Milliseconds{2}, host_.random()));
     return;
   }
+  claim_in_doubt_.reset();
   metrics_.claim_takeovers.Increment(result.taken_over);
   metrics_.claim_repicks.Increment(result.repicks);
   metrics_.claim_floor_lag.Set(static_cast<double>(result.floor_lag));

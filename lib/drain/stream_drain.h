@@ -75,7 +75,7 @@ class StreamDrain {
   // stream_claims.cc
   [[nodiscard]] ClaimRequest make_request(DrainHost::Allowance allowance);
   void claim_returned(ClaimResult& result, MonotonicTime asked_at);
-  void claim_failed(const StoreError& error);
+  void claim_failed(const StoreError& error, const Uuid& lease_id);
   void arrived(LeasedBatch batch);
   void back_off(bool found_entries);
   void clear_keys();
@@ -119,6 +119,9 @@ class StreamDrain {
   std::map<std::string, std::unique_ptr<HeldLane>, std::less<>> lanes_;
   std::int32_t held_entries_ = 0;
   bool claiming_ = false;
+  // Of a claim that failed: it may have taken effect, so the next one asks for the same lease
+  // again.
+  std::optional<Uuid> claim_in_doubt_;
   bool settling_ = false;
   bool settle_timer_ = false;
   bool stopping_ = false;

@@ -195,24 +195,10 @@ ClaimResult PostgresSession::claim(const ClaimRequest& request) {
     return result;
   }
 
-  ClaimFloor::Report report;
-  if (!answer.is_null(0, column("live_min"))) report.live_min = answer.int8(0, column("live_min"));
-  if (!answer.is_null(0, column("next_lease_floor"))) {
-    report.next_lease_floor = answer.int8(0, column("next_lease_floor"));
-  }
-  report.epoch = answer.int8(0, column("epoch"));
-  report.sequence_last = answer.int8(0, column("sequence_last"));
-  report.shown = answer.text_array(0, column("shown"));
-  report.used = answer.text_array(0, column("used"));
-  result.floor_lag = floors_.completed(request.stream, generation, report,
-                                       answer.timestamp(0, column("server_started")));
   result.more = answer.boolean(0, column("more"));
-  if (!answer.is_null(0, column("others")))
-    result.other_workers = answer.uuid_array(0, column("others"));
-  result.taken_over = answer.int4(0, column("taken_over"));
-  result.parked = answer.int4(0, column("parked"));
-  result.repicks = answer.int4(0, column("repicks"));
-  if (status != "batch") return result;
+  // A claim that was made before and is only repeated has nothing to report.
+  if (status != "repeated") take_report(answer, request.stream, generation, result);
+  if (status == "empty") return result;
 
   result.status = ClaimStatus::batch;
   result.batch.lease_id = request.lease_id;
@@ -229,6 +215,28 @@ ClaimResult PostgresSession::claim(const ClaimRequest& request) {
                                                  " could be read");
   }
   return result;
+}
+
+// What a claim that picked reports to the floor, and what it met on its way.
+void PostgresSession::take_report(const Result& answer, const std::string& stream,
+                                  std::uint64_t generation, ClaimResult& result) {
+  const auto column = [&](const char* name) { return answer.column(name); };
+  ClaimFloor::Report report;
+  if (!answer.is_null(0, column("live_min"))) report.live_min = answer.int8(0, column("live_min"));
+  if (!answer.is_null(0, column("next_lease_floor"))) {
+    report.next_lease_floor = answer.int8(0, column("next_lease_floor"));
+  }
+  report.epoch = answer.int8(0, column("epoch"));
+  report.sequence_last = answer.int8(0, column("sequence_last"));
+  report.shown = answer.text_array(0, column("shown"));
+  report.used = answer.text_array(0, column("used"));
+  result.floor_lag =
+      floors_.completed(stream, generation, report, answer.timestamp(0, column("server_started")));
+  if (!answer.is_null(0, column("others")))
+    result.other_workers = answer.uuid_array(0, column("others"));
+  result.taken_over = answer.int4(0, column("taken_over"));
+  result.parked = answer.int4(0, column("parked"));
+  result.repicks = answer.int4(0, column("repicks"));
 }
 
 SettleResult PostgresSession::settle(const SettleRequest& request) {

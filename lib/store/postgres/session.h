@@ -27,6 +27,8 @@ class PostgresSession final : public StoreSession {
  private:
   [[nodiscard]] Params claim_params(const ClaimRequest& request,
                                     const ClaimFloor::Input& floor) const;
+  void take_report(const Result& answer, const std::string& stream, std::uint64_t generation,
+                   ClaimResult& result);
 
   Connection connection_;
   const Uuid worker_;
