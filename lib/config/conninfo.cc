@@ -110,6 +110,64 @@ std::string redact_uri(std::string_view scheme, std::string_view rest) {
   return text;
 }
 
+bool well_encoded(std::string_view text) {
+  const auto digit = [&](std::size_t at) {
+    return at < text.size() && std::isxdigit(static_cast<unsigned char>(text[at])) != 0;
+  };
+  for (std::size_t at = text.find('%'); at != std::string_view::npos; at = text.find('%', at + 1)) {
+    if (!digit(at + 1) || !digit(at + 2) || text.substr(at + 1, 2) == "00") return false;
+  }
+  return true;
+}
+
+// One of the comma-separated hosts: name, name:port, [address] or [address]:port.
+bool is_host(std::string_view host) {
+  std::string_view rest = host;
+  if (host.starts_with('[')) {
+    const std::size_t close = host.find(']');
+    if (close == std::string_view::npos || close == 1) return false;
+    rest = host.substr(close + 1);
+    if (!rest.empty() && rest.front() != ':') return false;
+  }
+  if (rest.find_first_of("@ ") != std::string_view::npos) return false;
+  const std::size_t colon = rest.find(':');
+  if (colon == std::string_view::npos) return true;
+  return std::ranges::all_of(rest.substr(colon + 1), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+// What libpq would refuse in a URI and quote in its message, which may be a piece of the password.
+std::optional<std::string> uri_problem(std::string_view rest) {
+  constexpr std::string_view kEncode =
+      "; in a password, @ : / ? # % and spaces are written as %40 %3A %2F %3F %23 %25 %20";
+  if (!well_encoded(rest)) {
+    return std::string("has a % that is not followed by two hexadecimal digits").append(kEncode);
+  }
+  const std::size_t end_of_user = rest.find_first_of("@/");
+  if (end_of_user != std::string_view::npos && rest[end_of_user] == '@') {
+    rest.remove_prefix(end_of_user + 1);
+  }
+  const std::size_t query = rest.find('?');
+  std::string_view hosts = rest.substr(0, std::min(rest.find('/'), query));
+  while (true) {
+    const std::size_t comma = hosts.find(',');
+    if (!is_host(hosts.substr(0, comma))) {
+      return std::string("has a part where hosts and ports are expected that is neither")
+          .append(kEncode);
+    }
+    if (comma == std::string_view::npos) break;
+    hosts.remove_prefix(comma + 1);
+  }
+  std::string_view parameters = query == std::string_view::npos ? "" : rest.substr(query + 1);
+  while (!parameters.empty()) {
+    const std::size_t end = std::min(parameters.find('&'), parameters.size());
+    if (std::ranges::count(parameters.substr(0, end), '=') != 1) {
+      return std::string("has a parameter after the ? that is not name=value").append(kEncode);
+    }
+    parameters.remove_prefix(std::min(end + 1, parameters.size()));
+  }
+  return {};
+}
+
 bool space(char c) {
   return std::isspace(static_cast<unsigned char>(c)) != 0;
 }
@@ -185,7 +243,9 @@ std::string redact_conninfo(std::string_view conninfo) {
 
 std::optional<std::string> conninfo_problem(std::string_view conninfo) {
   if (conninfo.find('\0') != std::string_view::npos) return "holds a NUL character";
-  if (!uri_scheme(conninfo).empty()) return {};
+  if (const std::string_view scheme = uri_scheme(conninfo); !scheme.empty()) {
+    return uri_problem(conninfo.substr(scheme.size()));
+  }
   const auto pairs = key_values(conninfo);
   if (pairs && !pairs->empty()) return {};
   return "is neither a libpq URI nor a list of key=value pairs";

@@ -49,6 +49,24 @@ TEST(Conninfo, AcceptsWhatLibpqCanBeAsked) {
   EXPECT_FALSE(conninfo_problem("postgresql:///shop"));
   EXPECT_FALSE(conninfo_problem("postgres://h"));
   EXPECT_FALSE(conninfo_problem("service=shop"));
+  for (const std::string_view good :
+       {"postgresql://", "postgresql://h:5432,[::1]:5433,[fe80::1]/d?sslmode=require&user=a",
+        "postgresql://u:%40%3a@h/d", "postgresql://%2Fvar%2Frun%2Fpostgresql/d",
+        "postgresql:///d?host=/tmp", "postgresql://u@/d", "postgresql://h?dbname=d",
+        "postgresql://h:/d"}) {
+    EXPECT_FALSE(conninfo_problem(good)) << good << ": " << *conninfo_problem(good);
+  }
+  // libpq would quote pieces of these, and so of the password.
+  for (const std::string_view bad :
+       {"postgresql://u:100%zz@h/d", "postgresql://u:100%@h/d", "postgresql://u:s3/cret@h/d",
+        "postgresql://u:s3@cret@h/d", "postgresql://u:s3?cret/x@h", "postgresql://[::1/d",
+        "postgresql://[::1]x/d", "postgresql://h/d?password", "postgresql://h/d?password=a=b",
+        "postgresql://h:port/d"}) {
+    const auto problem = conninfo_problem(bad);
+    ASSERT_TRUE(problem) << bad;
+    EXPECT_EQ(problem->find("s3"), std::string::npos) << *problem;
+    EXPECT_EQ(problem->find("cret"), std::string::npos) << *problem;
+  }
   EXPECT_TRUE(conninfo_problem("shop"));
   EXPECT_TRUE(conninfo_problem("mysql://h/d"));
   EXPECT_TRUE(conninfo_problem("host=h password='x"));
