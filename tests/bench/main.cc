@@ -1,0 +1,76 @@
+// outfall_bench: measures outfall against yardsticks of its own; see benchmark.h.
+#include <array>
+#include <exception>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <curl/curl.h>
+#include <fmt/format.h>
+
+#include "tests/bench/benchmark.h"
+
+namespace outfall::bench {
+
+namespace {
+
+constexpr auto kBenchmarks = std::to_array<Benchmark>({
+    {"drain", "a backlog, against the SQL floor", &run_drain},
+});
+
+int run(const std::vector<const Benchmark*>& chosen, const Options& options,
+        const std::string& json) {
+  Report report;
+  int failed = 0;
+  for (const Benchmark* benchmark : chosen) {
+    try {
+      Report::progress(benchmark->name);
+      benchmark->run(options, report);
+    } catch (const std::exception& error) {
+      fmt::print(stderr, "outfall_bench: {}: {}\n", benchmark->name, error.what());
+      ++failed;
+    }
+  }
+  report.print_table();
+  if (!json.empty()) report.write_json(json);
+  return failed == 0 ? 0 : 1;
+}
+
+}  // namespace
+
+std::span<const Benchmark> benchmarks() {
+  return kBenchmarks;
+}
+
+}  // namespace outfall::bench
+
+int main(int argc, char** argv) {
+  using namespace outfall::bench;
+  CLI::App app("Measures outfall. Figures of a shared machine vary: only ratios count.");
+  Options options;
+  options.outfall = OUTFALL_BINARY;
+  std::string json;
+  std::vector<const Benchmark*> chosen;
+  bool quick = false;
+  bool smoke = false;
+  app.add_flag("--quick", quick, "Each case once, with less data");
+  app.add_flag("--smoke", smoke, "Only whether every benchmark runs: figures mean nothing")
+      ->excludes("--quick");
+  app.add_option("--entries", options.entries, "Entries to preload for drain and hold")
+      ->check(CLI::Range(1000, 100'000'000));
+  app.add_option("--json", json, "Writes the figures to this file, too");
+  app.add_option("--outfall", options.outfall, "The binary under test")->check(CLI::ExistingFile);
+  app.require_subcommand(1);
+  for (const Benchmark& benchmark : benchmarks()) {
+    app.add_subcommand(std::string(benchmark.name), std::string(benchmark.summary))
+        ->fallthrough()
+        ->callback([&chosen, &benchmark] { chosen.push_back(&benchmark); });
+  }
+  app.add_subcommand("all", "All of them")->fallthrough()->callback([&chosen] {
+    for (const Benchmark& benchmark : benchmarks()) chosen.push_back(&benchmark);
+  });
+  CLI11_PARSE(app, argc, argv);
+  options.scale = smoke ? Scale::smoke : quick ? Scale::quick : Scale::full;
+  curl_global_init(CURL_GLOBAL_DEFAULT);
+  return run(chosen, options, json);
+}

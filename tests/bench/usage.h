@@ -1,0 +1,17 @@
+#pragma once
+
+#include <cstdint>
+#include <sys/types.h>
+
+namespace outfall::bench {
+
+// User and system CPU time of a process, in seconds, from /proc.
+[[nodiscard]] double cpu_seconds(pid_t pid);
+
+// The same of a process and all its descendants, those that have ended included.
+[[nodiscard]] double tree_cpu_seconds(pid_t pid);
+
+// The most memory that the process has had resident (VmHWM).
+[[nodiscard]] std::int64_t peak_rss_bytes(pid_t pid);
+
+}  // namespace outfall::bench
