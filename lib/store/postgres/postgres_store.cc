@@ -1,6 +1,7 @@
 #include "store/postgres/postgres_store.h"
 
 #include "store/postgres/migrator.h"
+#include "store/postgres/sampling.h"
 #include "store/postgres/session.h"
 
 namespace outfall::postgres {
@@ -75,6 +76,10 @@ std::unique_ptr<StoreSession> PostgresStore::open_session() {
 std::unique_ptr<Presence> PostgresStore::open_presence() {
   if (options_.pooler) return nullptr;
   return std::make_unique<PostgresPresence>(options_, worker_, clock_);
+}
+
+std::unique_ptr<SamplingSession> PostgresStore::open_sampling(std::vector<std::string> streams) {
+  return std::make_unique<PostgresSampling>(options_, std::move(streams), floors_);
 }
 
 SchemaState PostgresStore::schema_state() {

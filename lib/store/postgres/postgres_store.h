@@ -10,6 +10,7 @@
 #include "store/outbox_store.h"
 #include "store/postgres/claim_floor.h"
 #include "store/postgres/connection.h"
+#include "store/sampling.h"
 
 namespace outfall::postgres {
 
@@ -53,6 +54,9 @@ class PostgresStore final : public OutboxStore {
   [[nodiscard]] std::unique_ptr<StoreSession> open_session() override;
   [[nodiscard]] std::unique_ptr<Presence> open_presence() override;
   [[nodiscard]] SchemaState schema_state() override;
+  // For the sampler of a worker that serves `streams`; it reads from the claim floors of this
+  // store.
+  [[nodiscard]] std::unique_ptr<SamplingSession> open_sampling(std::vector<std::string> streams);
   [[nodiscard]] const Uuid& worker() const noexcept override { return worker_; }
 
  private:

@@ -1,0 +1,145 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/clock.h"
+#include "core/ids.h"
+#include "store/store_error.h"
+
+namespace outfall {
+
+// Who asks for a change and why; both are kept with it.
+struct Requester {
+  std::string actor;
+  std::string reason;
+};
+
+// One entry, by its envelope id or its entry id. An envelope can be in several streams.
+struct EntryTarget {
+  std::optional<Uuid> envelope_id;
+  std::optional<EntryId> entry_id;
+  std::optional<std::string> stream;
+};
+
+// The record of a change, as it is kept.
+struct OperationRecord {
+  std::int64_t operation_id = 0;
+  WallTime done_at;
+  std::string action;  // "retry_entry"
+  std::string stream;
+  std::optional<EntryId> entry_id;
+  std::optional<Uuid> envelope_id;
+  std::string detail;  // JSON: what was there before
+};
+
+// Which dead letters; what is not set does not narrow. Times are those of dead-lettering.
+struct DeadLetterFilter {
+  std::vector<EntryId> ids;
+  std::vector<Uuid> envelope_ids;
+  std::optional<std::string> stream;
+  std::optional<std::string> type;
+  std::optional<std::string> key;
+  std::optional<std::string> reason_code;
+  std::optional<WallTime> since;
+  std::optional<WallTime> until;
+  std::optional<EntryId> after;  // only those with a higher entry id
+};
+
+struct DeadLetter {
+  EntryId entry_id = 0;
+  Uuid envelope_id;
+  std::string stream;
+  std::optional<std::string> key;
+  std::string type;
+  std::string reason_code;
+  std::string reason;
+  std::int32_t attempts = 0;
+  std::int32_t replays = 0;
+  bool holds_key = false;
+  WallTime created_at;
+  WallTime dead_lettered_at;
+  std::string last_error_code;  // empty: none
+  std::string last_error_message;
+};
+
+struct DeadLetterContent {
+  DeadLetter letter;
+  std::optional<std::string> source, subject, content_type, data_schema;
+  std::optional<WallTime> occurred_at;
+  std::string headers;  // JSON; empty: none
+  std::optional<std::string> payload;
+  bool payload_is_binary = false;
+};
+
+// What one call of replay or discard did.
+struct DeadLetterChunk {
+  std::int32_t done = 0;
+  std::int32_t skipped = 0;        // their envelope is in the stream again already
+  std::optional<EntryId> last_id;  // where the next chunk goes on, as filter.after
+  bool more = false;
+};
+
+enum class RefusalReason : std::uint8_t {
+  leased,       // a worker is delivering the entry: try again
+  not_found,    // no such entry, dead letter or stream
+  ambiguous,    // the envelope is in several streams: name one
+  wrong_state,  // the entry's state forbids it
+  incomplete,   // the request lacks something: actor, reason, a filter
+};
+
+// The database said no, and changed nothing. Message and hint are its own.
+class OperatorRefusal : public StoreError {
+ public:
+  OperatorRefusal(RefusalReason reason, const StoreError& error)
+      : StoreError(error), reason_(reason) {}
+  [[nodiscard]] RefusalReason reason() const noexcept { return reason_; }
+
+ private:
+  RefusalReason reason_;
+};
+
+// What people do with an outbox, for the command line and HTTP; each a call of the SQL API. One
+// thread at a time. Every call blocks for one round trip, bounded by the configured timeouts, and
+// throws OperatorRefusal or another StoreError. Changes are in force and recorded when a call
+// returns. Streams, where asked for, are those of the configuration: nullptr when it has none.
+class OperatorStore {
+ public:
+  using Streams = std::span<const std::string>;
+  virtual ~OperatorStore() = default;
+
+  [[nodiscard]] virtual WallTime now() = 0;  // the database's clock
+  // The documents of status() and explain_entry(), as JSON.
+  [[nodiscard]] virtual std::string status(std::optional<Streams> streams) = 0;
+  [[nodiscard]] virtual std::string explain(const Uuid& envelope_id,
+                                            std::optional<Streams> streams) = 0;
+  [[nodiscard]] virtual std::optional<Uuid> envelope_of(EntryId entry_id) = 0;
+  // Those that a running worker serves; nullopt where that cannot be seen (a transaction pooler).
+  [[nodiscard]] virtual std::optional<std::vector<std::string>> served(Streams streams) = 0;
+
+  virtual OperationRecord retry(const EntryTarget& entry, const Requester& by) = 0;
+  virtual OperationRecord dead_letter(const EntryTarget& entry, bool hold_key,
+                                      const Requester& by) = 0;
+  virtual OperationRecord discard(const EntryTarget& entry, const Requester& by) = 0;
+  virtual OperationRecord pause_stream(const std::string& stream, const Requester& by) = 0;
+  virtual OperationRecord resume_stream(const std::string& stream, const Requester& by) = 0;
+  virtual OperationRecord pause_destination(const std::string& stream, const std::string& lane,
+                                            const Requester& by) = 0;
+  virtual OperationRecord resume_destination(const std::string& stream, const std::string& lane,
+                                             const Requester& by) = 0;
+
+  // In ascending order of entry ids, at most `limit`.
+  [[nodiscard]] virtual std::vector<DeadLetter> dead_letters(const DeadLetterFilter& filter,
+                                                             std::int32_t limit) = 0;
+  [[nodiscard]] virtual DeadLetterContent dead_letter_content(const EntryTarget& entry) = 0;
+  // One chunk of at most `limit`. Without a requester a dry run, which changes nothing.
+  virtual DeadLetterChunk replay(const DeadLetterFilter& filter, std::int32_t limit,
+                                 const std::optional<Requester>& by) = 0;
+  virtual DeadLetterChunk discard(const DeadLetterFilter& filter, std::int32_t limit,
+                                  const std::optional<Requester>& by) = 0;
+};
+
+}  // namespace outfall

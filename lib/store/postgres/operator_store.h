@@ -1,0 +1,51 @@
+#pragma once
+
+#include "store/operator_store.h"
+#include "store/postgres/connection.h"
+
+namespace outfall::postgres {
+
+// What people do with an outbox in PostgreSQL; see OperatorStore. The constructor connects, and
+// throws a StoreError of kind schema when the schema is not one that this binary works with.
+class PostgresOperatorStore final : public OperatorStore {
+ public:
+  explicit PostgresOperatorStore(const ConnectOptions& options);
+
+  [[nodiscard]] WallTime now() override;
+  [[nodiscard]] std::string status(std::optional<Streams> streams) override;
+  [[nodiscard]] std::string explain(const Uuid& envelope_id,
+                                    std::optional<Streams> streams) override;
+  [[nodiscard]] std::optional<Uuid> envelope_of(EntryId entry_id) override;
+  [[nodiscard]] std::optional<std::vector<std::string>> served(Streams streams) override;
+
+  OperationRecord retry(const EntryTarget& entry, const Requester& by) override;
+  OperationRecord dead_letter(const EntryTarget& entry, bool hold_key,
+                              const Requester& by) override;
+  OperationRecord discard(const EntryTarget& entry, const Requester& by) override;
+  OperationRecord pause_stream(const std::string& stream, const Requester& by) override;
+  OperationRecord resume_stream(const std::string& stream, const Requester& by) override;
+  OperationRecord pause_destination(const std::string& stream, const std::string& lane,
+                                    const Requester& by) override;
+  OperationRecord resume_destination(const std::string& stream, const std::string& lane,
+                                     const Requester& by) override;
+
+  [[nodiscard]] std::vector<DeadLetter> dead_letters(const DeadLetterFilter& filter,
+                                                     std::int32_t limit) override;
+  [[nodiscard]] DeadLetterContent dead_letter_content(const EntryTarget& entry) override;
+  DeadLetterChunk replay(const DeadLetterFilter& filter, std::int32_t limit,
+                         const std::optional<Requester>& by) override;
+  DeadLetterChunk discard(const DeadLetterFilter& filter, std::int32_t limit,
+                          const std::optional<Requester>& by) override;
+
+ private:
+  // Calls a function of the SQL API; what it refuses becomes an OperatorRefusal.
+  Result call(std::string_view function, std::string_view arguments, const Params& params);
+  OperationRecord operate(std::string_view function, std::string_view arguments, Params params,
+                          const Requester& by);
+  Result change_dead_letters(std::string_view function, const DeadLetterFilter& filter,
+                             std::int32_t limit, const std::optional<Requester>& by);
+
+  Connection connection_;
+};
+
+}  // namespace outfall::postgres
