@@ -1,0 +1,82 @@
+// check-config --connect against a server that is there, empty, or away, and against a sink that
+// does not take anything.
+
+#include <boost/json.hpp>
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+
+#include "store/postgres/migrator.h"
+#include "tests/support/child_process.h"
+#include "tests/support/temp_folder.h"
+#include "tests/support/temp_postgres.h"
+
+namespace outfall::test {
+namespace {
+
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::StartsWith;
+
+class CliConnect : public testing::Test {
+ protected:
+  void write(const std::string& url, const std::string& path) const {
+    folder_.write("outfall.toml", fmt::format("[database]\nurl = \"{}\"\n[streams.orders]\n"
+                                              "emitter = \"log\"\n[emitters.log]\n"
+                                              "kind = \"stdout\"\npath = \"{}\"\n",
+                                              url, path));
+  }
+
+  [[nodiscard]] Finished check(std::vector<std::string> more = {}) const {
+    std::vector<std::string> command = {OUTFALL_BINARY, "check-config", "--connect"};
+    command.insert(command.end(), more.begin(), more.end());
+    return run(std::move(command),
+               {.without_environment = {"OUTFALL_CONFIG"}, .working_folder = folder_.path()});
+  }
+
+  TempFolder folder_;
+};
+
+TEST_F(CliConnect, TellsWhetherTheDatabaseCanBeUsed) {
+  TempPostgres server;
+  write(server.dsn(), folder_ / "lines");
+  const Finished empty = check();
+  EXPECT_EQ(empty.status.code, 69) << empty.output;
+  EXPECT_THAT(empty.output, IsEmpty());
+  EXPECT_THAT(empty.error_output, HasSubstr("outfall: database.schema: "));
+  EXPECT_THAT(empty.error_output, HasSubstr("run `outfall migrate`"));
+
+  postgres::Migrator({.url = server.dsn()}).run();
+  const Finished ready = check();
+  EXPECT_EQ(ready.status.code, 0) << ready.error_output;
+  EXPECT_THAT(ready.output, StartsWith("outfall.toml is valid: 1 stream, 1 emitter\n"
+                                       "database: it answers; schema \"outbox\" is at version "));
+  EXPECT_THAT(ready.output, HasSubstr("\nemitters.log: "));
+
+  const Finished json = check({"--json"});
+  const boost::json::value document = boost::json::parse(json.output);
+  EXPECT_THAT(document.at("connected").at("database").as_string().c_str(),
+              StartsWith("it answers"));
+  EXPECT_TRUE(document.at("connected").as_object().contains("emitters.log"));
+
+  server.stop();
+  const Finished away = check();
+  EXPECT_EQ(away.status.code, 69);
+  EXPECT_THAT(away.error_output, StartsWith("outfall: outfall.toml:2:7: database.url: "));
+}
+
+TEST_F(CliConnect, ReportsAllThatDoesNotAnswerAtOnceAndNoPassword) {
+  write(fmt::format("postgresql://u:s3cret@127.0.0.1:{}/d", free_port()),
+        folder_ / "no/such/folder/lines");
+  const Finished finished = check({"--json"});
+  EXPECT_EQ(finished.status.code, 69);
+  EXPECT_THAT(finished.error_output, testing::Not(HasSubstr("s3cret")));
+  const boost::json::value document = boost::json::parse(finished.error_output);
+  const auto& error = document.at("error");
+  EXPECT_EQ(error.at("code"), "unavailable");
+  ASSERT_EQ(error.at("problems").as_array().size(), 2u) << finished.error_output;
+  EXPECT_EQ(error.at("problems").at(0).at("setting"), "database.url");
+  EXPECT_EQ(error.at("problems").at(1).at("setting"), "emitters.log");
+}
+
+}  // namespace
+}  // namespace outfall::test
