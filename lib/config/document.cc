@@ -1,9 +1,9 @@
 #include "config/document.h"
 
 #include <cerrno>
-#include <cstring>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <system_error>
 #include <unistd.h>
 
 #include <fmt/format.h>
@@ -61,7 +61,7 @@ class Descriptor {
 };
 
 FileProblem errno_problem() {
-  return {fmt::format("cannot be read: {}", std::strerror(errno))};
+  return {fmt::format("cannot be read: {}", std::generic_category().message(errno))};
 }
 
 }  // namespace
