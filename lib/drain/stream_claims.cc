@@ -30,7 +30,8 @@ bool StreamDrain::claim() {
     return false;
   }
   claiming_ = true;
-  ++claims_begun_;
+  // One that is asked again began when it was asked first: its pick may be that old.
+  if (!claim_in_doubt_) ++claims_begun_;
   const MonotonicTime asked_at = host_.now();
   const Uuid lease_id = request.lease_id;
   auto result = std::make_shared<ClaimResult>();
@@ -89,7 +90,6 @@ void StreamDrain::claim_failed(const StoreError& error, const Uuid& lease_id) {
   claiming_ = false;
   // Entries of a lease that this worker does not know of would be overtaken by later ones.
   claim_in_doubt_ = lease_id;
-  ++claims_ended_;
   host_.claim_ended();
   if (!error.session_lost()) {
     host_.log().limited(
@@ -102,7 +102,8 @@ void StreamDrain::claim_failed(const StoreError& error, const Uuid& lease_id) {
 
 void StreamDrain::claim_returned(ClaimResult& result, MonotonicTime asked_at) {
   claiming_ = false;
-  ++claims_ended_;
+  // While the stream is busy, a claim in doubt stays so.
+  if (!claim_in_doubt_ || result.status != ClaimStatus::busy) ++claims_ended_;
   host_.claim_ended();
   metrics_.claim_duration.observe(
       std::chrono::duration_cast<std::chrono::microseconds>(host_.now() - asked_at));
