@@ -85,8 +85,9 @@ class DrainBenchmark {
 
   DrainRun measure(const Case& which) {
     const auto database = server_.copy(*loaded_);
-    DrainRun run =
-        drain(options_, server_, *database, noop_stream(which.ordering, which.receipts), entries_);
+    Worker worker(options_, *database, noop_stream(which.ordering, which.receipts));
+    const DrainRun run = watch_drain(worker, server_, entries_);
+    worker.stop();
     Report::progress(fmt::format(
         "{}: {:.0f} entries/s over {:.1f} s; CPU us/entry: worker {:.2f}, server {:.2f}",
         which.name(), run.rate(), run.seconds, run.worker_cpu_us(), run.server_cpu_us()));

@@ -15,7 +15,13 @@ namespace outfall::bench {
 namespace {
 
 constexpr auto kBenchmarks = std::to_array<Benchmark>({
-    {"drain", "a backlog, against the SQL floor", &run_drain},
+    {"drain", "A backlog, against the least that SQL can do", &run_drain},
+    {"latency", "From commit to settled, at 1,000 transactions a second", &run_latency},
+    {"idle", "CPU and queries of a worker that has nothing to do", &run_idle},
+    {"memory", "The worker's peak memory", &run_memory},
+    {"hold", "A backlog beside a transaction that stays open", &run_hold},
+    {"parked", "Entries that wait behind a failed one, and those beside them", &run_parked},
+    {"receipts", "What receipts cost, and how fast they are found", &run_receipts},
 });
 
 int run(const std::vector<const Benchmark*>& chosen, const Options& options,

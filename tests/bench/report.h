@@ -13,9 +13,9 @@ namespace outfall::bench {
 // and the server's CPU time together.
 struct Measurement {
   std::string benchmark;
-  std::string name;  // `case` in JSON
+  std::string name = {};  // `case` in JSON
   double value = 0;
-  std::string unit;
+  std::string unit = {};
   std::optional<double> floor = {};
   std::optional<double> worker_cpu_us = {};    // per entry
   std::optional<double> server_cpu_us = {};    // per entry

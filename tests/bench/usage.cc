@@ -1,5 +1,7 @@
 #include "tests/bench/usage.h"
 
+#include <ctime>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
@@ -10,44 +12,56 @@ namespace outfall::bench {
 
 namespace {
 
-struct Times {
-  double own = 0;
-  double of_ended_children = 0;
-};
+std::string proc(pid_t pid) {
+  return "/proc/" + std::to_string(pid);
+}
 
-// A process that ends while its parent is being read shows as zero here and in its parent's ended
-// children next time.
-Times times_of(pid_t pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+// What the process's ended children have used, in whole ticks.
+double ended_children_seconds(pid_t pid) {
+  std::ifstream file(proc(pid) + "/stat");
   std::string line;
-  if (!std::getline(file, line)) return {};
-  // The name in parentheses may hold anything; the fields after it are numbers from the state on.
+  if (!std::getline(file, line)) return 0;
+  // The name in parentheses may hold anything; behind it are fields without spaces.
   std::istringstream fields(line.substr(line.rfind(')') + 2));
   std::string skipped;
-  for (int i = 0; i < 11; ++i) fields >> skipped;
-  double utime = 0, stime = 0, cutime = 0, cstime = 0;
-  fields >> utime >> stime >> cutime >> cstime;
-  const auto ticks = static_cast<double>(sysconf(_SC_CLK_TCK));
-  return {(utime + stime) / ticks, (cutime + cstime) / ticks};
+  for (int i = 0; i < 13; ++i) fields >> skipped;
+  double user = 0;
+  double system = 0;
+  fields >> user >> system;
+  return (user + system) / static_cast<double>(sysconf(_SC_CLK_TCK));
 }
 
 }  // namespace
 
 double cpu_seconds(pid_t pid) {
-  return times_of(pid).own;
+  // Nanoseconds, where utime and stime are ticks of 10 ms: an idle worker needs less than that.
+  double nanoseconds = 0;
+  std::error_code gone;
+  for (const auto& task : std::filesystem::directory_iterator(proc(pid) + "/task", gone)) {
+    std::ifstream file(task.path() / "schedstat");
+    double running = 0;
+    file >> running;
+    nanoseconds += running;
+  }
+  return nanoseconds * 1e-9;
 }
 
 double tree_cpu_seconds(pid_t pid) {
-  const Times times = times_of(pid);
-  double total = times.own + times.of_ended_children;
-  const std::string name = std::to_string(pid);
-  std::ifstream children("/proc/" + name + "/task/" + name + "/children");
+  // A process that ends while its parent is being read is missing until it counts as ended.
+  double total = cpu_seconds(pid) + ended_children_seconds(pid);
+  std::ifstream children(proc(pid) + "/task/" + std::to_string(pid) + "/children");
   for (pid_t child = 0; children >> child;) total += tree_cpu_seconds(child);
   return total;
 }
 
+double thread_cpu_seconds() {
+  timespec used{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+  return static_cast<double>(used.tv_sec) + static_cast<double>(used.tv_nsec) * 1e-9;
+}
+
 std::int64_t peak_rss_bytes(pid_t pid) {
-  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  std::ifstream status(proc(pid) + "/status");
   for (std::string word; status >> word;) {
     std::int64_t kibibytes = 0;
     if (word == "VmHWM:" && status >> kibibytes) return kibibytes * 1024;

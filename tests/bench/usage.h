@@ -5,11 +5,14 @@
 
 namespace outfall::bench {
 
-// User and system CPU time of a process, in seconds, from /proc.
+// User and system CPU time of a process so far, in seconds, from /proc; of its live threads.
 [[nodiscard]] double cpu_seconds(pid_t pid);
 
 // The same of a process and all its descendants, those that have ended included.
 [[nodiscard]] double tree_cpu_seconds(pid_t pid);
+
+// The same of the calling thread.
+[[nodiscard]] double thread_cpu_seconds();
 
 // The most memory that the process has had resident (VmHWM).
 [[nodiscard]] std::int64_t peak_rss_bytes(pid_t pid);

@@ -29,12 +29,13 @@ std::size_t append_body(char* data, std::size_t size, std::size_t count, void* b
   return size * count;
 }
 
+}  // namespace
+
 double delivered_of(const Metrics& metrics) {
+  // A retryable failure is the only other outcome that the benchmarks let happen.
   return metrics.sum("outfall_entries_settled_total") -
          metrics.sum("outfall_attempts_total", "outcome=\"retryable_failure\"");
 }
-
-}  // namespace
 
 double Metrics::sum(std::string_view name, std::string_view label) const {
   double total = 0;
@@ -145,9 +146,7 @@ double DrainRun::rate_between(double from, double to) const {
   return (to - from) * delivered / (reached(to) - reached(from));
 }
 
-DrainRun drain(const Options& options, Server& server, const Database& database,
-               const std::string& settings, std::int64_t entries) {
-  Worker worker(options, database, settings);
+DrainRun watch_drain(Worker& worker, const Server& server, std::int64_t entries) {
   worker.wait_for([](const Metrics& m) { return m.sum("outfall_entries_claimed_total") > 0; },
                   "the first claim");
   DrainRun run;
@@ -172,7 +171,6 @@ DrainRun drain(const Options& options, Server& server, const Database& database,
   run.worker_cpu = worker.cpu_seconds() - worker_cpu;
   run.server_cpu = server.cpu_seconds() - server_cpu;
   run.peak_rss = worker.peak_rss_bytes();
-  worker.stop();
   return run;
 }
 

@@ -74,8 +74,10 @@ struct DrainRun {
   [[nodiscard]] double rate_between(double from, double to) const;
 };
 
-// Starts a worker and watches it deliver `entries` entries.
-[[nodiscard]] DrainRun drain(const Options& options, Server& server, const Database& database,
-                             const std::string& settings, std::int64_t entries);
+// Watches a worker that was just started until it has delivered `entries` entries.
+[[nodiscard]] DrainRun watch_drain(Worker& worker, const Server& server, std::int64_t entries);
+
+// Entries of all streams whose delivery is in the database.
+[[nodiscard]] double delivered_of(const Metrics& metrics);
 
 }  // namespace outfall::bench

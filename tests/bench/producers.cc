@@ -1,0 +1,98 @@
+#include "tests/bench/producers.h"
+
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include "tests/bench/clock.h"
+#include "tests/support/pg_client.h"
+
+namespace outfall::bench {
+
+namespace {
+
+using std::chrono::steady_clock;
+
+constexpr int kConnections = 8;
+constexpr int kKeys = 10'000;
+constexpr int kPayloadBytes = 450;
+
+std::string payload_of(std::int64_t number) {
+  std::string json = fmt::format("{{\"order\":{},\"lines\":\"", number);
+  json.append(kPayloadBytes - 2 - json.size(), 'x');
+  return json + "\"}";
+}
+
+class Producers {
+ public:
+  Producers(const std::string& dsn, double rate, double seconds)
+      : dsn_(dsn), rate_(rate), count_(static_cast<std::int64_t>(rate * seconds)) {
+    for (int i = 0; i < kConnections; ++i) threads_.emplace_back([this, i] { run(i); });
+  }
+  ~Producers() { join(); }
+  Producers(const Producers&) = delete;
+  Producers& operator=(const Producers&) = delete;
+
+  [[nodiscard]] bool done() const { return running_ == 0; }
+
+  std::vector<Commit> finish() {
+    join();
+    if (failure_) std::rethrow_exception(failure_);
+    return std::move(commits_);
+  }
+
+ private:
+  void join() {
+    for (std::thread& thread : threads_) {
+      if (thread.joinable()) thread.join();
+    }
+  }
+
+  void run(int connection) {
+    std::vector<Commit> mine;
+    try {
+      test::PgClient client(dsn_);
+      client.exec(
+          "PREPARE put (text, json) AS INSERT INTO outbox.entries (stream, type, key, payload) "
+          "VALUES ('orders', 'order.created', $1, $2) RETURNING id");
+      for (std::int64_t i = connection; i < count_; i += kConnections) {
+        wait_until_time(begin_ + std::chrono::nanoseconds(static_cast<std::int64_t>(
+                                     static_cast<double>(i) / rate_ * 1e9)));
+        const std::int64_t id = client.number(
+            fmt::format("EXECUTE put ('customer-{}', '{}')", i * 7919 % kKeys, payload_of(i)));
+        mine.push_back({id, std::chrono::system_clock::now()});
+      }
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      failure_ = std::current_exception();
+    }
+    const std::lock_guard lock(mutex_);
+    commits_.insert(commits_.end(), mine.begin(), mine.end());
+    --running_;
+  }
+
+  const std::string dsn_;
+  const double rate_;
+  const std::int64_t count_;
+  const steady_clock::time_point begin_ = steady_clock::now() + std::chrono::milliseconds(200);
+  std::atomic<int> running_ = kConnections;
+  std::mutex mutex_;
+  std::vector<Commit> commits_;  // guarded by mutex_
+  std::exception_ptr failure_;   // guarded by mutex_
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace
+
+std::vector<Commit> produce(
+    const std::string& dsn, double transactions_per_second, double seconds,
+    const std::function<void(const std::function<bool()>& done)>& meanwhile) {
+  Producers producers(dsn, transactions_per_second, seconds);
+  meanwhile([&] { return producers.done(); });
+  return producers.finish();
+}
+
+}  // namespace outfall::bench

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace outfall::bench {
+
+// When an entry's transaction was known to be committed, by the machine's clock.
+struct Commit {
+  std::int64_t entry_id = 0;
+  std::chrono::system_clock::time_point at;
+};
+
+// Commits single-row transactions into the stream `orders` from several connections, each on a
+// schedule of its own that does not wait for a slow server (what is late is sent at once). Blocks
+// for about `seconds`; calls `meanwhile` on the calling thread, with a function that tells when the
+// producers are done.
+[[nodiscard]] std::vector<Commit> produce(
+    const std::string& dsn, double transactions_per_second, double seconds,
+    const std::function<void(const std::function<bool()>& done)>& meanwhile);
+
+}  // namespace outfall::bench
