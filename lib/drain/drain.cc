@@ -77,8 +77,10 @@ void Drain::start() {
                 const std::lock_guard lock(state_mutex_);
                 if (!connected_) log_.info("connected to the database");
                 connected_ = true;
+                metrics_.gauge(Metric::database_connected).Set(1);
                 problem_.clear();
                 hint_.clear();
+                post([this] { recover_leases(); });
               },
           .unavailable = [this](const StoreError& error) { connection_lost(error); }},
       random_);
@@ -106,6 +108,7 @@ void Drain::connection_lost(const StoreError& error) {
   {
     const std::lock_guard lock(state_mutex_);
     connected_ = false;
+    metrics_.gauge(Metric::database_connected).Set(0);
     problem_ = error.what();
     hint_ = error.hint();
   }
@@ -261,6 +264,7 @@ void Drain::start_claims() {
 
 void Drain::claim_ended() {
   --claims_running_;
+  recover_leases();
   start_claims();
 }
 
@@ -318,6 +322,34 @@ void Drain::renew() {
                 post([this] {
                   renewing_ = false;
                   arm_renewal(Milliseconds{200});
+                });
+              }});
+}
+
+// After a restart of the server a settle that it had confirmed may be undone, and its lease be back
+// without this worker knowing. All leases are given up, known or not; the next claims take them
+// over.
+void Drain::recover_leases() {
+  if (recovering_ || stopping_ || !store_.leases_in_doubt()) return;
+  recovering_ = true;
+  log_.warning("the database has restarted; giving up all leases", {{"entries", held_entries_}});
+  for (const auto& [name, stream] : streams_) stream->lose_all();
+  submit({.urgency = DatabasePool::Urgency::settle,
+          .run =
+              [this](StoreSession& session) {
+                session.release();
+                post([this] {
+                  recovering_ = false;
+                  for (const auto& [name, stream] : streams_) look_at(*stream, now());
+                });
+              },
+          .failed =
+              [this](const StoreError&) {
+                post([this] {
+                  post_at(now() + Milliseconds{100}, [this] {
+                    recovering_ = false;
+                    recover_leases();
+                  });
                 });
               }});
 }

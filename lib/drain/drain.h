@@ -105,6 +105,7 @@ class Drain final : private DrainHost {
   void arm_beat();
   void arm_renewal(Milliseconds after);
   void renew();
+  void recover_leases();
   void presence_held();
   void presence_lost(const StoreError& error);
   void connection_lost(const StoreError& error);
@@ -145,6 +146,7 @@ class Drain final : private DrainHost {
   std::int64_t held_bytes_ = 0;
   bool polling_ = false;
   bool renewing_ = false;
+  bool recovering_ = false;
   bool present_ = false;
   bool stopping_ = false;
 

@@ -40,7 +40,7 @@ class DrainHost {
   virtual void wants_room(StreamDrain& stream) = 0;
   // The stream wants to be looked at no later than `when`.
   virtual void look_at(StreamDrain& stream, MonotonicTime when) = 0;
-  // A claim slot is free again.
+  // A claim slot is free again, and the server may be found to have restarted.
   virtual void claim_ended() = 0;
   // False while others may think this worker dead, or it is stopping: nothing new is sent.
   [[nodiscard]] virtual bool may_send() const = 0;

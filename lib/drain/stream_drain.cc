@@ -348,6 +348,13 @@ void StreamDrain::forget_done_leases() {
   metrics_.active_leases.Set(static_cast<double>(leases_.size()));
 }
 
+void StreamDrain::lose_all() {
+  claim_in_doubt_.reset();
+  for (const auto& lease : leases_) lose(*lease);
+  forget_done_leases();
+  clear_keys();
+}
+
 void StreamDrain::collect_leases(MonotonicTime horizon, std::vector<Uuid>& leases) const {
   for (const auto& lease : leases_) {
     if (!lease->lost && lease->batch.valid_until < horizon) leases.push_back(lease->batch.lease_id);

@@ -52,6 +52,8 @@ class StreamDrain {
 
   // No more claims; what was not sent is given back.
   void stop();
+  // No lease can be relied on any more: nothing of what is held is written or sent.
+  void lose_all();
   // Others may think this worker dead: what was not sent is given back, nothing else changes.
   void give_back_unsent();
   [[nodiscard]] bool idle() const { return leases_.empty() && !claiming_ && !settling_; }

@@ -115,7 +115,8 @@ class StoreSession {
   // The leases that are still ours; `valid_until` of those may be moved to the call's start +
   // lease.
   virtual std::vector<Uuid> renew(std::span<const Uuid> leases, Milliseconds lease) = 0;
-  virtual void release() = 0;  // all leases of this worker, at a clean stop
+  // Gives up all leases of this worker: at a clean stop, and after a restart of the server.
+  virtual void release() = 0;
   virtual void forgive(std::span<const EntryId> entries) = 0;
 };
 
@@ -144,6 +145,9 @@ class OutboxStore {
   // Null where connections are not this worker's own (a transaction pooler): expiry alone decides.
   [[nodiscard]] virtual std::unique_ptr<Presence> open_presence() = 0;
   [[nodiscard]] virtual SchemaState schema_state() = 0;
+  // The server was restarted: writes that it had confirmed may be gone, so that leases may be back
+  // which this worker had settled. Claims fail as a conflict until a session has called release().
+  [[nodiscard]] virtual bool leases_in_doubt() = 0;
   [[nodiscard]] virtual const Uuid& worker() const noexcept = 0;
 };
 

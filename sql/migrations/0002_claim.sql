@@ -66,6 +66,8 @@ END;
 -- are picked again by whoever claims next; each takeover counts one `abandoned`, except where the
 -- server restarted meanwhile or the worker gave the lease back. From p_suspect_at on an entry is
 -- leased alone, and dead-lettered when a worker died p_max_abandoned times with it, the last time alone.
+-- A worker's own leases are taken over only when it has released them all: after a restart of the server,
+-- which may have lost settles that this worker had seen confirmed.
 CREATE FUNCTION take_over(
   p_stream text, p_worker uuid, p_now timestamptz, p_lease_floor bigint, p_dead uuid[],
   p_max_abandoned int, p_hold_key boolean)
@@ -79,9 +81,10 @@ DECLARE
 BEGIN
   FOR v_worker IN
     SELECT l.worker FROM leases l
-     WHERE l.stream = p_stream AND l.lease_no >= p_lease_floor AND l.worker <> p_worker
+     WHERE l.stream = p_stream AND l.lease_no >= p_lease_floor
      GROUP BY l.worker
-    HAVING bool_and(l.expires_at <= p_now OR l.worker = ANY (p_dead))
+    HAVING bool_and(CASE WHEN l.worker = p_worker THEN l.released
+                         ELSE l.expires_at <= p_now OR l.worker = ANY (p_dead) END)
      ORDER BY min(l.lease_no)
   LOOP
     SELECT count(*) AS leases,
@@ -497,7 +500,7 @@ BEGIN
   -- entry still counts as leased.
   FOR attempt IN 1..2 LOOP
     SELECT min(l.lease_no), range_agg(l.ids), array_agg(DISTINCT l.worker) FILTER (WHERE l.worker <> p_worker),
-           bool_or(l.worker <> p_worker AND (l.expires_at <= v_now OR l.worker = ANY (p_dead))),
+           bool_or(l.released OR l.worker <> p_worker AND (l.expires_at <= v_now OR l.worker = ANY (p_dead))),
            bool_or(l.worker = p_worker AND l.suspect),
            (SELECT array_agg(DISTINCT k.h) FROM leases o CROSS JOIN LATERAL unnest(o.keys) AS k (h)
              WHERE o.stream = p_stream AND o.lease_no >= p_lease_floor AND o.worker <> p_worker)

@@ -37,16 +37,32 @@ ClaimFloors::Poll ClaimFloors::poll(std::span<const std::string> streams) {
 
 std::int64_t ClaimFloors::completed(const std::string& stream, std::uint64_t generation,
                                     const ClaimFloor::Report& report, WallTime server_started) {
+  saw_server(server_started);
   const std::lock_guard lock(mutex_);
-  if (server_started_ && *server_started_ != server_started) {
-    floors_.clear();
-    ++generation_;
-  }
-  server_started_ = server_started;
   if (generation != generation_) return 0;
   ClaimFloor& floor = floors_[stream];
   floor.completed(report);
   return std::max<std::int64_t>(0, floor.sequence_last() + 1 - floor.start());
+}
+
+void ClaimFloors::saw_server(WallTime started) {
+  const std::lock_guard lock(mutex_);
+  if (server_started_ && *server_started_ != started) {
+    floors_.clear();
+    ++generation_;
+    leases_in_doubt_ = true;
+  }
+  server_started_ = started;
+}
+
+bool ClaimFloors::leases_in_doubt() {
+  const std::lock_guard lock(mutex_);
+  return leases_in_doubt_;
+}
+
+void ClaimFloors::leases_released() {
+  const std::lock_guard lock(mutex_);
+  leases_in_doubt_ = false;
 }
 
 void ClaimFloors::forget() {

@@ -14,10 +14,17 @@
 
 namespace outfall::postgres {
 
-// The claim floors of a worker, one per stream, shared by its sessions: a claim of a stream may run
-// on any of them, one at a time. Safe to use from several threads.
+// What a worker knows of the server, shared by its sessions: the claim floors, one per stream (a
+// claim of a stream may run on any session, one at a time), and whether the server has restarted.
+// Safe to use from several threads.
 class ClaimFloors {
  public:
+  // The server of a session or an answer. Another start time than before means that the server was
+  // restarted or is another one: floors are forgotten, and leases are in doubt.
+  void saw_server(WallTime started);
+  [[nodiscard]] bool leases_in_doubt();
+  void leases_released();
+
   [[nodiscard]] ClaimFloor::Input input(const std::string& stream);
   [[nodiscard]] std::vector<std::int64_t> starts(std::span<const std::string> streams);
   // What due_streams() takes: the starts, and the tracked transactions below them with their
@@ -43,6 +50,7 @@ class ClaimFloors {
   std::map<std::string, ClaimFloor> floors_;
   std::optional<WallTime> server_started_;
   std::uint64_t generation_ = 0;
+  bool leases_in_doubt_ = false;
 };
 
 // The outbox in PostgreSQL. Safe to use from several threads. Holds no connection itself: each
@@ -54,6 +62,7 @@ class PostgresStore final : public OutboxStore {
   [[nodiscard]] std::unique_ptr<StoreSession> open_session() override;
   [[nodiscard]] std::unique_ptr<Presence> open_presence() override;
   [[nodiscard]] SchemaState schema_state() override;
+  [[nodiscard]] bool leases_in_doubt() override { return floors_.leases_in_doubt(); }
   // For the sampler of a worker that serves `streams`; it reads from the claim floors of this
   // store.
   [[nodiscard]] std::unique_ptr<SamplingSession> open_sampling(std::vector<std::string> streams);

@@ -117,6 +117,8 @@ PostgresSession::PostgresSession(const ConnectOptions& options, const Uuid& work
     throw StoreError(StoreErrorKind::schema, schema.detail,
                      "run `outfall migrate`, and check database.schema");
   }
+  floors_.saw_server(
+      connection_.query("SELECT pg_catalog.pg_postmaster_start_time()", Params()).timestamp(0, 0));
   calls_ = {.claim = call(connection_, "claim", 23),
             .leased_entries = call(connection_, "leased_entries", 1),
             .settle = call(connection_, "settle", 16),
@@ -176,11 +178,18 @@ Params PostgresSession::claim_params(const ClaimRequest& request,
 }
 
 ClaimResult PostgresSession::claim(const ClaimRequest& request) {
+  if (floors_.leases_in_doubt()) {
+    throw StoreError(StoreErrorKind::conflict,
+                     "the server has restarted; leases must be released first");
+  }
   const std::uint64_t generation = floors_.generation();
   const MonotonicTime asked_at = clock_.monotonic();
-  auto [answer, rows] =
+  // Not a structured binding: clang 14 cannot capture one in a lambda.
+  const std::pair<Result, Result> both =
       connection_.query_both(calls_.claim, claim_params(request, floors_.input(request.stream)),
                              calls_.leased_entries, Params().uuid(request.lease_id));
+  const Result& answer = both.first;
+  const Result& rows = both.second;
   const auto column = [&](const char* name) { return answer.column(name); };
   const std::string_view status = answer.bytes(0, column("status"));
   ClaimResult result;
@@ -292,6 +301,7 @@ std::vector<Uuid> PostgresSession::renew(std::span<const Uuid> leases, Milliseco
 
 void PostgresSession::release() {
   (void)connection_.query(calls_.release, Params().uuid(worker_));
+  floors_.leases_released();
 }
 
 void PostgresSession::forgive(std::span<const EntryId> entries) {

@@ -1,0 +1,256 @@
+// Goal: a worker survives its database, its own death and its emitter's failures without losing an
+// entry. Method: real processes against a real server that the test stops, freezes and restarts.
+
+#include <set>
+
+#include "tests/integration/worker_fixture.h"
+#include "tests/support/temp_pgbouncer.h"
+#include "tests/support/wait_until.h"
+
+namespace outfall::test {
+namespace {
+
+using testing::HasSubstr;
+
+std::string noop(const std::string& settings, const std::string& stream = {}) {
+  return "[streams.orders]\nemitter = \"out\"\nretry.initial = \"20ms\"\nretry.max = \"100ms\"\n" +
+         stream + "\n[emitters.out]\nkind = \"noop\"\n" + settings + "\n";
+}
+
+// A server that only this test breaks.
+class RunFaults : public WorkerTest {
+ protected:
+  static TempPostgres& own_server() {
+    static TempPostgres server;
+    return server;
+  }
+  RunFaults() : WorkerTest(own_server()) {}
+  void reconnect() {
+    sql_ = database_.connect();
+    sql_.exec("SET search_path = outbox");
+  }
+};
+
+TEST_F(RunFaults, ADatabaseThatIsNotThereYetIsWaitedFor) {
+  own_server().stop();
+  WorkerProcess worker({.dsn = database_.dsn(), .streams = to_file()});
+  worker.process().wait_for_output("waiting for the database");
+  EXPECT_TRUE(worker.alive());
+  EXPECT_FALSE(worker.status().at("database").at("connected").as_bool());
+  own_server().start();
+  reconnect();
+  enqueue("orders", "k");
+  wait_until_empty("orders");
+  EXPECT_EQ(worker.events("events").size(), 1u);
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+TEST_F(RunFaults, ADatabaseThatCrashesUnderLoadLosesNothing) {
+  enqueue_many("orders", 20000, 100);
+  WorkerProcess worker({.dsn = database_.dsn(), .streams = to_file()});
+  wait_until(
+      [&] { return worker.metric("outfall_entries_settled_total{stream=\"orders\"}") > 2000; },
+      "it drains");
+  own_server().stop(StopMode::immediate);
+  worker.process().wait_for_output("waiting for the database");
+  own_server().start();
+  reconnect();
+  wait_until_empty("orders");
+  std::set<std::string> ids;
+  for (const auto& event : worker.events("events")) ids.emplace(event.at("id").as_string());
+  EXPECT_EQ(ids.size(), 20000u);
+  EXPECT_EQ(dead_letters("worker.abandoned"), 0);
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 0);
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+TEST_F(RunFaults, AReadOnlyDatabaseIsWaitedForAndSaidToBe) {
+  own_server().restart_read_only(true);
+  WorkerProcess worker({.dsn = database_.dsn(), .streams = to_file()});
+  worker.process().wait_for_output("read_only");
+  EXPECT_TRUE(worker.alive());
+  own_server().restart_read_only(false);
+  reconnect();
+  enqueue("orders", "k");
+  wait_until_empty("orders");
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+TEST_F(RunFaults, AFrozenDatabaseIsGivenUpAndFoundAgain) {
+  enqueue_many("orders", 3000, 10);
+  WorkerProcess worker(
+      {.dsn = database_.dsn(),
+       .streams = noop("latency = \"5ms\""),
+       .drain = "lease = \"3s\"",
+       .database = "statement_timeout = \"1s\"\nclaim_timeout = \"1s\"\nconnect_timeout = \"1s\""});
+  wait_until([&] { return worker.metric("outfall_entries_settled_total{stream=\"orders\"}") > 0; },
+             "it drains");
+  own_server().freeze();
+  worker.process().wait_for_output("waiting for the database");
+  EXPECT_TRUE(worker.alive());
+  own_server().thaw();
+  wait_until_empty("orders");
+  EXPECT_EQ(delivered(), 3000);
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+TEST_F(RunFaults, ADatabaseWithoutTheSchemaIsWaitedForAndSaysWhatToRun) {
+  TestDatabase bare("template1", own_server());
+  WorkerProcess worker({.dsn = bare.dsn(), .streams = to_file()});
+  worker.process().wait_for_output("outfall migrate");
+  EXPECT_TRUE(worker.alive());
+  EXPECT_THAT(std::string(worker.status().at("database").at("hint").as_string()),
+              HasSubstr("migrate"));
+  const Finished migrated =
+      run({OUTFALL_BINARY, "migrate"}, {.environment = {{"OUTFALL_DATABASE__URL", bare.dsn()}}});
+  EXPECT_EQ(migrated.status.code, 0) << migrated.error_output;
+  PgClient client = bare.connect();
+  client.exec("INSERT INTO outbox.entries (stream, type) VALUES ('orders', 't')");
+  wait_until([&] { return client.number("SELECT count(*) FROM outbox.entries") == 0; },
+             "the entry is delivered");
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+TEST_F(RunFaults, ANewerSchemaThatBearsThisWorkerNoMoreIsWaitedFor) {
+  sql_.exec(
+      "INSERT INTO schema_version (version, name, min_worker) VALUES (999, '0999_future', 999)");
+  WorkerProcess worker({.dsn = database_.dsn(), .streams = to_file()});
+  worker.process().wait_for_output("waiting for the database");
+  EXPECT_TRUE(worker.alive());
+  enqueue("orders", "k");
+  sql_.exec("DELETE FROM schema_version WHERE version = 999");
+  wait_until_empty("orders");
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+TEST_F(RunFaults, TenThousandEntriesWhoseEmitterThrowsAreRetriedAndThenDeadLettered) {
+  enqueue_many("orders", 10000, 10000);
+  WorkerProcess worker({.dsn = database_.dsn(),
+                        .streams = noop("fail = { exception = \"1\" }", "retry.max_attempts = 2")});
+  wait_until_empty("orders");
+  EXPECT_EQ(dead_letters("outbox.max_retry_attempts_exceeded"), 10000);
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters WHERE attempts = 2"), 10000);
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+TEST_F(RunFaults, AnEntryThatKillsItsWorkerIsDeadLetteredAndTheRestIsDelivered) {
+  enqueue_many("orders", 200, 20);
+  enqueue("orders", "key-3", "{}", "kill.worker");
+  enqueue_many("orders", 200, 20);
+  WorkerProcess worker({.dsn = database_.dsn(),
+                        .streams = noop("crash_type = \"kill.worker\"", "max_abandoned = 3"),
+                        .drain = "lease = \"2s\""});
+  int deaths = 0;
+  wait_until(
+      [&] {
+        if (!worker.running()) {
+          ++deaths;
+          worker.start();
+        }
+        return live("orders") == 0;
+      },
+      "the stream is drained", std::chrono::seconds{90});
+  EXPECT_EQ(dead_letters("worker.abandoned"), 1);
+  EXPECT_EQ(sql_.value("SELECT type FROM dead_letters"), "kill.worker");
+  EXPECT_EQ(delivered(), 400);
+  EXPECT_EQ(deaths, 3);
+}
+
+TEST_F(RunFaults, TwoWorkersOfOneInstanceNameBothWork) {
+  WorkerProcess::Options options{
+      .dsn = database_.dsn(), .streams = noop("latency = \"20ms\""), .drain = "batch_entries = 10"};
+  WorkerProcess one(options);
+  WorkerProcess other(options);
+  const auto settled = [](WorkerProcess& worker) {
+    return worker.metric("outfall_entries_settled_total{stream=\"orders\"}");
+  };
+  wait_until(
+      [&] {
+        enqueue_many("orders", 200, 200);
+        return settled(one) > 0 && settled(other) > 0;
+      },
+      "both deliver");
+  wait_until_empty("orders");
+  EXPECT_EQ(settled(one) + settled(other), static_cast<double>(delivered()));
+}
+
+TEST_F(RunFaults, AWorkerWithAClockTenMinutesOffKeepsLeasesAndTimes) {
+  for (const std::string offset : {"+10m", "-10m"}) {
+    WorkerProcess worker(
+        {.dsn = database_.dsn(),
+         .streams = noop("latency = \"300ms\"\nfail = { retryable_failure = \"0.2\" }"),
+         .drain = "lease = \"2s\"",
+         .before = {"faketime", "--exclude-monotonic", "-f", offset}});
+    enqueue_many("orders", 200, 20);
+    wait_until_empty("orders");
+    EXPECT_EQ(worker.metric("outfall_stale_settles_total{stream=\"orders\"}"), 0) << offset;
+    EXPECT_EQ(worker.metric("outfall_lease_lost_total{stream=\"orders\"}"), 0) << offset;
+    worker.kill();
+  }
+  EXPECT_EQ(delivered(), 400);
+}
+
+TEST_F(RunFaults, AFrozenWorkerLosesItsLeaseIsFencedAndSaysSo) {
+  enqueue_many("orders", 500, 50);
+  WorkerProcess frozen(
+      {.dsn = database_.dsn(), .streams = noop("latency = \"3s\""), .drain = "lease = \"2s\""});
+  wait_until([&] { return sql_.number("SELECT count(*) FROM leases") > 0; }, "it has a lease");
+  frozen.freeze();
+  WorkerProcess taker({.dsn = database_.dsn(), .streams = noop(""), .drain = "lease = \"2s\""});
+  wait_until_empty("orders");
+  frozen.thaw();
+  wait_until([&] { return frozen.metric("outfall_lease_lost_total{stream=\"orders\"}") > 0; },
+             "it notices");
+  EXPECT_EQ(delivered(), 500);
+  EXPECT_GT(taker.metric("outfall_claim_takeovers_total{stream=\"orders\"}"), 0);
+  // It goes on as a worker.
+  EXPECT_EQ(taker.stop(), 0);
+  enqueue("orders", "k");
+  wait_until_empty("orders");
+  EXPECT_EQ(frozen.stop(), 0);
+}
+
+TEST_F(RunFaults, BehindATransactionPoolerItDeliversAndExpiryAloneDecides) {
+  TempPgBouncer pooler(own_server());
+  WorkerProcess::Options options{.dsn = pooler.dsn(database_.name()),
+                                 .streams = noop("latency = \"4s\""),
+                                 .drain = "lease = \"2s\"",
+                                 .database = "pooler = \"transaction\""};
+  enqueue_many("orders", 100, 10);
+  WorkerProcess dies(options);
+  wait_until([&] { return sql_.number("SELECT count(*) FROM leases") > 0; }, "it has a lease");
+  dies.kill();
+  options.streams = noop("");
+  WorkerProcess taker(options);
+  wait_until_empty("orders");
+  EXPECT_EQ(delivered(), 100);
+  EXPECT_EQ(taker.stop(), 0);
+}
+
+TEST_F(RunFaults, ACleanStopReleasesWhatItHoldsAndCountsAgainstNobody) {
+  enqueue_many("orders", 300, 30);
+  WorkerProcess worker({.dsn = database_.dsn(),
+                        .streams = noop("latency = \"60s\""),
+                        .drain = "shutdown_timeout = \"1s\""});
+  wait_until([&] { return sql_.number("SELECT count(*) FROM leases") > 0; }, "it has a lease");
+  EXPECT_EQ(worker.stop(), 0);
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM leases WHERE NOT released"), 0);
+  WorkerProcess next({.dsn = database_.dsn(), .streams = noop("")});
+  wait_until_empty("orders");
+  EXPECT_EQ(delivered(), 300);
+}
+
+TEST_F(RunFaults, ASecondSignalEndsTheProcessAtOnce) {
+  enqueue_many("orders", 10, 10);
+  WorkerProcess worker({.dsn = database_.dsn(),
+                        .streams = noop("latency = \"60s\""),
+                        .drain = "shutdown_timeout = \"50s\""});
+  wait_until([&] { return sql_.number("SELECT count(*) FROM leases") > 0; }, "it has a lease");
+  worker.process().signal(SIGTERM);
+  worker.process().wait_for_output("stopping");
+  worker.process().signal(SIGTERM);
+  EXPECT_EQ(worker.process().wait().code, 130);
+}
+
+}  // namespace
+}  // namespace outfall::test

@@ -1,0 +1,138 @@
+// The sampler inside `outfall run`: what it publishes, that one worker of those with the same
+// streams samples, and that it outlives its connection.
+
+#include <csignal>
+
+#include <fmt/format.h>
+
+#include "tests/integration/admin_client.h"
+#include "tests/integration/operate_fixture.h"
+#include "tests/support/temp_pgbouncer.h"
+#include "tests/support/wait_until.h"
+
+namespace outfall::test {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+
+class RunSampler : public OperateTest {
+ protected:
+  // What the worker knows of the backlog; null where it does not sample.
+  static boost::json::value backlog(const ChildProcess& worker) {
+    return boost::json::parse(http_get(admin_url(worker) + "/status").body).at("backlog");
+  }
+  static bool samples(const ChildProcess& worker) { return !backlog(worker).is_null(); }
+  static std::string metrics(const ChildProcess& worker) {
+    return http_get(admin_url(worker) + "/metrics").body;
+  }
+  // Entries wait here: the emitter never answers.
+  [[nodiscard]] static std::string stuck_stream(const std::string& name) {
+    return fmt::format(
+        "[streams.{}]\nemitter = \"slow\"\n[emitters.slow]\nkind = \"noop\"\nlatency = \"1h\"\n",
+        name);
+  }
+};
+
+TEST_F(RunSampler, PublishesTheBacklogAndWhatNobodyServes) {
+  enqueue("audit");
+  configure(stuck_stream("orders"));
+  enqueue("orders");
+  const auto worker = run_worker();
+  wait_until([&] { return samples(*worker); }, "the first look");
+  const boost::json::value look = backlog(*worker);
+  EXPECT_EQ(look.at("streams").at(0).at("stream"), "orders");
+  EXPECT_EQ(look.at("streams").at(0).at("pending"), 1);
+  EXPECT_EQ(look.at("unbound").at(0).at("stream"), "audit");
+  EXPECT_EQ(look.at("unbound").at(0).at("entries"), 1);
+  EXPECT_THAT(metrics(*worker),
+              AllOf(HasSubstr("outfall_entries{stream=\"orders\",status=\"pending\"} 1\n"),
+                    HasSubstr("outfall_unbound_entries{stream=\"audit\"} 1\n"),
+                    HasSubstr("outfall_database_connected 1\n"),
+                    Not(HasSubstr("outfall_schema_version 0\n"))));
+  EXPECT_THAT(worker->error_output(),
+              HasSubstr("entries wait in a stream that no worker serves stream=audit"));
+}
+
+TEST_F(RunSampler, OneOfTwoWorkersSamplesAndTheOtherTakesOver) {
+  auto first = run_worker();
+  wait_until([&] { return samples(*first); }, "the first worker samples");
+  const auto second = run_worker();
+  wait_until(
+      [&] { return metrics(*second).find("outfall_schema_version 0\n") == std::string::npos; },
+      "the second worker's sampler is connected");
+  EXPECT_FALSE(holds_within([&] { return samples(*second); }, std::chrono::milliseconds(1500)));
+  EXPECT_THAT(metrics(*second), Not(HasSubstr("outfall_entries{")));
+  first->kill();
+  wait_until([&] { return samples(*second); }, "the second worker takes over");
+  EXPECT_THAT(metrics(*second), HasSubstr("outfall_entries{"));
+}
+
+TEST_F(RunSampler, WorkersWithOtherStreamsSampleForThemselvesAndKnowOfEachOther) {
+  configure(stuck_stream("orders"));
+  folder_.write("mails.toml", fmt::format("[admin]\nlisten = \"127.0.0.1:0\"\n[drain]\n"
+                                          "sampler_interval = \"1s\"\n{}[database]\nurl = \"{}\"\n",
+                                          stuck_stream("mails"), database_.dsn()));
+  enqueue("orders");
+  enqueue("mails");
+  const auto orders = run_worker();
+  auto mails = run_worker("mails.toml");
+  const auto sees_nothing_unbound = [](const ChildProcess& worker) {
+    const boost::json::value look = backlog(worker);
+    return !look.is_null() && look.at("unbound").as_array().empty();
+  };
+  wait_until([&] { return sees_nothing_unbound(*orders) && sees_nothing_unbound(*mails); },
+             "both sample and see the other's stream served");
+  mails->kill();
+  wait_until(
+      [&] {
+        const boost::json::value look = backlog(*orders);
+        return !look.is_null() && !look.at("unbound").as_array().empty() &&
+               look.at("unbound").at(0).at("stream") == "mails";
+      },
+      "nobody serves mails any more");
+}
+
+TEST_F(RunSampler, ALostConnectionIsReplaced) {
+  const auto worker = run_worker();
+  wait_until([&] { return samples(*worker); }, "the first look");
+  const auto taken_at = [&]() -> double {
+    const boost::json::value look = backlog(*worker);
+    return look.is_null() ? 0 : look.at("taken_at_timestamp_seconds").to_number<double>();
+  };
+  sql_.query(
+      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
+      "current_database() AND pid <> pg_backend_pid()");
+  const auto lost = std::chrono::duration<double>(system_clock().wall().time_since_epoch()).count();
+  wait_until([&] { return taken_at() > lost; }, "a look by a new connection");
+  worker->signal(SIGTERM);
+  EXPECT_EQ(worker->wait().code, 0);
+}
+
+TEST_F(RunSampler, MakesThePartitionsOfTheReceiptsAtItsStart) {
+  sql_.exec(
+      "DO $$ DECLARE p text; BEGIN FOR p IN SELECT name FROM receipts_partitions() WHERE "
+      "from_time IS NOT NULL LOOP EXECUTE format('DROP TABLE %I', p); END LOOP; END $$");
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM receipts_partitions()"), 1);
+  const auto worker = run_worker();
+  wait_until([&] { return sql_.number("SELECT count(*) FROM receipts_partitions()") == 4; },
+             "today and the next two days have partitions");
+  worker->wait_for_output("receipts maintained created=");
+}
+
+TEST_F(RunSampler, SamplesBehindATransactionPooler) {
+  const TempPgBouncer pooler(shared_postgres());
+  enqueue("audit");
+  configure_url(pooler.dsn(database_.name()), one_stream());
+  const std::string pooled = read_file(folder_ / "outfall.toml") + "pooler = \"transaction\"\n";
+  folder_.write("outfall.toml", pooled);
+  const auto first = run_worker();
+  const auto second = run_worker();
+  wait_until([&] { return samples(*first) && samples(*second); }, "they take turns");
+  EXPECT_EQ(backlog(*first).at("unbound").at(0).at("stream"), "audit");
+  EXPECT_EQ(done({"status"}).at("streams").at(0).at("served"), nullptr);
+}
+
+}  // namespace
+}  // namespace outfall::test
