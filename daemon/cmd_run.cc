@@ -10,6 +10,7 @@
 #include "daemon/admin/standard_routes.h"
 #include "daemon/build_info.h"
 #include "daemon/commands.h"
+#include "daemon/sampler.h"
 #include "daemon/status_json.h"
 #include "daemon/wiring.h"
 #include "drain/drain.h"
@@ -49,7 +50,12 @@ class Run {
         store_(connect_options(*config_), worker_, config_->worker().text("instance"),
                system_clock()),
         drain_(drain_options(*config_), store_, metrics_, heartbeat_, log_, system_clock(),
-               system_random()) {
+               system_random()),
+        // Streams come and go with a restart only, so their names stay right over a reload.
+        sampler_(
+            sampler_options(*config_),
+            [this, streams = stream_names(*config_)] { return store_.open_sampling(streams); },
+            metrics_, log_) {
     metrics_.watch(log_);
   }
 
@@ -60,6 +66,7 @@ class Run {
     build();
     start_admin();
     drain_.start();
+    sampler_.start();
     log_.info("started", {{"version", build_info().version},
                           {"worker", worker_},
                           {"instance", config_->worker().text("instance")},
@@ -99,7 +106,11 @@ class Run {
           standard_routes({.metrics = [this] { return metrics_.serialize(); },
                            .live = [this] { return live(); },
                            .ready = [this] { return ready(); },
-                           .status = [this] { return status_json(drain_.snapshot(), worker_); }}),
+                           .status =
+                               [this] {
+                                 return status_json(drain_.snapshot(), worker_,
+                                                    sampler_.looked().get());
+                               }}),
           log_);
     } catch (const AdminListenError& error) {
       throw CommandError(ExitCode::configuration, error.what(), "choose another admin.listen");
@@ -156,6 +167,7 @@ class Run {
     for (const auto& [name, stream] : config_->streams())
       streams.push_back(stream_options(*config_, stream));
     drain_.reconfigure(drain_options(*config_), std::move(streams));
+    sampler_.set_retention(config_->receipts().duration("retention"));
     metrics_.gauge(Metric::config_last_reload_successful).Set(1);
     for (const SettingChange& change : next.live) {
       log_.info("setting changed",
@@ -179,6 +191,7 @@ class Run {
     sigaddset(&again, SIGINT);
     pthread_sigmask(SIG_UNBLOCK, &again, nullptr);
     const bool clean = drain_.stop();
+    sampler_.stop();
     if (admin_) admin_->stop(kAdminStop);
     log_.info(
         clean ? "stopped" : "stopped with entries still held; their leases are released or expire",
@@ -194,6 +207,7 @@ class Run {
   const Uuid worker_;
   postgres::PostgresStore store_;
   Drain drain_;
+  Sampler sampler_;
   std::optional<AdminServer> admin_;
 };
 

@@ -117,6 +117,12 @@ CommandError usage_error(const CLI::App& app, const CLI::ParseError& error) {
 
 void add_commands(CLI::App& app, Context& context) {
   add_run(app, context);
+  add_migrate(app, context);
+  add_status(app, context);
+  add_entry(app, context);
+  add_dead_letters(app, context);
+  add_streams(app, context);
+  add_destinations(app, context);
   add_check_config(app, context);
   add_print_config(app, context);
   add_config_reference(app, context);

@@ -72,8 +72,14 @@ CLI::App& add_command_group(CLI::App& parent, const std::string& name,
 // One per file cmd_<name>.cc.
 void add_check_config(CLI::App& app, Context& context);
 void add_config_reference(CLI::App& app, Context& context);
+void add_dead_letters(CLI::App& app, Context& context);
+void add_destinations(CLI::App& app, Context& context);
+void add_entry(CLI::App& app, Context& context);
+void add_migrate(CLI::App& app, Context& context);
 void add_print_config(CLI::App& app, Context& context);
 void add_run(CLI::App& app, Context& context);
+void add_status(CLI::App& app, Context& context);
+void add_streams(CLI::App& app, Context& context);
 void add_version(CLI::App& app, Context& context);
 
 }  // namespace outfall

@@ -29,9 +29,47 @@ boost::json::object stream_json(const StreamDrain::Report& report) {
   return stream;
 }
 
+double seconds(std::chrono::microseconds duration) {
+  return std::chrono::duration<double>(duration).count();
+}
+
+boost::json::object look_json(const DatabaseLook& look) {
+  boost::json::object object;
+  object["taken_at_timestamp_seconds"] = seconds(look.taken_at.time_since_epoch());
+  object["counts_end_at"] = look.count_limit;
+  boost::json::array streams;
+  for (const StreamLook& stream : look.streams) {
+    streams.push_back(
+        boost::json::object{{"stream", stream.name},
+                            {"paused", stream.paused},
+                            {"pending", stream.pending},
+                            {"deferred", stream.deferred},
+                            {"retryable_failure", stream.retryable_failure},
+                            {"held", stream.held},
+                            {"dead_letters", stream.dead_letters},
+                            {"oldest_due_seconds", seconds(stream.oldest_due)},
+                            {"oldest_blocked_seconds", seconds(stream.oldest_blocked)},
+                            {"oldest_created_seconds", seconds(stream.oldest_created)},
+                            {"leases_active", stream.leases_active},
+                            {"leases_expired", stream.leases_expired}});
+  }
+  object["streams"] = std::move(streams);
+  boost::json::array unbound;
+  for (const UnboundStream& stream : look.unbound) {
+    unbound.push_back(
+        boost::json::object{{"stream", stream.name},
+                            {"entries", stream.entries},
+                            {"oldest_created_seconds", seconds(stream.oldest_created)}});
+  }
+  object["unbound"] = std::move(unbound);
+  object["receipts_in_default_partition"] = look.receipts_in_default;
+  return object;
+}
+
 }  // namespace
 
-std::string status_json(const Drain::Snapshot& snapshot, const Uuid& worker) {
+std::string status_json(const Drain::Snapshot& snapshot, const Uuid& worker,
+                        const DatabaseLook* look) {
   boost::json::object status;
   status["worker"] = worker.to_string();
   boost::json::object database;
@@ -46,6 +84,9 @@ std::string status_json(const Drain::Snapshot& snapshot, const Uuid& worker) {
   boost::json::array streams;
   for (const StreamDrain::Report& report : snapshot.streams) streams.push_back(stream_json(report));
   status["streams"] = std::move(streams);
+  // Null where another worker samples, and before the first look.
+  status["backlog"] =
+      look == nullptr ? boost::json::value(nullptr) : boost::json::value(look_json(*look));
   return boost::json::serialize(status);
 }
 

@@ -28,6 +28,17 @@ DrainOptions drain_options(const Config& config) {
           .reconnect_max = config.database().duration("reconnect_max")};
 }
 
+std::vector<std::string> stream_names(const Config& config) {
+  std::vector<std::string> names;
+  for (const auto& [name, stream] : config.streams()) names.push_back(name);
+  return names;
+}
+
+Sampler::Options sampler_options(const Config& config) {
+  return {.interval = config.drain().duration("sampler_interval"),
+          .retention = config.receipts().duration("retention")};
+}
+
 StreamOptions stream_options(const Config& config, const StreamConfig& stream) {
   const SettingValues& settings = stream.settings;
   StreamOptions options;

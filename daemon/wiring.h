@@ -1,6 +1,10 @@
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "config/config.h"
+#include "daemon/sampler.h"
 #include "drain/options.h"
 #include "store/postgres/connection.h"
 
@@ -11,6 +15,8 @@ namespace outfall {
 
 [[nodiscard]] postgres::ConnectOptions connect_options(const Config& config);
 [[nodiscard]] DrainOptions drain_options(const Config& config);
+[[nodiscard]] std::vector<std::string> stream_names(const Config& config);
+[[nodiscard]] Sampler::Options sampler_options(const Config& config);
 [[nodiscard]] StreamOptions stream_options(const Config& config, const StreamConfig& stream);
 
 }  // namespace outfall

@@ -1,0 +1,114 @@
+#include <boost/json.hpp>
+#include <fmt/format.h>
+
+#include "daemon/commands.h"
+#include "daemon/json_fields.h"
+#include "daemon/operating.h"
+#include "daemon/text_output.h"
+
+namespace outfall {
+namespace {
+
+namespace json = boost::json;
+
+struct DestinationOptions {
+  std::string stream;
+  std::string lane;
+  RequesterOptions requester;
+};
+
+// The paused lanes, of one stream or of all.
+json::array paused_destinations(OperatorStore& store, const std::string& stream) {
+  const json::value status = json::parse(store.status({}));
+  json::array list;
+  for (const json::value& value : status.at("streams").as_array()) {
+    const json::object& of = value.as_object();
+    const std::string name = text_field(of, "stream");
+    if (!stream.empty() && name != stream) continue;
+    for (const json::value& destination : array_field(of, "destinations")) {
+      json::object object{{"stream", name}};
+      for (const auto& field : destination.as_object()) object[field.key()] = field.value();
+      list.push_back(std::move(object));
+    }
+  }
+  return list;
+}
+
+ExitCode list(const Context& context, const DestinationOptions& options) {
+  return with_store(context, [&](OperatorStore& store, const Config&) {
+    json::array paused = paused_destinations(store, options.stream);
+    if (context.json) {
+      write_json(context, json::object{{"destinations", std::move(paused)}});
+      return ExitCode::ok;
+    }
+    TextTable table({{"STREAM"}, {"LANE"}, {"PAUSED SINCE"}, {"BY"}, {"REASON"}});
+    for (const json::value& value : paused) {
+      const json::object& destination = value.as_object();
+      table.add({text_field(destination, "stream"), text_field(destination, "lane"),
+                 text_field(destination, "paused_at"), text_field(destination, "paused_by"),
+                 text_field(destination, "paused_reason")});
+    }
+    if (table.empty()) {
+      context.out << "no destination is paused\n";
+      return ExitCode::ok;
+    }
+    table.write(context.out);
+    context.out << '\n';
+    write_next(context.out, {"`outfall destinations resume STREAM LANE --reason ...`"});
+    return ExitCode::ok;
+  });
+}
+
+ExitCode set_paused(const Context& context, const DestinationOptions& options, bool pause) {
+  const Requester by = requester(context, options.requester);
+  return with_store(context, [&](OperatorStore& store, const Config&) {
+    const OperationRecord record = pause
+                                       ? store.pause_destination(options.stream, options.lane, by)
+                                       : store.resume_destination(options.stream, options.lane, by);
+    if (context.json) {
+      write_json(context, operation_json(record, by));
+      return ExitCode::ok;
+    }
+    const json::value detail = json::parse(record.detail);
+    const bool was = flag_field(detail.as_object(), "was_paused");
+    context.out << fmt::format("destination {} of {} {} {}\n", printable(options.lane),
+                               printable(record.stream), was == pause ? "was already" : "is now",
+                               pause ? "paused" : "running");
+    if (pause) {
+      write_next(context.out,
+                 {fmt::format("`outfall destinations resume {} {} --reason ...` when it may go on",
+                              shell_quoted(record.stream), shell_quoted(options.lane))});
+    }
+    return ExitCode::ok;
+  });
+}
+
+void add_pause(CLI::App& group, Context& context, const std::string& name,
+               const std::string& description, bool pause) {
+  const auto options = std::make_shared<DestinationOptions>();
+  CLI::App& command = add_command(group, context, name, description, [&context, options, pause] {
+    return set_paused(context, *options, pause);
+  });
+  command.add_option("STREAM", options->stream, "The stream")->required()->type_name("");
+  command
+      .add_option("LANE", options->lane, "What the stream's `lane` selects, such as an endpoint")
+      ->required()
+      ->type_name("");
+  add_requester_options(command, options->requester);
+}
+
+}  // namespace
+
+void add_destinations(CLI::App& app, Context& context) {
+  CLI::App& group = add_command_group(
+      app, "destinations", "List, pause and resume the destinations (lanes) of a stream");
+  const auto options = std::make_shared<DestinationOptions>();
+  add_command(group, context, "list", "List the paused destinations",
+              [&context, options] { return list(context, *options); })
+      .add_option("--stream", options->stream, "Of this stream")
+      ->type_name("NAME");
+  add_pause(group, context, "pause", "Hold the entries of one destination; the others go on", true);
+  add_pause(group, context, "resume", "Go on with a paused destination", false);
+}
+
+}  // namespace outfall

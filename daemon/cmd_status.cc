@@ -1,0 +1,191 @@
+#include <set>
+
+#include <boost/json.hpp>
+#include <fmt/format.h>
+
+#include "daemon/commands.h"
+#include "daemon/json_fields.h"
+#include "daemon/operating.h"
+#include "daemon/text_output.h"
+
+namespace outfall {
+namespace {
+
+namespace json = boost::json;
+
+// Says of every stream whether a running worker serves it: null where that cannot be seen.
+void mark_served(OperatorStore& store, json::object& status) {
+  std::vector<std::string> names;
+  for (const std::string_view list : {"streams", "unbound"}) {
+    for (const json::value& stream : status[list].as_array()) {
+      names.push_back(text_field(stream.as_object(), "stream"));
+    }
+  }
+  const auto served = store.served(names);
+  const std::set<std::string> known =
+      served ? std::set<std::string>(served->begin(), served->end()) : std::set<std::string>();
+  for (const std::string_view list : {"streams", "unbound"}) {
+    for (json::value& stream : status[list].as_array()) {
+      json::object& object = stream.as_object();
+      object["served"] =
+          served ? json::value(known.contains(text_field(object, "stream"))) : json::value(nullptr);
+    }
+  }
+}
+
+class StatusText {
+ public:
+  StatusText(const json::object& status, std::ostream& out)
+      : status_(status), out_(out), limit_(integer_field(status, "counts_end_at")) {}
+
+  void write(const std::string& schema) {
+    const json::object& database = status_.at("database").as_object();
+    out_ << fmt::format("schema \"{}\", version {}, at {}\n\n", schema,
+                        integer_field(database, "schema_version"), text_field(status_, "taken_at"));
+    write_streams();
+    write_unbound();
+    write_workers();
+    const double oldest = number_field(database, "oldest_transaction_seconds");
+    if (oldest >= kLongTransaction) {
+      out_ << fmt::format(
+          "\nA transaction has been open for {}: vacuum cannot clean up behind "
+          "it.\n",
+          age_of_seconds(oldest));
+    }
+    if (!next_.empty()) out_ << '\n';
+    write_next(out_, next_);
+  }
+
+ private:
+  static constexpr double kLongTransaction = 600;
+
+  [[nodiscard]] std::string number(const json::object& object, std::string_view field) const {
+    const std::int64_t value = integer_field(object, field);
+    return value >= limit_ ? grouped(limit_) + "+" : grouped(value);
+  }
+
+  static std::string oldest(const json::object& object, std::string_view field) {
+    const double seconds = number_field(object, field);
+    return seconds > 0 ? age_of_seconds(seconds) : "-";
+  }
+
+  static std::string state(const json::object& stream) {
+    if (flag_field(stream, "paused")) return "paused by " + text_field(stream, "paused_by");
+    if (stream.at("served").is_bool() && !stream.at("served").as_bool()) return "no worker";
+    return stream.contains("destinations") ? "some lanes paused" : "running";
+  }
+
+  void write_streams() {
+    TextTable table({{"STREAM"},
+                     {"STATE"},
+                     {"PENDING", true},
+                     {"RETRY", true},
+                     {"DEFERRED", true},
+                     {"HELD", true},
+                     {"DEAD LETTERS", true},
+                     {"OLDEST DUE", true},
+                     {"LEASES", true}});
+    for (const json::value& value : status_.at("streams").as_array()) {
+      const json::object& stream = value.as_object();
+      table.add({text_field(stream, "stream"), state(stream), number(stream, "pending"),
+                 number(stream, "retryable_failure"), number(stream, "deferred"),
+                 number(stream, "held"), number(stream, "dead_letters"),
+                 oldest(stream, "oldest_due_seconds"),
+                 grouped(integer_field(stream, "leases_active") +
+                         integer_field(stream, "leases_expired"))});
+      suggest(stream);
+    }
+    if (table.empty()) {
+      out_ << "no worker has served a stream yet\n";
+    } else {
+      table.write(out_);
+    }
+  }
+
+  void suggest(const json::object& stream) {
+    const std::string name = text_field(stream, "stream");
+    const std::string argument = shell_quoted(name);
+    if (flag_field(stream, "paused")) {
+      next_.push_back(
+          fmt::format("`outfall streams resume {} --reason ...` ends the pause of {} ({})",
+                      argument, printable(name), printable(text_field(stream, "paused_reason"))));
+    } else if (stream.at("served").is_bool() && !stream.at("served").as_bool()) {
+      next_.push_back(fmt::format("no worker serves {}: start `outfall run`", printable(name)));
+    }
+    if (stream.contains("destinations")) {
+      next_.push_back(
+          fmt::format("`outfall destinations list --stream {}` shows its paused lanes", argument));
+    }
+    if (integer_field(stream, "dead_letters") > 0) {
+      next_.push_back(fmt::format("`outfall dead-letters list --stream {}` shows its {}", argument,
+                                  counted(integer_field(stream, "dead_letters"), "dead letter")));
+    }
+  }
+
+  void write_unbound() {
+    TextTable table({{"STREAM"}, {"STATE"}, {"ENTRIES", true}, {"OLDEST", true}});
+    for (const json::value& value : status_.at("unbound").as_array()) {
+      const json::object& stream = value.as_object();
+      const bool elsewhere = flag_field(stream, "served");
+      table.add({text_field(stream, "stream"),
+                 elsewhere ? "served with another configuration" : "nobody serves it",
+                 number(stream, "entries"), oldest(stream, "oldest_created_seconds")});
+      if (!elsewhere) {
+        next_.push_back(fmt::format(
+            "nobody serves {}: add [streams.{}] to the configuration of a "
+            "worker, or correct the producer",
+            printable(text_field(stream, "stream")), printable(text_field(stream, "stream"))));
+      }
+    }
+    if (table.empty()) return;
+    out_ << "\nentries in streams that this configuration does not have\n";
+    table.write(out_);
+  }
+
+  void write_workers() {
+    TextTable table(
+        {{"WORKER"}, {"INSTANCE"}, {"STREAM"}, {"LEASES", true}, {"ENTRIES", true}, {"UNTIL"}});
+    for (const json::value& value : status_.at("workers").as_array()) {
+      const json::object& worker = value.as_object();
+      table.add({text_field(worker, "worker"), text_field(worker, "instance"),
+                 text_field(worker, "stream"), grouped(integer_field(worker, "leases")),
+                 grouped(integer_field(worker, "entries")), text_field(worker, "expires_at")});
+    }
+    if (table.empty()) return;
+    out_ << "\nentries in delivery\n";
+    table.write(out_);
+  }
+
+  const json::object& status_;
+  std::ostream& out_;
+  const std::int64_t limit_;
+  std::vector<std::string> next_;
+};
+
+ExitCode show_status(const Context& context) {
+  return with_store(context, [&](OperatorStore& store, const Config& config) {
+    const auto streams = configured_streams(config);
+    json::value document = json::parse(
+        store.status(streams ? std::optional<OperatorStore::Streams>(*streams) : std::nullopt));
+    json::object& status = document.as_object();
+    mark_served(store, status);
+    const std::string& schema = config.database().text("schema");
+    status["schema"] = schema;
+    if (context.json) {
+      write_json(context, document);
+    } else {
+      StatusText(status, context.out).write(schema);
+    }
+    return ExitCode::ok;
+  });
+}
+
+}  // namespace
+
+void add_status(CLI::App& app, Context& context) {
+  add_command(app, context, "status",
+              "Show the streams with their backlog, what nobody serves, and what to do next",
+              [&context] { return show_status(context); });
+}
+
+}  // namespace outfall

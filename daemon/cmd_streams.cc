@@ -1,0 +1,141 @@
+#include <set>
+
+#include <boost/json.hpp>
+#include <fmt/format.h>
+
+#include "daemon/commands.h"
+#include "daemon/json_fields.h"
+#include "daemon/operating.h"
+#include "daemon/text_output.h"
+
+namespace outfall {
+namespace {
+
+namespace json = boost::json;
+
+struct PauseOptions {
+  std::string stream;
+  RequesterOptions requester;
+};
+
+// One object a stream: those that a worker or an operator has registered, then those that only the
+// configuration has.
+json::array streams(OperatorStore& store, const Config& config) {
+  const json::value status = json::parse(store.status({}));
+  json::array list;
+  std::set<std::string> registered;
+  std::vector<std::string> names;
+  const auto add = [&](const std::string& name, const json::object& known, bool there) {
+    names.push_back(name);
+    json::object object;
+    object["stream"] = name;
+    object["configured"] = config.streams().contains(name);
+    object["registered"] = there;
+    object["paused"] = flag_field(known, "paused");
+    for (const std::string_view field : {"paused_at", "paused_by", "paused_reason"}) {
+      if (known.contains(field)) object[field] = known.at(field);
+    }
+    object["paused_destinations"] = array_field(known, "destinations").size();
+    list.push_back(std::move(object));
+  };
+  for (const json::value& value : status.at("streams").as_array()) {
+    const std::string name = text_field(value.as_object(), "stream");
+    registered.insert(name);
+    add(name, value.as_object(), true);
+  }
+  for (const auto& [name, stream] : config.streams()) {
+    if (!registered.contains(name)) add(name, {}, false);
+  }
+  const auto served = store.served(names);
+  for (json::value& value : list) {
+    json::object& object = value.as_object();
+    object["served"] = nullptr;
+    if (served) {
+      object["served"] = std::ranges::find(*served, text_field(object, "stream")) != served->end();
+    }
+  }
+  return list;
+}
+
+std::string yes_or_no(const json::object& object, std::string_view field) {
+  if (object.at(field).is_null()) return "unknown";
+  return object.at(field).as_bool() ? "yes" : "no";
+}
+
+ExitCode list(const Context& context) {
+  return with_store(context, [&](OperatorStore& store, const Config& config) {
+    json::array all = streams(store, config);
+    if (context.json) {
+      write_json(context, json::object{{"streams", std::move(all)}});
+      return ExitCode::ok;
+    }
+    TextTable table({{"STREAM"},
+                     {"CONFIGURED"},
+                     {"SERVED"},
+                     {"PAUSED SINCE"},
+                     {"BY"},
+                     {"REASON"},
+                     {"PAUSED LANES", true}});
+    for (const json::value& value : all) {
+      const json::object& stream = value.as_object();
+      const bool paused = flag_field(stream, "paused");
+      table.add({text_field(stream, "stream"), yes_or_no(stream, "configured"),
+                 yes_or_no(stream, "served"), paused ? text_field(stream, "paused_at") : "-",
+                 paused ? text_field(stream, "paused_by") : "-",
+                 paused ? text_field(stream, "paused_reason") : "-",
+                 std::to_string(integer_field(stream, "paused_destinations"))});
+    }
+    if (table.empty()) {
+      context.out << "no streams: none is configured, and no worker has served one yet\n";
+    } else {
+      table.write(context.out);
+    }
+    return ExitCode::ok;
+  });
+}
+
+ExitCode set_paused(const Context& context, const PauseOptions& options, bool pause) {
+  const Requester by = requester(context, options.requester);
+  return with_store(context, [&](OperatorStore& store, const Config&) {
+    const OperationRecord record =
+        pause ? store.pause_stream(options.stream, by) : store.resume_stream(options.stream, by);
+    if (context.json) {
+      write_json(context, operation_json(record, by));
+      return ExitCode::ok;
+    }
+    const json::value detail = json::parse(record.detail);
+    const bool was = flag_field(detail.as_object(), "was_paused");
+    context.out << fmt::format("stream {} {} {}\n", printable(record.stream),
+                               was == pause ? "was already" : "is now",
+                               pause ? "paused" : "running");
+    if (pause) {
+      write_next(context.out,
+                 {fmt::format("`outfall streams resume {} --reason ...` when it may go on; what is "
+                              "leased already is still delivered",
+                              shell_quoted(record.stream))});
+    }
+    return ExitCode::ok;
+  });
+}
+
+void add_pause(CLI::App& group, Context& context, const std::string& name,
+               const std::string& description, bool pause) {
+  const auto options = std::make_shared<PauseOptions>();
+  CLI::App& command = add_command(group, context, name, description, [&context, options, pause] {
+    return set_paused(context, *options, pause);
+  });
+  command.add_option("STREAM", options->stream, "The stream")->required()->type_name("");
+  add_requester_options(command, options->requester);
+}
+
+}  // namespace
+
+void add_streams(CLI::App& app, Context& context) {
+  CLI::App& group = add_command_group(app, "streams", "List, pause and resume streams");
+  add_command(group, context, "list", "List the streams, who serves them and which are paused",
+              [&context] { return list(context); });
+  add_pause(group, context, "pause", "Stop claiming entries of a stream, at every worker", true);
+  add_pause(group, context, "resume", "Go on with a paused stream", false);
+}
+
+}  // namespace outfall

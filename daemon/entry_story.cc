@@ -1,0 +1,167 @@
+#include "daemon/entry_story.h"
+
+#include <fmt/format.h>
+
+#include "daemon/json_fields.h"
+#include "daemon/text_output.h"
+
+namespace outfall {
+namespace {
+
+namespace json = boost::json;
+
+std::string joined(std::string text, const std::string& more, std::string_view between = ", ") {
+  if (more.empty()) return text;
+  return text.empty() ? more : text + std::string(between) + more;
+}
+
+std::string error_text(const json::object& entry) {
+  const json::object error = object_field(entry, "last_error");
+  return joined(text_field(error, "code"), text_field(error, "message"), ": ");
+}
+
+std::string attempts_text(const json::object& entry) {
+  if (!entry.contains("attempts")) return {};
+  std::string text = std::to_string(integer_field(entry, "attempts"));
+  const std::int64_t replays = integer_field(entry, "replay_count");
+  if (replays > 0 && entry.contains("attempts_since_replay")) {
+    text +=
+        fmt::format(", {} since the last replay", integer_field(entry, "attempts_since_replay"));
+  }
+  if (const std::int64_t died = integer_field(entry, "workers_died"); died > 0) {
+    text += fmt::format(", and {} died with it", counted(died, "worker"));
+  }
+  return text;
+}
+
+std::string lease_text(const json::object& entry) {
+  const json::object lease = object_field(entry, "lease");
+  if (lease.empty()) return {};
+  return fmt::format("{} (worker {}) since {}, until {}{}", text_field(lease, "instance"),
+                     text_field(lease, "worker"), text_field(lease, "claimed_at"),
+                     text_field(lease, "expires_at"),
+                     flag_field(lease, "released")  ? ", given back"
+                     : flag_field(lease, "expired") ? ", expired"
+                                                    : "");
+}
+
+std::string behind_text(const json::object& entry) {
+  const json::object behind = object_field(entry, "behind");
+  if (behind.empty()) return {};
+  std::string text =
+      fmt::format("entry {} (envelope {}), {}, {}", integer_field(behind, "entry_id"),
+                  text_field(behind, "envelope_id"), text_field(behind, "status"),
+                  counted(integer_field(behind, "attempts"), "attempt"));
+  text = joined(text, text_field(behind, "error_code"));
+  if (behind.contains("due_at")) text += ", due " + text_field(behind, "due_at");
+  return text;
+}
+
+std::string hold_text(const json::object& entry) {
+  const json::object hold = object_field(entry, "hold");
+  if (hold.empty()) return {};
+  return fmt::format("by {} {}, since {}: {}", text_field(hold, "scope"), text_field(hold, "value"),
+                     text_field(hold, "since"), text_field(hold, "reason"));
+}
+
+std::string paused_text(const json::object& object) {
+  if (!object.contains("paused_at")) return {};
+  return fmt::format("since {} by {}: {}", text_field(object, "paused_at"),
+                     text_field(object, "paused_by"), text_field(object, "paused_reason"));
+}
+
+void write_entry(std::ostream& out, const json::object& entry) {
+  out << fmt::format("\n{}: {}\n", printable(text_field(entry, "stream")),
+                     printable(text_field(entry, "summary")));
+  TextFields fields("  ");
+  fields.add("entry", std::to_string(integer_field(entry, "entry_id")));
+  fields.add("type", text_field(entry, "type"));
+  fields.add("key", text_field(entry, "key"));
+  fields.add("status",
+             fmt::format("{} ({})", text_field(entry, "status"), integer_field(entry, "code")));
+  fields.add("created", text_field(entry, "created_at"));
+  fields.add("occurred", text_field(entry, "occurred_at"));
+  fields.add("due", text_field(entry, "due_at"));
+  fields.add("deferred since", text_field(entry, "deferred_since"));
+  fields.add("delivered", text_field(entry, "delivered_at"));
+  fields.add("delivered as",
+             joined(text_field(entry, "provider"), text_field(entry, "record_id"), " record "));
+  fields.add("dead-lettered", text_field(entry, "dead_lettered_at"));
+  fields.add("reason", joined(text_field(entry, "reason_code"), text_field(entry, "reason"), ": "));
+  fields.add("attempts", attempts_text(entry));
+  fields.add("last error", error_text(entry));
+  fields.add("leased by", lease_text(entry));
+  fields.add("held", hold_text(entry));
+  fields.add("waits for", behind_text(entry));
+  fields.add("stream paused", paused_text(object_field(entry, "stream_state")));
+  fields.add("lane paused", paused_text(object_field(entry, "destination")));
+  if (flag_field(entry, "holds_key")) fields.add("holds its key", "later entries of the key wait");
+  for (const json::value& value : array_field(entry, "replays")) {
+    const json::object& replay = value.as_object();
+    fields.add("replayed", fmt::format("{} by {}: {} (was {})", text_field(replay, "at"),
+                                       text_field(replay, "actor"), text_field(replay, "reason"),
+                                       text_field(replay, "reason_code")));
+  }
+  fields.write(out);
+}
+
+// What somebody who asked for this entry probably wants to do now.
+std::string next_step(const json::object& entry, const std::string& envelope_id,
+                      const std::string& asked_at) {
+  const std::string target =
+      fmt::format("{} --stream {}", envelope_id, shell_quoted(text_field(entry, "stream")));
+  const std::string stream = shell_quoted(text_field(entry, "stream"));
+  if (text_field(entry, "where") == "dead_letters") {
+    return fmt::format("`outfall dead-letters replay --id {} --reason ...`, or discard",
+                       integer_field(entry, "entry_id"));
+  }
+  if (text_field(entry, "where") != "entries" || entry.contains("lease")) return {};
+  const json::object stream_state = object_field(entry, "stream_state");
+  if (flag_field(stream_state, "paused")) {
+    return fmt::format("`outfall streams resume {} --reason ...`", stream);
+  }
+  if (!flag_field(stream_state, "served") ||
+      (stream_state.contains("worker_running") && !flag_field(stream_state, "worker_running"))) {
+    return fmt::format("start a worker (`outfall run`) that has stream {} in its configuration",
+                       stream);
+  }
+  if (entry.contains("destination")) {
+    return fmt::format("`outfall destinations resume {} {} --reason ...`", stream,
+                       shell_quoted(text_field(object_field(entry, "destination"), "lane")));
+  }
+  if (const json::object behind = object_field(entry, "behind"); !behind.empty()) {
+    return fmt::format("`outfall entry show {}` tells of the entry that it waits for",
+                       text_field(behind, "envelope_id"));
+  }
+  // Both in UTC and in the same form, so that their texts are in the order of the times.
+  if (text_field(entry, "due_at") <= asked_at) return {};
+  return fmt::format("`outfall entry retry {} --reason ...` tries it now", target);
+}
+
+}  // namespace
+
+void write_story(std::ostream& out, const json::object& explained) {
+  const std::string envelope_id = text_field(explained, "envelope_id");
+  const json::array entries = array_field(explained, "entries");
+  out << "envelope " << envelope_id << '\n';
+  if (entries.empty()) out << '\n' << printable(text_field(explained, "summary")) << '\n';
+  std::vector<std::string> next;
+  for (const json::value& value : entries) {
+    write_entry(out, value.as_object());
+    std::string step = next_step(value.as_object(), envelope_id, text_field(explained, "asked_at"));
+    if (!step.empty()) next.push_back(std::move(step));
+  }
+  if (const json::array operations = array_field(explained, "operations"); !operations.empty()) {
+    out << "\ndone by hand\n";
+    for (const json::value& value : operations) {
+      const json::object& operation = value.as_object();
+      out << fmt::format("  {}  {} by {}: {}\n", text_field(operation, "at"),
+                         text_field(operation, "action"), printable(text_field(operation, "actor")),
+                         printable(text_field(operation, "reason")));
+    }
+  }
+  if (!next.empty()) out << '\n';
+  write_next(out, next);
+}
+
+}  // namespace outfall

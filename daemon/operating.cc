@@ -1,0 +1,178 @@
+#include "daemon/operating.h"
+
+#include <array>
+#include <pwd.h>
+#include <string_view>
+#include <unistd.h>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "daemon/text_output.h"
+#include "daemon/wiring.h"
+#include "store/postgres/operator_store.h"
+
+namespace outfall {
+namespace {
+
+ExitCode exit_code(const StoreError& error) {
+  if (const auto* refusal = dynamic_cast<const OperatorRefusal*>(&error)) {
+    switch (refusal->reason()) {
+      case RefusalReason::leased:
+        return ExitCode::temporary;
+      case RefusalReason::not_found:
+        return ExitCode::unavailable;
+      case RefusalReason::ambiguous:
+      case RefusalReason::wrong_state:
+      case RefusalReason::incomplete:
+        return ExitCode::usage;
+    }
+  }
+  switch (error.kind()) {
+    case StoreErrorKind::unavailable:
+    case StoreErrorKind::read_only:
+      return ExitCode::unavailable;
+    case StoreErrorKind::timeout:
+    case StoreErrorKind::conflict:
+      return ExitCode::temporary;
+    case StoreErrorKind::denied:
+    case StoreErrorKind::schema:
+      return ExitCode::configuration;
+    case StoreErrorKind::refused:
+      return ExitCode::usage;
+    case StoreErrorKind::defect:
+      return ExitCode::software;
+  }
+  return ExitCode::software;
+}
+
+std::string hint(const StoreError& error) {
+  if (error.kind() == StoreErrorKind::denied) {
+    return "connect as a role with membership in outbox_operator, which may do everything here; "
+           "outbox_reader may look";
+  }
+  if (error.hint().empty() && error.kind() == StoreErrorKind::timeout) {
+    return "others work on the same rows or the server is busy: try again";
+  }
+  if (error.hint().empty() && error.kind() == StoreErrorKind::conflict) return "try again";
+  return error.hint();
+}
+
+// The database speaks of its functions; on the command line they have other names.
+std::string in_command_words(std::string text) {
+  constexpr std::pair<std::string_view, std::string_view> kWords[] = {
+      {"explain_entry()", "`outfall entry show`"},
+      {"replay_dead_letters()", "`outfall dead-letters replay`"},
+      {"discard_dead_letters()", "`outfall dead-letters discard`"},
+      {"with p_stream", "with --stream"},
+      {"by its entry id", "by its entry id with --id"}};
+  for (const auto& [sql, command] : kWords) {
+    const std::size_t at = text.find(sql);
+    if (at != std::string::npos) text.replace(at, sql.size(), command);
+  }
+  return text;
+}
+
+std::string user_name() {
+  std::array<char, 4096> buffer{};
+  passwd entry{};
+  passwd* found = nullptr;
+  if (getpwuid_r(geteuid(), &entry, buffer.data(), buffer.size(), &found) == 0 &&
+      found != nullptr) {
+    return found->pw_name;
+  }
+  return fmt::format("uid {}", geteuid());
+}
+
+}  // namespace
+
+CommandError command_error(const StoreError& error) {
+  return {exit_code(error), error.what(), in_command_words(hint(error))};
+}
+
+ExitCode with_store(const Context& context,
+                    const std::function<ExitCode(OperatorStore&, const Config&)>& work) {
+  const auto config = load_config(context);
+  try {
+    postgres::ConnectOptions options = connect_options(*config);
+    options.application_name = "outfall command";
+    postgres::PostgresOperatorStore store(options);
+    return work(store, *config);
+  } catch (const StoreError& error) {
+    throw command_error(error);
+  }
+}
+
+std::optional<std::vector<std::string>> configured_streams(const Config& config) {
+  if (config.streams().empty()) return {};
+  return stream_names(config);
+}
+
+void add_requester_options(CLI::App& command, RequesterOptions& options) {
+  command
+      .add_option("--actor", options.actor,
+                  "Who does this; default: $OUTFALL_ACTOR, else the user of the operating system")
+      ->type_name("NAME");
+  command.add_option("--reason", options.reason, "Why this is done; it is kept with the change")
+      ->type_name("TEXT");
+}
+
+Requester requester(const Context& context, const RequesterOptions& options) {
+  if (options.reason.find_first_not_of(" \t") == std::string::npos) {
+    throw CommandError(ExitCode::usage, "--reason is missing",
+                       "say why this is done, such as --reason \"consumer fixed in 4.2\"; it is "
+                       "kept with the change");
+  }
+  std::string actor = options.actor;
+  if (actor.empty()) {
+    const auto variable = context.environment.find("OUTFALL_ACTOR");
+    if (variable != context.environment.end()) actor = variable->second;
+  }
+  if (actor.empty()) actor = user_name();
+  return {.actor = std::move(actor), .reason = options.reason};
+}
+
+void add_target_options(CLI::App& command, TargetOptions& options) {
+  command.add_option("ENVELOPE_ID", options.envelope_id, "The envelope id of the entry")
+      ->type_name("");
+  command.add_option("--id", options.entry_id, "The entry id instead")->type_name("N");
+  command.add_option("--stream", options.stream, "Its stream, where the envelope is in several")
+      ->type_name("NAME");
+}
+
+Uuid parse_envelope_id(const std::string& text) {
+  if (const auto id = Uuid::parse(text)) return *id;
+  throw CommandError(
+      ExitCode::usage, fmt::format("\"{}\" is not an envelope id", printable(text)),
+      "an envelope id looks like 01890a5d-ac96-774b-bcce-b302099a8057; --id takes an entry id");
+}
+
+EntryTarget entry_target(const TargetOptions& options) {
+  if (options.envelope_id.empty() == !options.entry_id) {
+    throw CommandError(ExitCode::usage, "either ENVELOPE_ID or --id is needed",
+                       "name one entry by its envelope id, or with --id by its entry id");
+  }
+  EntryTarget target{.envelope_id = {}, .entry_id = options.entry_id, .stream = options.stream};
+  if (!options.envelope_id.empty()) target.envelope_id = parse_envelope_id(options.envelope_id);
+  return target;
+}
+
+void write_json(const Context& context, const boost::json::value& value) {
+  context.out << boost::json::serialize(value) << '\n';
+}
+
+boost::json::object operation_json(const OperationRecord& record, const Requester& by) {
+  boost::json::object object;
+  object["operation_id"] = record.operation_id;
+  object["at"] = utc(record.done_at);
+  object["action"] = record.action;
+  object["actor"] = by.actor;
+  object["reason"] = by.reason;
+  object["stream"] = record.stream;
+  if (record.entry_id) object["entry_id"] = *record.entry_id;
+  if (record.envelope_id) object["envelope_id"] = record.envelope_id->to_string();
+  if (!record.detail.empty()) object["detail"] = boost::json::parse(record.detail);
+  return object;
+}
+
+}  // namespace outfall

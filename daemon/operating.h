@@ -1,0 +1,54 @@
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <boost/json.hpp>
+
+#include "daemon/commands.h"
+#include "store/operator_store.h"
+
+// What the commands share that work on the database: the connection, errors, who asks and why, and
+// how results are written. One thread, as every command.
+
+namespace outfall {
+
+// A failed call as the end of a command. Message and hint stay; the kind decides the code.
+[[nodiscard]] CommandError command_error(const StoreError& error);
+
+// Loads the configuration, connects, and does `work`. StoreErrors become CommandErrors.
+ExitCode with_store(const Context& context,
+                    const std::function<ExitCode(OperatorStore&, const Config&)>& work);
+
+// The streams of the configuration; nullopt where it has none, as of an operator's own file.
+[[nodiscard]] std::optional<std::vector<std::string>> configured_streams(const Config& config);
+
+// --actor and --reason.
+struct RequesterOptions {
+  std::string actor;
+  std::string reason;
+};
+void add_requester_options(CLI::App& command, RequesterOptions& options);
+// Without --actor: OUTFALL_ACTOR, else the user of the operating system. Throws CommandError
+// (usage) without a reason.
+[[nodiscard]] Requester requester(const Context& context, const RequesterOptions& options);
+
+// ENVELOPE_ID, --id and --stream.
+struct TargetOptions {
+  std::string envelope_id;
+  std::optional<EntryId> entry_id;
+  std::optional<std::string> stream;
+};
+void add_target_options(CLI::App& command, TargetOptions& options);
+// Throws CommandError (usage) unless exactly one of the two ids is there and can be one.
+[[nodiscard]] EntryTarget entry_target(const TargetOptions& options);
+[[nodiscard]] Uuid parse_envelope_id(const std::string& text);
+
+// One JSON object on one line.
+void write_json(const Context& context, const boost::json::value& value);
+[[nodiscard]] boost::json::object operation_json(const OperationRecord& record,
+                                                 const Requester& by);
+
+}  // namespace outfall

@@ -1,0 +1,76 @@
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/clock.h"
+#include "store/sampling.h"
+#include "telemetry/log.h"
+#include "telemetry/metrics.h"
+
+namespace outfall {
+
+// Reads the backlog for metrics and /status every `interval`, where no other worker with the same
+// streams does, and has the receipts' partitions made and dropped every ten minutes.
+//
+// A thread and a connection of its own, so that a slow look delays no delivery. Nothing that fails
+// here ends or stops the worker: it is logged, the metrics of the database are withdrawn, and the
+// next turn tries again with a new connection. set_retention(), looked() and stop() may be called
+// from any thread. What is passed in outlives it.
+class Sampler {
+ public:
+  struct Options {
+    Milliseconds interval{5000};
+    Milliseconds retention{0};
+  };
+  using Open = std::function<std::unique_ptr<SamplingSession>()>;  // throws StoreError
+
+  Sampler(Options options, Open open, Metrics& metrics, Logger& log);
+  ~Sampler();
+  Sampler(const Sampler&) = delete;
+  Sampler& operator=(const Sampler&) = delete;
+
+  void start();
+  // Returns when the call in flight has ended. Idempotent.
+  void stop();
+  void set_retention(Milliseconds retention);  // of the receipts, from the next maintenance on
+
+  // The last look, where this worker is the one that samples.
+  [[nodiscard]] std::shared_ptr<const DatabaseLook> looked() const;
+
+ private:
+  void work();
+  // One turn: a look, and maintenance when it is due. Throws StoreError.
+  void turn(SamplingSession& session);
+  void publish(std::optional<DatabaseLook> look);
+  void log_unbound(const DatabaseLook& look);
+  void maintain(SamplingSession& session);
+  void log_maintenance(const ReceiptsMaintenance& done);
+  void withdraw();
+
+  const Options options_;
+  const Open open_;
+  Metrics& metrics_;
+  Logger& log_;
+
+  mutable std::mutex mutex_;  // guards what follows
+  std::condition_variable wake_;
+  bool stopping_ = false;
+  Milliseconds retention_;
+  std::shared_ptr<const DatabaseLook> looked_;
+
+  // Used by the thread only.
+  MonotonicTime maintenance_due_;
+  std::set<std::string> unbound_;       // of the last look, so that only news are logged
+  std::vector<std::string> postponed_;  // of the last maintenance, for the same reason
+  std::thread thread_;
+};
+
+}  // namespace outfall

@@ -1,0 +1,18 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "core/clock.h"
+
+namespace outfall {
+
+// A moment on the command line: "2026-03-01", "2026-03-01T12:30[:15[.25]][Z|+02:00]" (UTC where no
+// offset is given), or "2h" for two hours before `now`, in the units of the configuration. Pure;
+// throws CommandError (usage) that names `option`.
+[[nodiscard]] WallTime parse_moment(std::string_view option, const std::string& text, WallTime now);
+
+// "50/s", "50" (a second), "600/m" as entries a second. Throws CommandError (usage).
+[[nodiscard]] double parse_rate(const std::string& text);
+
+}  // namespace outfall
