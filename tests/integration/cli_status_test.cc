@@ -1,0 +1,85 @@
+// `outfall status`: the backlog, who serves it, and what to do next.
+
+#include <csignal>
+
+#include "tests/integration/operate_fixture.h"
+#include "tests/support/wait_until.h"
+
+namespace outfall::test {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+
+class CliStatus : public OperateTest {
+ protected:
+  static boost::json::object only(const boost::json::object& status, const char* list) {
+    EXPECT_EQ(status.at(list).as_array().size(), 1U) << boost::json::serialize(status);
+    return status.at(list).at(0).as_object();
+  }
+};
+
+TEST_F(CliStatus, CountsTheBacklogAndNamesWhatNobodyServes) {
+  enqueue("orders");
+  enqueue("orders");
+  enqueue("audit");
+  const boost::json::object status = done({"status"});
+  EXPECT_EQ(status.at("schema"), "outbox");
+  const boost::json::object orders = only(status, "streams");
+  EXPECT_EQ(orders.at("stream"), "orders");
+  EXPECT_EQ(orders.at("pending"), 2);
+  EXPECT_EQ(orders.at("served"), false);
+  const boost::json::object audit = only(status, "unbound");
+  EXPECT_EQ(audit.at("stream"), "audit");
+  EXPECT_EQ(audit.at("entries"), 1);
+  EXPECT_EQ(audit.at("served"), false);
+
+  EXPECT_THAT(outfall({"status"}).output,
+              AllOf(HasSubstr("orders  no worker        2"), HasSubstr("audit   nobody serves it"),
+                    HasSubstr("next: no worker serves orders: start `outfall run`"),
+                    HasSubstr("next: nobody serves audit: add [streams.audit]")));
+}
+
+TEST_F(CliStatus, ARunningWorkerIsSeenFromAnyConfiguration) {
+  enqueue("audit");
+  folder_.write("audit.toml",
+                "[admin]\nlisten = \"127.0.0.1:0\"\n[database]\nurl = \"" + database_.dsn() +
+                    "\"\n[streams.audit]\nemitter = \"slow\"\n[emitters.slow]\nkind = "
+                    "\"noop\"\nlatency = \"1h\"\n[drain]\nshutdown_timeout = \"0s\"\n");
+  const auto worker = run_worker();
+  const auto other = run_worker("audit.toml");
+  wait_until(
+      [&] {
+        const boost::json::object status = done({"status"});
+        return only(status, "streams").at("served") == true &&
+               only(status, "unbound").at("served") == true;
+      },
+      "both workers show");
+  EXPECT_THAT(outfall({"status"}).output,
+              AllOf(HasSubstr("orders  running"), HasSubstr("served with another configuration"),
+                    HasSubstr("entries in delivery"), Not(HasSubstr("next:"))));
+  worker->kill();
+  wait_until([&] { return only(done({"status"}), "streams").at("served") == false; },
+             "a dead worker serves nothing");
+}
+
+TEST_F(CliStatus, PausesAndDeadLettersLeadToTheirCommands) {
+  enqueue("orders");
+  dead_letter_all("orders", "http.422");
+  done({"streams", "pause", "orders", "--reason", "the warehouse moves", "--actor", "anna"});
+  EXPECT_THAT(outfall({"status"}).output,
+              AllOf(HasSubstr("paused by anna"), HasSubstr("(the warehouse moves)"),
+                    HasSubstr("`outfall streams resume orders --reason ...`"),
+                    HasSubstr("`outfall dead-letters list --stream orders` shows its 1 dead "
+                              "letter")));
+}
+
+TEST_F(CliStatus, WithoutStreamsInTheConfigurationItShowsTheRegisteredOnes) {
+  Worker(database_.dsn()).session().register_streams(std::vector<std::string>{"orders", "mails"});
+  configure("");
+  EXPECT_EQ(done({"status"}).at("streams").as_array().size(), 2U);
+}
+
+}  // namespace
+}  // namespace outfall::test

@@ -1,0 +1,16 @@
+outfall_test(cli_operate_test
+  SOURCES
+    ${CMAKE_CURRENT_LIST_DIR}/sql_fixture.cc
+    ${CMAKE_CURRENT_LIST_DIR}/operate_fixture.cc
+    ${CMAKE_CURRENT_LIST_DIR}/cli_dead_letters_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/cli_entry_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/cli_migrate_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/cli_replay_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/cli_status_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/cli_streams_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/run_sampler_test.cc
+  LIBS outfall_store_postgres outfall_admin_client outfall_test_support outfall_json fmt::fmt
+  TIMEOUT 600
+  LABELS integration)
+add_dependencies(cli_operate_test outfall)
+target_compile_definitions(cli_operate_test PRIVATE OUTFALL_BINARY="$<TARGET_FILE:outfall>")
