@@ -12,7 +12,7 @@ namespace {
 
 constexpr Milliseconds kBeatEvery{500};
 // Looks that are due within this share of the idle pause are made together, in one poll.
-constexpr int kTogether = 4;
+constexpr int kTogether = 2;
 
 }  // namespace
 
@@ -192,19 +192,22 @@ void Drain::arm_look() {
   });
 }
 
-// Streams that just had entries claim at once; the idle ones ask first, all in one query.
+// Streams that just had entries claim at once; the idle ones ask first, all in one query: those
+// that are due, and with them those that soon would be.
 void Drain::look() {
   if (stopping_) return;
   const MonotonicTime horizon = now();
+  const bool ask = std::any_of(looks_.begin(), looks_.end(), [&](const auto& look) {
+    return look.second <= horizon && !look.first->expects_entries();
+  });
+  const MonotonicTime soon = horizon + options_.poll_idle / kTogether;
   std::vector<StreamDrain*> quiet;
   for (auto it = looks_.begin(); it != looks_.end();) {
     StreamDrain* stream = it->first;
-    const bool due = it->second <= horizon;
-    const bool soon = it->second <= horizon + options_.poll_idle / kTogether;
-    if (due && stream->expects_entries()) {
+    if (stream->expects_entries() && it->second <= horizon) {
       claim_queue_.push_back(stream);
       it = looks_.erase(it);
-    } else if (due || (soon && !stream->expects_entries() && !quiet.empty())) {
+    } else if (!stream->expects_entries() && ask && it->second <= soon) {
       quiet.push_back(stream);
       it = looks_.erase(it);
     } else {

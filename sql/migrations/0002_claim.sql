@@ -133,7 +133,8 @@ $$;
 -- keys that other workers hold. One statement, so that entries and snapshot belong together. NOT IN is
 -- a hashed subplan, which keeps the index order; an anti join would sort the whole backlog. The row
 -- comparison with ORDER BY stream, id leaves entries_fresh as the only index in that order: written with
--- an equality, the planner may walk the primary key over the dead entries of every stream.
+-- an equality, the planner may walk the primary key over the dead entries of every stream. Generic plans:
+-- the plans of these functions do not depend on their arguments, and planning took milliseconds a claim.
 CREATE FUNCTION pick_fresh(
   p_stream text, p_start bigint, p_scan bigint, p_active int8multirange, p_busy int[], p_limit int,
   p_max_bytes bigint, p_by_key boolean,
@@ -141,6 +142,7 @@ CREATE FUNCTION pick_fresh(
   OUT snapshot pg_snapshot, OUT live_min bigint)
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
   SELECT range_agg(int8range(w.id, w.id, '[]')) FILTER (WHERE w.fits),
@@ -155,14 +157,15 @@ BEGIN
                      ORDER BY e.stream, e.id LIMIT 1) END
     INTO picked, keys, entries, more, snapshot, live_min
     FROM (SELECT c.id, c.h,
-                 sum(c.bytes) OVER (ORDER BY c.id) - first_value(c.bytes) OVER (ORDER BY c.id) <= p_max_bytes AS fits
+                 sum(c.bytes) OVER w - first_value(c.bytes) OVER w <= p_max_bytes AS fits
             FROM (SELECT e.id, payload_bytes(e.payload, e.payload_binary) AS bytes,
                          CASE WHEN p_by_key THEN hashtext(e.key) END AS h
                     FROM entries e
                    WHERE (e.stream, e.id) >= (p_stream, p_scan) AND e.stream <= p_stream
                      AND e.status = 'pending' AND e.available_at IS NULL AND NOT e.id <@ p_active
                      AND (e.key IS NULL OR hashtext(e.key) NOT IN (SELECT unnest(p_busy)))
-                   ORDER BY e.stream, e.id LIMIT p_limit) c) w;
+                   ORDER BY e.stream, e.id LIMIT p_limit) c
+          WINDOW w AS (ORDER BY c.id ROWS UNBOUNDED PRECEDING)) w;
 END;
 $$;
 
@@ -183,6 +186,7 @@ CREATE FUNCTION pick_disturbed(
   OUT park_ids bigint[], OUT park_scopes text[], OUT park_values text[], OUT waiting_holds bigint[])
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   c_park_chunk CONSTANT int := 4000;
@@ -224,9 +228,10 @@ BEGIN
     SELECT e.id, e.key, lane_of(p_lane, e.type, e.source, e.subject, e.headers) AS lane
       FROM entries e
      WHERE NOT p_only_suspects AND (cardinality(p_blocked_keys) > 0 OR cardinality(v_closed) > 0)
-       AND (e.stream, e.id) >= (p_stream, p_scan) AND e.stream <= p_stream
+       -- A row comparison above, too: a bound on the id alone would not end the index scan.
+       AND (e.stream, e.id) >= (p_stream, p_scan)
+       AND (e.stream, e.id) <= (p_stream, (SELECT CASE WHEN count(*) < p_limit THEN 9223372036854775807 ELSE max(f.id) END FROM fresh f))
        AND e.status = 'pending' AND e.available_at IS NULL AND NOT e.id <@ p_active
-       AND e.id <= (SELECT CASE WHEN count(*) < p_limit THEN 9223372036854775807 ELSE max(f.id) END FROM fresh f)
        AND (e.key IS NULL OR hashtext(e.key) NOT IN (SELECT unnest(p_busy)))
        AND (e.key IN (SELECT unnest(p_blocked_keys))
             OR lane_of(p_lane, e.type, e.source, e.subject, e.headers) IN (SELECT unnest(v_closed)))
@@ -241,11 +246,12 @@ BEGIN
     SELECT p.key, min(p.id) AS id FROM passed p WHERE p.key IS NOT NULL GROUP BY p.key
     UNION ALL
     SELECT e.key, min(e.id)
-      FROM entries e
-     WHERE p_only_suspects AND (e.stream, e.id) >= (p_stream, p_scan) AND e.stream <= p_stream
-       AND e.id < (SELECT max(d.id) FROM due d)
-       AND e.status = 'pending' AND e.available_at IS NULL AND NOT e.id <@ p_active
-       AND e.key IN (SELECT d.key FROM due d)
+      FROM (SELECT f.key, f.id FROM entries f
+             WHERE p_only_suspects AND (f.stream, f.id) >= (p_stream, p_scan)
+               AND (f.stream, f.id) < (p_stream, (SELECT max(d.id) FROM due d))
+               AND f.status = 'pending' AND f.available_at IS NULL AND NOT f.id <@ p_active
+               AND f.key IN (SELECT d.key FROM due d)
+             ORDER BY f.stream, f.id LIMIT 2147483647) e  -- the order pins the index
      GROUP BY e.key
   ), open_holds AS MATERIALIZED (
     -- Those whose first entry is the oldest: no number of busy holds can starve the others.
@@ -284,6 +290,8 @@ BEGIN
     SELECT h.id, CASE WHEN p_by_key THEN h.key END, h.lane, h.bytes, false, h.hold_id, h.scope FROM held h
   ), candidate_ids AS MATERIALIZED (
     SELECT coalesce(range_agg(int8range(c.id, c.id, '[]')), '{}') AS ids FROM candidates c
+  ), holding AS MATERIALIZED (
+    SELECT EXISTS (SELECT FROM dead_letters d WHERE d.stream = p_stream AND d.holds_key) AS any
   ), blocks AS MATERIALIZED (
     -- Per key the lowest entry that is not finished, in no lease and no candidate: later ones wait.
     SELECT k.key,
@@ -292,9 +300,10 @@ BEGIN
                    WHERE b.stream = p_stream AND b.key = k.key AND b.status <> 'pending'
                      AND NOT b.id <@ p_active AND NOT b.id <@ (SELECT ids FROM candidate_ids)
                    ORDER BY b.id LIMIT 1),
-                 (SELECT d.id FROM dead_letters d
-                   WHERE d.stream = p_stream AND d.key = k.key AND d.holds_key
-                   ORDER BY d.id LIMIT 1)) AS from_id
+                 CASE WHEN (SELECT h.any FROM holding h) THEN
+                   (SELECT d.id FROM dead_letters d
+                     WHERE d.stream = p_stream AND d.key = k.key AND d.holds_key
+                     ORDER BY d.id LIMIT 1) END) AS from_id
       FROM (SELECT DISTINCT c.key FROM candidates c WHERE c.key IS NOT NULL) k
       LEFT JOIN left_behind ON left_behind.key = k.key
   ), judged AS (
@@ -324,7 +333,7 @@ BEGIN
            c.scope IS NULL AND NOT c.waits
            AND row_number() OVER w <= CASE WHEN p_only_suspects THEN 1 ELSE p_limit END
            AND (sum(c.bytes) OVER w - first_value(c.bytes) OVER w <= p_max_bytes) AS fits
-      FROM closed c WINDOW w AS (PARTITION BY c.scope IS NULL AND NOT c.waits ORDER BY c.id)
+      FROM closed c WINDOW w AS (PARTITION BY c.scope IS NULL AND NOT c.waits ORDER BY c.id ROWS UNBOUNDED PRECEDING)
   ), parking AS (
     SELECT s.id, s.scope, CASE s.scope WHEN 'lane' THEN s.lane ELSE s.key END AS value
       FROM sized s WHERE s.scope IS NOT NULL AND s.scope IS DISTINCT FROM s.hold_scope AND NOT p_only_suspects
@@ -440,6 +449,7 @@ CREATE FUNCTION claim(
   OUT others uuid[], OUT taken_over int, OUT parked int, OUT repicks int, OUT server_started timestamptz, OUT claimed_at timestamptz)
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   v_now        timestamptz := clock_timestamp();

@@ -27,6 +27,7 @@ CREATE FUNCTION settle(
   OUT result text, OUT settled_at timestamptz)
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   v_lease     record;
@@ -104,6 +105,7 @@ CREATE FUNCTION settle_delivered(
   p_ids bigint[], p_record_ids text[], p_now timestamptz)
 RETURNS bigint LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   v_first bigint := p_ids[1];
@@ -136,7 +138,7 @@ BEGIN
        id_offsets, envelope_ids, created_offsets, attempts, types, keys, record_ids)
     SELECT p_now, v_first, v_last, min(g.created_at), max(g.created_at), count(*), p_stream, p_provider,
            array_agg((g.id - v_first)::int), array_agg(g.envelope_id),
-           array_agg(least((extract(epoch FROM p_now - g.created_at) * 1000)::bigint, 2147483647)::int),
+           array_agg(least((date_part('epoch', p_now - g.created_at) * 1000)::bigint, 2147483647)::int),
            array_agg(g.attempts + 1), array_agg(g.type), nullif(array_agg(g.key), array_fill(NULL::text, ARRAY[count(*)::int])),
            p_record_ids
       FROM gone g
@@ -150,7 +152,7 @@ BEGIN
        id_offsets, envelope_ids, created_offsets, attempts, types, keys, record_ids)
     SELECT p_now, v_first, v_last, min(g.created_at), max(g.created_at), count(*), p_stream, p_provider,
            array_agg((g.id - v_first)::int), array_agg(g.envelope_id),
-           array_agg(least((extract(epoch FROM p_now - g.created_at) * 1000)::bigint, 2147483647)::int),
+           array_agg(least((date_part('epoch', p_now - g.created_at) * 1000)::bigint, 2147483647)::int),
            array_agg(g.attempts + 1), array_agg(g.type), nullif(array_agg(g.key), array_fill(NULL::text, ARRAY[count(*)::int])),
            p_record_ids
       FROM (SELECT * FROM gone ORDER BY id) g
@@ -239,6 +241,7 @@ CREATE FUNCTION due_streams(
 RETURNS SETOF text
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   v_now timestamptz := clock_timestamp();
