@@ -45,7 +45,7 @@ ExitCode list(const Context& context, const DestinationOptions& options) {
     for (const json::value& value : paused) {
       const json::object& destination = value.as_object();
       table.add({text_field(destination, "stream"), text_field(destination, "lane"),
-                 text_field(destination, "paused_at"), text_field(destination, "paused_by"),
+                 time_field(destination, "paused_at"), text_field(destination, "paused_by"),
                  text_field(destination, "paused_reason")});
     }
     if (table.empty()) {

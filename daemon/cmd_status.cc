@@ -41,7 +41,7 @@ class StatusText {
   void write(const std::string& schema) {
     const json::object& database = status_.at("database").as_object();
     out_ << fmt::format("schema \"{}\", version {}, at {}\n\n", schema,
-                        integer_field(database, "schema_version"), text_field(status_, "taken_at"));
+                        integer_field(database, "schema_version"), time_field(status_, "taken_at"));
     write_streams();
     write_unbound();
     write_workers();
@@ -149,7 +149,7 @@ class StatusText {
       const json::object& worker = value.as_object();
       table.add({text_field(worker, "worker"), text_field(worker, "instance"),
                  text_field(worker, "stream"), grouped(integer_field(worker, "leases")),
-                 grouped(integer_field(worker, "entries")), text_field(worker, "expires_at")});
+                 grouped(integer_field(worker, "entries")), time_field(worker, "expires_at")});
     }
     if (table.empty()) return;
     out_ << "\nentries in delivery\n";

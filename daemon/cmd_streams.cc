@@ -80,7 +80,7 @@ ExitCode list(const Context& context) {
       const json::object& stream = value.as_object();
       const bool paused = flag_field(stream, "paused");
       table.add({text_field(stream, "stream"), yes_or_no(stream, "configured"),
-                 yes_or_no(stream, "served"), paused ? text_field(stream, "paused_at") : "-",
+                 yes_or_no(stream, "served"), paused ? time_field(stream, "paused_at") : "-",
                  paused ? text_field(stream, "paused_by") : "-",
                  paused ? text_field(stream, "paused_reason") : "-",
                  std::to_string(integer_field(stream, "paused_destinations"))});

@@ -38,8 +38,8 @@ std::string lease_text(const json::object& entry) {
   const json::object lease = object_field(entry, "lease");
   if (lease.empty()) return {};
   return fmt::format("{} (worker {}) since {}, until {}{}", text_field(lease, "instance"),
-                     text_field(lease, "worker"), text_field(lease, "claimed_at"),
-                     text_field(lease, "expires_at"),
+                     text_field(lease, "worker"), time_field(lease, "claimed_at"),
+                     time_field(lease, "expires_at"),
                      flag_field(lease, "released")  ? ", given back"
                      : flag_field(lease, "expired") ? ", expired"
                                                     : "");
@@ -53,7 +53,7 @@ std::string behind_text(const json::object& entry) {
                   text_field(behind, "envelope_id"), text_field(behind, "status"),
                   counted(integer_field(behind, "attempts"), "attempt"));
   text = joined(text, text_field(behind, "error_code"));
-  if (behind.contains("due_at")) text += ", due " + text_field(behind, "due_at");
+  if (behind.contains("due_at")) text += ", due " + time_field(behind, "due_at");
   return text;
 }
 
@@ -61,12 +61,12 @@ std::string hold_text(const json::object& entry) {
   const json::object hold = object_field(entry, "hold");
   if (hold.empty()) return {};
   return fmt::format("by {} {}, since {}: {}", text_field(hold, "scope"), text_field(hold, "value"),
-                     text_field(hold, "since"), text_field(hold, "reason"));
+                     time_field(hold, "since"), text_field(hold, "reason"));
 }
 
 std::string paused_text(const json::object& object) {
   if (!object.contains("paused_at")) return {};
-  return fmt::format("since {} by {}: {}", text_field(object, "paused_at"),
+  return fmt::format("since {} by {}: {}", time_field(object, "paused_at"),
                      text_field(object, "paused_by"), text_field(object, "paused_reason"));
 }
 
@@ -79,14 +79,14 @@ void write_entry(std::ostream& out, const json::object& entry) {
   fields.add("key", text_field(entry, "key"));
   fields.add("status",
              fmt::format("{} ({})", text_field(entry, "status"), integer_field(entry, "code")));
-  fields.add("created", text_field(entry, "created_at"));
-  fields.add("occurred", text_field(entry, "occurred_at"));
-  fields.add("due", text_field(entry, "due_at"));
-  fields.add("deferred since", text_field(entry, "deferred_since"));
-  fields.add("delivered", text_field(entry, "delivered_at"));
+  fields.add("created", time_field(entry, "created_at"));
+  fields.add("occurred", time_field(entry, "occurred_at"));
+  fields.add("due", time_field(entry, "due_at"));
+  fields.add("deferred since", time_field(entry, "deferred_since"));
+  fields.add("delivered", time_field(entry, "delivered_at"));
   fields.add("delivered as",
              joined(text_field(entry, "provider"), text_field(entry, "record_id"), " record "));
-  fields.add("dead-lettered", text_field(entry, "dead_lettered_at"));
+  fields.add("dead-lettered", time_field(entry, "dead_lettered_at"));
   fields.add("reason", joined(text_field(entry, "reason_code"), text_field(entry, "reason"), ": "));
   fields.add("attempts", attempts_text(entry));
   fields.add("last error", error_text(entry));
@@ -98,7 +98,7 @@ void write_entry(std::ostream& out, const json::object& entry) {
   if (flag_field(entry, "holds_key")) fields.add("holds its key", "later entries of the key wait");
   for (const json::value& value : array_field(entry, "replays")) {
     const json::object& replay = value.as_object();
-    fields.add("replayed", fmt::format("{} by {}: {} (was {})", text_field(replay, "at"),
+    fields.add("replayed", fmt::format("{} by {}: {} (was {})", time_field(replay, "at"),
                                        text_field(replay, "actor"), text_field(replay, "reason"),
                                        text_field(replay, "reason_code")));
   }
@@ -155,7 +155,7 @@ void write_story(std::ostream& out, const json::object& explained) {
     out << "\ndone by hand\n";
     for (const json::value& value : operations) {
       const json::object& operation = value.as_object();
-      out << fmt::format("  {}  {} by {}: {}\n", text_field(operation, "at"),
+      out << fmt::format("  {}  {} by {}: {}\n", time_field(operation, "at"),
                          text_field(operation, "action"), printable(text_field(operation, "actor")),
                          printable(text_field(operation, "reason")));
     }

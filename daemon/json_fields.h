@@ -16,6 +16,15 @@ namespace outfall {
   return value != nullptr && value->is_string() ? std::string(value->get_string()) : std::string();
 }
 
+// A time of the database, which writes UTC as +00:00, as we write it elsewhere.
+[[nodiscard]] inline std::string time_field(const boost::json::object& object,
+                                            std::string_view name) {
+  std::string text = text_field(object, name);
+  constexpr std::string_view kUtc = "+00:00";
+  if (text.ends_with(kUtc)) text.replace(text.size() - kUtc.size(), kUtc.size(), "Z");
+  return text;
+}
+
 [[nodiscard]] inline std::int64_t integer_field(const boost::json::object& object,
                                                 std::string_view name) {
   const boost::json::value* value = object.if_contains(name);

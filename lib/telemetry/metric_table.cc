@@ -339,9 +339,11 @@ std::string metrics_reference() {
       "What this worker does, for each stream of its configuration. Sum over the workers "
       "of a database.");
   append_section(out, worker, "Worker", "The process itself.");
-  append_section(out, database, "Database",
-                 "What stands in the database. One worker of a database samples it and exports "
-                 "these; the others\ndo not have them. Do not sum over workers: take the maximum.");
+  append_section(
+      out, database, "Database",
+      "What stands in the database. Of the workers with the same streams one samples it and "
+      "exports these; the\nothers do not have them. Behind a transaction pooler they "
+      "take turns, and all have them. Do not sum over\nworkers: take the maximum.");
   append_labels(out);
   append_buckets(out);
   return out;
