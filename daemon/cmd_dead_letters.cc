@@ -238,11 +238,10 @@ void write_change(const Context& context, const DeadLetterChange& change,
   if (progress.more) {
     next.push_back(fmt::format("`{}` goes on with the rest", resume));
   } else if (!change.requester && progress.done > 0) {
-    DeadLetterFilter filter = change.filter;
     next.push_back(fmt::format("`outfall dead-letters {}{} --reason ...` does it",
-                               verb(change.action), filter_arguments(filter)));
+                               verb(change.action), filter_arguments(change.filter)));
   } else if (change.action == DeadLetterAction::replay && progress.done > 0) {
-    next.push_back("`outfall status` shows them on their way");
+    next.emplace_back("`outfall status` shows them on their way");
   }
   write_next(context.out, next);
 }

@@ -190,6 +190,7 @@ class Run {
     sigaddset(&again, SIGTERM);
     sigaddset(&again, SIGINT);
     pthread_sigmask(SIG_UNBLOCK, &again, nullptr);
+    sampler_.ask_to_stop();
     const bool clean = drain_.stop();
     sampler_.stop();
     if (admin_) admin_->stop(kAdminStop);

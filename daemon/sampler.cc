@@ -58,12 +58,16 @@ void Sampler::start() {
   thread_ = std::thread([this] { work(); });
 }
 
-void Sampler::stop() {
+void Sampler::ask_to_stop() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
   }
   wake_.notify_all();
+}
+
+void Sampler::stop() {
+  ask_to_stop();
   if (thread_.joinable()) thread_.join();
 }
 

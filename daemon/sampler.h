@@ -22,8 +22,8 @@ namespace outfall {
 //
 // A thread and a connection of its own, so that a slow look delays no delivery. Nothing that fails
 // here ends or stops the worker: it is logged, the metrics of the database are withdrawn, and the
-// next turn tries again with a new connection. set_retention(), looked() and stop() may be called
-// from any thread. What is passed in outlives it.
+// next turn tries again with a new connection. start() and stop() belong to its owner; the others
+// may be called from any thread. What is passed in outlives it.
 class Sampler {
  public:
   struct Options {
@@ -38,7 +38,9 @@ class Sampler {
   Sampler& operator=(const Sampler&) = delete;
 
   void start();
-  // Returns when the call in flight has ended. Idempotent.
+  // Begins nothing new from now on; does not wait.
+  void ask_to_stop();
+  // Also waits until the call in flight has ended. Idempotent.
   void stop();
   void set_retention(Milliseconds retention);  // of the receipts, from the next maintenance on
 

@@ -135,7 +135,7 @@ void TextTable::write(std::ostream& out) const {
   for (const auto& row : rows_) line([&](std::size_t i) { return row[i]; });
 }
 
-void TextFields::add(std::string name, std::string value) {
+void TextFields::add(std::string name, std::string_view value) {
   if (!value.empty()) fields_.emplace_back(std::move(name), printable(value));
 }
 

@@ -50,7 +50,7 @@ class TextTable {
 class TextFields {
  public:
   explicit TextFields(std::string indent = {}) : indent_(std::move(indent)) {}
-  void add(std::string name, std::string value);
+  void add(std::string name, std::string_view value);
   void write(std::ostream& out) const;
 
  private:
