@@ -19,6 +19,7 @@ struct RunOptions {
   WorkerOptions worker = {};
   Producer::Options producer = {};
   std::vector<Patch> patches = {};
+  bool drain = true;  // to the end; else nothing is said about what is lost or stuck
 };
 
 struct RunResult {
@@ -43,6 +44,7 @@ struct RunResult {
 // What a run draws from its seed: short leases, limits, rooms, lanes, keys, hold-key.
 [[nodiscard]] RunOptions options_from(std::uint64_t seed);
 
+[[nodiscard]] std::string to_string(const RunOptions& options);
 [[nodiscard]] std::string to_string(const RunResult& result);
 
 }  // namespace outfall::test::torture

@@ -18,6 +18,9 @@ struct LeftOut {
   std::vector<Patch> patches = {};
   WorkerFlaw worker_flaw = WorkerFlaw::none;
   FloorFlaw floor_flaw = FloorFlaw::none;
+  [[nodiscard]] bool nothing() const {
+    return patches.empty() && worker_flaw == WorkerFlaw::none && floor_flaw == FloorFlaw::none;
+  }
 };
 
 class Scene;

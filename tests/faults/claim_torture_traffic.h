@@ -35,8 +35,8 @@ class Producer {
   struct Options {
     int ordered_keys = 20;
     int shared_keys = 8;
-    int lanes = 0;       // 0: no header
-    int backlog = 1500;  // committed and not settled; pauses above it
+    int lanes = 0;      // 0: no header
+    int backlog = 800;  // committed and not settled; pauses above it
     std::uint64_t slow_percent =
         30;  // of the first two producers' transactions stay open for up to `slow`
     std::chrono::milliseconds slow{250};
