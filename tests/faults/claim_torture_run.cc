@@ -202,7 +202,6 @@ class Run {
     const std::vector<Event> events = history_.events();
     result.anomalies =
         check(events, options_.drain ? std::optional(read_final_state(sql_)) : std::nullopt);
-    std::fprintf(stderr, "check %ld ms, %zu events\n", (long)std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now()-t0).count(), events.size());
     if (!result.anomalies.empty()) result.trace = trace(events, result.anomalies.front().entries);
     for (const auto& life : lives_) result.workers += life->counts();
     for (const auto& producer : producers_) {

@@ -1,5 +1,5 @@
 // Everything at once, judged by the history: see claim_torture_run.h. A failure prints its seed.
-//   OUTFALL_TORTURE_SECONDS   how long in all (default 24)
+//   OUTFALL_TORTURE_SECONDS   how long in all (default 16)
 //   OUTFALL_TORTURE_SEED      repeat one run
 #include <cstdlib>
 #include <iostream>
@@ -12,7 +12,7 @@
 namespace outfall::test::torture {
 namespace {
 
-constexpr int kSecondsARun = 5;
+constexpr int kSecondsARun = 4;
 
 std::optional<std::uint64_t> from_environment(const char* name) {
   const char* text = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): no thread runs yet
@@ -21,7 +21,7 @@ std::optional<std::uint64_t> from_environment(const char* name) {
 }
 
 TEST(ClaimTorture, KeepsItsPromise) {
-  const std::uint64_t seconds = from_environment("OUTFALL_TORTURE_SECONDS").value_or(24);
+  const std::uint64_t seconds = from_environment("OUTFALL_TORTURE_SECONDS").value_or(16);
   const std::optional<std::uint64_t> only = from_environment("OUTFALL_TORTURE_SEED");
   const std::uint64_t first = only ? *only : std::random_device{}();
   const std::uint64_t runs = only ? 1 : std::max<std::uint64_t>(1, seconds / kSecondsARun);
