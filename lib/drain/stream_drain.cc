@@ -349,6 +349,8 @@ void StreamDrain::forget_done_leases() {
 }
 
 void StreamDrain::lose_all() {
+  // A claim in doubt is given up with the rest; while it is being asked again, its answer ends it.
+  if (claim_in_doubt_ && !claiming_) ++claims_ended_;
   claim_in_doubt_.reset();
   for (const auto& lease : leases_) lose(*lease);
   forget_done_leases();
