@@ -12,6 +12,7 @@ namespace {
 
 struct Case {
   std::string name;
+  std::string_view ordering;
   std::int64_t entries = 0;
   int payload_bytes = 0;
 };
@@ -40,18 +41,21 @@ void run_memory(const Options& options, Report& report) {
               .value = mebibytes(idle),
               .unit = "MiB",
               .rss_bytes = idle});
+  const auto small = options.pick<std::int64_t>(1'000'000, 300'000, 3000);
   const Case cases[] = {
-      {"backlog of 450 B", options.pick<std::int64_t>(500'000, 200'000, 3000), 450},
-      {"backlog of 1 MB", options.pick<std::int64_t>(2000, 2000, 20), 1'000'000},
+      {"backlog of 450 B", "none", small, 450},
+      {"backlog of 450 B", "key", small, 450},
+      {"backlog of 1 MB", "key", options.pick<std::int64_t>(2000, 2000, 20), 1'000'000},
   };
   for (const Case& which : cases) {
     const auto database = server.create();
     preload(*database, {.entries = which.entries, .payload_bytes = which.payload_bytes});
-    Worker worker(options, *database, noop_stream("key", "on"));
+    Worker worker(options, *database, noop_stream(which.ordering, "on"));
     const DrainRun run = watch_drain(worker, server, which.entries);
     worker.stop();
     report.add({.benchmark = "memory",
-                .name = fmt::format("{}, {} entries", which.name, which.entries),
+                .name = fmt::format("{}, ordering {}, {} entries", which.name, which.ordering,
+                                    which.entries),
                 .value = mebibytes(run.peak_rss),
                 .unit = "MiB",
                 .floor = mebibytes(idle),

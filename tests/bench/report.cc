@@ -36,7 +36,10 @@ Measurement median(std::vector<Measurement> rounds, Key key) {
   if (rounds.empty()) throw std::logic_error("no rounds");
   std::sort(rounds.begin(), rounds.end(),
             [&](const Measurement& a, const Measurement& b) { return key(a) < key(b); });
-  return std::move(rounds[rounds.size() / 2]);
+  Measurement middle = rounds[rounds.size() / 2];
+  for (const Measurement& round : rounds)
+    middle.rss_bytes = std::max(middle.rss_bytes, round.rss_bytes);
+  return middle;
 }
 
 }  // namespace

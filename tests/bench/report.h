@@ -41,7 +41,7 @@ class Report {
 };
 
 // Of an odd number of rounds, the one whose ratio lies in the middle: its value and its floor were
-// measured side by side.
+// measured side by side. The memory is the highest of all rounds.
 [[nodiscard]] Measurement median_by_ratio(std::vector<Measurement> rounds);
 [[nodiscard]] Measurement median_by_value(std::vector<Measurement> rounds);
 
