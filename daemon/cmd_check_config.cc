@@ -27,6 +27,17 @@ class NoCompletions final : public CompletionSink {
   void complete(std::span<Completion> /*completions*/) noexcept override {}
 };
 
+class NoReports final : public EmitterReporter {
+ public:
+  void log(ReportLevel /*level*/, std::string_view /*id*/, std::string_view /*message*/,
+           std::string_view /*detail*/) noexcept override {}
+  void set(std::size_t /*metric*/, double /*value*/, std::string_view /*label*/) noexcept override {
+  }
+  void add(std::size_t /*metric*/, double /*amount*/,
+           std::string_view /*label*/) noexcept override {}
+  void forget(std::size_t /*metric*/, std::string_view /*label*/) noexcept override {}
+};
+
 // What is allowed and yet seldom meant.
 std::vector<std::string> notes(const Config& config) {
   std::set<std::string_view> used;
@@ -61,18 +72,21 @@ Connected ask_database(const Config& config) {
   return result;
 }
 
-Connected ask_emitter(const Context& context, const EmitterConfig& emitter) {
+Connected ask_emitter(const Context& context, const Config& config, const EmitterConfig& emitter) {
   Connected result{.what = "emitters." + emitter.name, .detail = {}, .problem = {}};
   result.problem.origin = emitter.settings.origin("kind");
   result.problem.setting = result.what;
   NoCompletions sink;
+  NoReports reporter;
   try {
     const auto running = context.registry.find(emitter.kind)
                              ->create({.name = emitter.name,
                                        .settings = emitter.settings,
                                        .sink = sink,
                                        .clock = system_clock(),
-                                       .random = system_random()});
+                                       .random = system_random(),
+                                       .reporter = reporter,
+                                       .max_payload_bytes = max_payload_of(config, emitter.name)});
     const Emitter::Health health = running->check(kCheckTimeout);
     running->stop(Milliseconds{0});
     (health.ok ? result.detail : result.problem.message) = health.detail;
@@ -87,7 +101,7 @@ Connected ask_emitter(const Context& context, const EmitterConfig& emitter) {
 std::vector<Connected> connect(const Context& context, const Config& config) {
   std::vector<Connected> results = {ask_database(config)};
   for (const auto& [name, emitter] : config.emitters()) {
-    results.push_back(ask_emitter(context, emitter));
+    results.push_back(ask_emitter(context, config, emitter));
   }
   std::vector<SettingProblem> problems;
   for (const Connected& result : results) {

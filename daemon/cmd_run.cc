@@ -10,6 +10,7 @@
 #include "daemon/admin/standard_routes.h"
 #include "daemon/build_info.h"
 #include "daemon/commands.h"
+#include "daemon/emitter_reporter.h"
 #include "daemon/sampler.h"
 #include "daemon/status_json.h"
 #include "daemon/wiring.h"
@@ -81,11 +82,15 @@ class Run {
     for (const auto& [name, emitter] : config_->emitters()) {
       const EmitterKind& kind = *context_.registry.find(emitter.kind);
       try {
-        drain_.add_emitter(name, kind.create({.name = name,
-                                              .settings = emitter.settings,
-                                              .sink = drain_.sink(),
-                                              .clock = system_clock(),
-                                              .random = system_random()}));
+        reporters_.push_back(std::make_unique<DaemonReporter>(name, kind, metrics_, log_));
+        drain_.add_emitter(name,
+                           kind.create({.name = name,
+                                        .settings = emitter.settings,
+                                        .sink = drain_.sink(),
+                                        .clock = system_clock(),
+                                        .random = system_random(),
+                                        .reporter = *reporters_.back(),
+                                        .max_payload_bytes = max_payload_of(*config_, name)}));
       } catch (const std::runtime_error& error) {
         throw CommandError(ExitCode::configuration,
                            fmt::format("emitters.{}: {}", name, error.what()),
@@ -93,7 +98,7 @@ class Run {
       }
     }
     for (const auto& [name, stream] : config_->streams())
-      drain_.add_stream(stream_options(*config_, stream));
+      drain_.add_stream(stream_options(*config_, context_.registry, stream));
   }
 
   void start_admin() {
@@ -130,10 +135,7 @@ class Run {
 
   // Ready to work: independent of database and sinks, so that a sidecar does not take its
   // application out of service with them.
-  HealthReport ready() {
-    HealthReport report = live();
-    return report;
-  }
+  HealthReport ready() { return live(); }
 
   void wait_for_stop(const sigset_t& signals) {
     while (true) {
@@ -165,7 +167,7 @@ class Run {
     log_.set_format(*log_format_from(config_->log().text("format")));
     std::vector<StreamOptions> streams;
     for (const auto& [name, stream] : config_->streams())
-      streams.push_back(stream_options(*config_, stream));
+      streams.push_back(stream_options(*config_, context_.registry, stream));
     drain_.reconfigure(drain_options(*config_), std::move(streams));
     sampler_.set_retention(config_->receipts().duration("retention"));
     metrics_.gauge(Metric::config_last_reload_successful).Set(1);
@@ -202,11 +204,14 @@ class Run {
 
   const Context& context_;
   std::shared_ptr<const Config> config_;
+  // What the emitters were built from: they may go on reading it after a reload.
+  const std::shared_ptr<const Config> started_with_ = config_;
   Logger log_;
   Metrics metrics_;
   Heartbeat heartbeat_;
   const Uuid worker_;
   postgres::PostgresStore store_;
+  std::vector<std::unique_ptr<DaemonReporter>> reporters_;  // one for each emitter
   Drain drain_;
   Sampler sampler_;
   std::optional<AdminServer> admin_;

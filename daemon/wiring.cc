@@ -39,12 +39,25 @@ Sampler::Options sampler_options(const Config& config) {
           .retention = config.receipts().duration("retention")};
 }
 
-StreamOptions stream_options(const Config& config, const StreamConfig& stream) {
+std::int64_t max_payload_of(const Config& config, std::string_view emitter) {
+  std::int64_t largest = 0;
+  for (const auto& [name, stream] : config.streams()) {
+    if (stream.settings.text("emitter") != emitter) continue;
+    const std::int64_t limit = stream.settings.bytes("max_payload");
+    if (limit == 0) return 0;
+    largest = std::max(largest, limit);
+  }
+  return largest;
+}
+
+StreamOptions stream_options(const Config& config, const EmitterRegistry& registry,
+                             const StreamConfig& stream) {
   const SettingValues& settings = stream.settings;
   StreamOptions options;
   options.name = stream.name;
   options.emitter = settings.text("emitter");
-  options.provider = config.emitters().at(options.emitter).kind;
+  const EmitterConfig& emitter = config.emitters().at(options.emitter);
+  options.provider = emitter.kind;
   options.policy.retry = {
       .initial = settings.duration("retry.initial"),
       .max = settings.duration("retry.max"),
@@ -57,6 +70,9 @@ StreamOptions stream_options(const Config& config, const StreamConfig& stream) {
                                       ? OnDeadLetter::hold_key
                                       : OnDeadLetter::continue_key;
   options.lane = settings.text("lane");
+  const EmitterKind* kind = registry.find(emitter.kind);
+  if (options.lane.empty() && kind != nullptr && kind->lane)
+    options.lane = kind->lane(emitter.settings);
   options.receipts = settings.text("receipts") == "on";
   options.max_abandoned = static_cast<std::int32_t>(settings.integer("max_abandoned"));
   options.key_in_flight = static_cast<std::int32_t>(settings.integer("key_in_flight"));

@@ -6,6 +6,7 @@
 #include "config/config.h"
 #include "daemon/sampler.h"
 #include "drain/options.h"
+#include "emitter/registry.h"
 #include "store/postgres/connection.h"
 
 // From the configuration's tables to the options of the parts. One place, so that a setting's name
@@ -17,6 +18,9 @@ namespace outfall {
 [[nodiscard]] DrainOptions drain_options(const Config& config);
 [[nodiscard]] std::vector<std::string> stream_names(const Config& config);
 [[nodiscard]] Sampler::Options sampler_options(const Config& config);
-[[nodiscard]] StreamOptions stream_options(const Config& config, const StreamConfig& stream);
+[[nodiscard]] StreamOptions stream_options(const Config& config, const EmitterRegistry& registry,
+                                           const StreamConfig& stream);
+// The largest payload that a stream of this emitter lets in; 0 where one has no limit.
+[[nodiscard]] std::int64_t max_payload_of(const Config& config, std::string_view emitter);
 
 }  // namespace outfall

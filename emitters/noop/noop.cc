@@ -57,7 +57,7 @@ class NoopEmitter final : public Emitter {
         latency_(context.settings.duration("latency")),
         retry_after_(context.settings.has("retry_after") ? context.settings.duration("retry_after")
                                                          : Milliseconds{-1}) {
-    capabilities_.pipelines_keys = true;
+    capabilities_.key_window = 0;
     capabilities_.dry_run = true;
     capabilities_.max_in_flight = 100'000;
     capabilities_.max_in_flight_bytes = std::size_t{256} << 20;
@@ -70,7 +70,7 @@ class NoopEmitter final : public Emitter {
 
   void emit(EmitBatch batch) noexcept override {
     const MonotonicTime now = clock_.monotonic();
-    const bool too_late = now >= batch.deadline;
+    const bool too_late = now >= batch.send_until();
     if (!thread_.joinable()) return answer(batch, too_late);
     try {
       const std::lock_guard lock(mutex_);

@@ -53,7 +53,7 @@ class StdoutEmitter final : public Emitter, private Patience {
         output_(path_, context.settings.flag("fsync")),
         wake_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
     if (wake_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
-    capabilities_.pipelines_keys = true;
+    capabilities_.key_window = 0;
     capabilities_.max_in_flight = 10'000;
     capabilities_.max_in_flight_bytes = std::size_t{32} << 20;
     try {
@@ -137,7 +137,7 @@ class StdoutEmitter final : public Emitter, private Patience {
   }
 
   void deliver(const EmitBatch& batch) noexcept {
-    deadline_ = batch.deadline;
+    deadline_ = batch.send_until();
     std::size_t done = 0;
     try {
       while (done < batch.items.size()) {

@@ -48,6 +48,11 @@ struct Outcome {
   OutcomeKind kind = OutcomeKind::delivered;
   // With possibly_delivered: the connection was lost, so that no attempt is counted.
   bool connection_lost = false;
+  // With retryable_failure: it may well be the destination's fault (a 503). It counts for the
+  // breaker, and spends no attempt while the breaker is open.
+  bool destination_suspect = false;
+  // With destination_unavailable: for good, until an operator resumes it (a 410).
+  bool parks_destination = false;
   // With retryable_failure: the sink's Retry-After. With deferred: how long from now. Negative =
   // none.
   Milliseconds retry_after{-1};

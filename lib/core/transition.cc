@@ -22,8 +22,9 @@ class Decision {
         result_.breaker = BreakerSignal::answered;
         break;
       case OutcomeKind::retryable_failure:
+        if (outcome_.destination_suspect) result_.breaker = BreakerSignal::failure;
         store_error(kEmissionFailed);
-        retry(true);
+        retry(!outcome_.destination_suspect || !context_.breaker_open);
         break;
       case OutcomeKind::possibly_delivered:
         result_.possible_duplicate = true;
@@ -44,6 +45,7 @@ class Decision {
         break;
       case OutcomeKind::destination_unavailable:
         result_.breaker = BreakerSignal::unavailable;
+        result_.parks_destination = outcome_.parks_destination;
         store_error(kEmissionFailed);
         give_back(std::nullopt);
         break;

@@ -59,6 +59,8 @@ struct Transition {
   // The sink may have the entry already: a later delivery of it is an explained duplicate.
   bool possible_duplicate = false;
   BreakerSignal breaker = BreakerSignal::nothing;
+  // The lane is to be closed until an operator opens it.
+  bool parks_destination = false;
   // last_error, fit to be stored; empty code: the outcome has none.
   std::string error_code;
   std::string error_message;

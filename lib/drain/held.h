@@ -46,6 +46,7 @@ struct HeldLane {
   std::string name;
   Breaker breaker;
   std::int32_t held = 0;  // entries without an outcome
+  bool parking = false;   // on its way to the database
 };
 
 // One entry of a lease. Its address is its token at the emitter.
@@ -82,6 +83,7 @@ struct HeldLease {
   LeasedBatch batch;
   std::vector<HeldEntry> entries;  // never resized: entries are pointed to
   Unsettled unsettled;
+  std::shared_ptr<SendDeadline> deadline;
   std::int32_t open = 0;  // entries without an outcome
   bool lost = false;      // taken over: nothing of it is written any more
   bool settling = false;

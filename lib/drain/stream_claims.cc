@@ -145,6 +145,7 @@ void StreamDrain::arrived(LeasedBatch batch) {
   lease.stream = this;
   lease.batch = std::move(batch);
   lease.open = static_cast<std::int32_t>(lease.batch.entries.size());
+  lease.deadline = std::make_shared<SendDeadline>(lease.batch.valid_until - send_margin());
   lease.entries.resize(lease.batch.entries.size());
   const bool by_key = options_.policy.ordering == Ordering::key;
   const MonotonicTime now = host_.now();

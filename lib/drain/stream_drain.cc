@@ -35,7 +35,7 @@ StreamDrain::StreamDrain(StreamOptions options, Emitter& emitter, StreamMetrics&
       emitter_(emitter),
       metrics_(metrics),
       host_(host),
-      pipelines_keys_(emitter.capabilities().pipelines_keys),
+      key_window_(emitter.capabilities().key_window),
       pause_(host.options().poll_active) {
 }
 
@@ -93,7 +93,7 @@ void StreamDrain::dispatch(HeldLease& lease) {
       give_back(entry);
       continue;
     }
-    if (key != nullptr && !pipelines_keys_ && (key->sent > 0 || key->first_waiting != nullptr)) {
+    if (key != nullptr && must_wait(*key)) {
       (key->last_waiting != nullptr ? key->last_waiting->next_waiting : key->first_waiting) =
           &entry;
       key->last_waiting = &entry;
@@ -125,16 +125,24 @@ bool StreamDrain::too_large(HeldEntry& entry) {
   return true;
 }
 
-void StreamDrain::send(HeldLease& lease, std::vector<EmitItem> items) {
-  if (items.empty()) return;
-  // A delivery must end before others may think that the lease is free.
-  const auto margin = std::max<Milliseconds>(host_.options().lease / 10, Milliseconds{200});
-  emitter_.emit({std::move(items), lease.batch.owner, lease.batch.valid_until - margin});
+// A delivery must end this long before others may think that the lease is free.
+Milliseconds StreamDrain::send_margin() const {
+  return std::max<Milliseconds>(host_.options().lease / 10, Milliseconds{200});
 }
 
-// The next waiting entry of a key whose earlier ones are through.
+void StreamDrain::send(HeldLease& lease, std::vector<EmitItem> items) {
+  if (items.empty()) return;
+  emitter_.emit({std::move(items), lease.batch.owner, lease.deadline});
+}
+
+// Whether the emitter has as many entries of the key as it takes at a time.
+bool StreamDrain::must_wait(const HeldKey& key) const {
+  return key_window_ > 0 && (key.sent >= key_window_ || key.first_waiting != nullptr);
+}
+
+// The next waiting entry of a key that has room again at the emitter.
 void StreamDrain::send_next_of(HeldKey& key) {
-  if (key.sent > 0 || key.blocked || key.first_waiting == nullptr) return;
+  if (key.first_waiting == nullptr || key.sent >= key_window_ || key.blocked) return;
   HeldEntry& entry = *key.first_waiting;
   key.first_waiting = entry.next_waiting;
   if (key.first_waiting == nullptr) key.last_waiting = nullptr;
@@ -221,7 +229,7 @@ void StreamDrain::completed(HeldEntry& entry, Completion& completion) {
     unsettled.delivered.push_back(&entry);
   }
   if (entry.key != nullptr) {
-    if (!pipelines_keys_) send_next_of(*entry.key);
+    send_next_of(*entry.key);
     keys_.forget_if_idle(*entry.key);
   }
 }
@@ -249,6 +257,7 @@ void StreamDrain::decide_other(HeldEntry& entry, Outcome& outcome) {
     lane.breaker.record(transition.breaker, entry.probe, now, host_.random());
   }
   if (lane.breaker.state() != before) lane_changed(lane, before);
+  if (transition.parks_destination) park(lane, transition);
   if (transition.possible_duplicate) metrics_.duplicates_possible.Increment();
   if (!transition.next || *transition.next == EntryStatus::held) {
     give_back(entry);
@@ -292,7 +301,7 @@ void StreamDrain::decide_other(HeldEntry& entry, Outcome& outcome) {
     if (entry.key->sent == 0 && !entry.key->blocked) {
       entry.key->run.broken.store(false, std::memory_order_release);
     }
-    if (!pipelines_keys_) send_next_of(*entry.key);
+    send_next_of(*entry.key);
     keys_.forget_if_idle(*entry.key);
   }
 }
@@ -313,10 +322,39 @@ void StreamDrain::lane_changed(HeldLane& lane, BreakerState before) {
   }
 }
 
+// The destination is closed until an operator resumes it: written to the database, where every
+// claim of every worker sees it. Until that has happened the breaker holds the lane.
+void StreamDrain::park(HeldLane& lane, const Transition& transition) {
+  if (lane.parking) return;
+  lane.parking = true;
+  host_.log().warning(
+      "destination parked until it is resumed",
+      {{"stream", options_.name}, {"lane", lane.name}, {"error_code", transition.error_code}});
+  const std::string reason = transition.error_code + ": " + transition.error_message;
+  const auto done = [this, name = lane.name] {
+    host_.post([this, name] {
+      if (const auto found = lanes_.find(name); found != lanes_.end())
+        found->second->parking = false;
+    });
+  };
+  host_.submit(
+      {.urgency = DatabasePool::Urgency::settle,
+       .run =
+           [stream = options_.name, name = lane.name, reason, done](StoreSession& session) {
+             session.park_destination(stream, name, reason);
+             done();
+           },
+       .failed =
+           [done](const StoreError&) {
+             done(); /* its next answer parks it */
+           }});
+}
+
 // The lease is another worker's now: nothing of it is written, and of its keys nothing is sent.
 void StreamDrain::lose(HeldLease& lease) {
   if (lease.lost) return;
   lease.lost = true;
+  lease.deadline->move(MonotonicTime::min());
   metrics_.lease_lost.Increment();
   host_.log().limited(
       LogLevel::warning, "lease_lost/" + options_.name, "lease lost",
@@ -370,6 +408,7 @@ void StreamDrain::renewed(const std::vector<Uuid>& asked, const std::vector<Uuid
     if (std::find(asked.begin(), asked.end(), id) == asked.end()) continue;
     if (std::find(kept.begin(), kept.end(), id) != kept.end()) {
       lease->batch.valid_until = valid_until;
+      lease->deadline->move(valid_until - send_margin());
     } else if (!lease->settling) {
       // One that is being settled may just be gone because the settle was the last.
       lose(*lease);

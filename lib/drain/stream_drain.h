@@ -88,7 +88,10 @@ class StreamDrain {
   bool admit(HeldEntry& entry);
   bool too_large(HeldEntry& entry);
   void send(HeldLease& lease, std::vector<EmitItem> items);
+  [[nodiscard]] Milliseconds send_margin() const;
   void send_next_of(HeldKey& key);
+  [[nodiscard]] bool must_wait(const HeldKey& key) const;
+  void park(HeldLane& lane, const Transition& transition);
   void decide_other(HeldEntry& entry, Outcome& outcome);
   void give_back(HeldEntry& entry);
   void block(HeldKey& key, bool unsettled);
@@ -114,7 +117,7 @@ class StreamDrain {
   Emitter& emitter_;
   StreamMetrics& metrics_;
   DrainHost& host_;
-  const bool pipelines_keys_;
+  const std::int32_t key_window_;  // of one key, at the emitter; 0: any number
 
   std::list<std::unique_ptr<HeldLease>> leases_;  // in the order of their numbers
   HeldKeys keys_;

@@ -14,6 +14,7 @@
 #include "core/envelope.h"
 #include "core/outcome.h"
 #include "core/setting.h"
+#include "emitter/reporter.h"
 
 namespace outfall {
 
@@ -49,15 +50,31 @@ struct EmitItem {
   }
 };
 
+// Until when the lease of a batch surely lasts. The drain moves it on with every renewal, and into
+// the past when the lease is lost; emitters only read it. From any thread.
+class SendDeadline {
+ public:
+  explicit SendDeadline(MonotonicTime at) noexcept : at_(at) {}
+  [[nodiscard]] MonotonicTime at() const noexcept { return at_.load(std::memory_order_relaxed); }
+  void move(MonotonicTime at) noexcept { at_.store(at, std::memory_order_relaxed); }
+
+ private:
+  std::atomic<MonotonicTime> at_;
+};
+
 // Envelopes of one stream, those of one key in the order in which they are to be delivered. Items
 // and all that they point to live as long as any copy of `owner`; an emitter that keeps an item
 // beyond emit() keeps a copy of it until it has completed that item.
 struct EmitBatch {
   std::vector<EmitItem> items;
   std::shared_ptr<const void> owner;
-  // The leases may be lost after this: start no delivery that may outlast it, but complete the item
-  // as `shutdown`.
-  MonotonicTime deadline = MonotonicTime::max();
+  // The lease may be lost after this: start no delivery that may outlast it, but complete the item
+  // as `shutdown`. To be read anew before each delivery. Null: no limit.
+  std::shared_ptr<const SendDeadline> deadline;
+
+  [[nodiscard]] MonotonicTime send_until() const noexcept {
+    return deadline == nullptr ? MonotonicTime::max() : deadline->at();
+  }
 };
 
 struct Completion {
@@ -76,10 +93,9 @@ class CompletionSink {
 
 // What an emitter can do, as data, so that the drain decides and nobody asks for its name.
 struct Capabilities {
-  // It keeps the order per key over several envelopes of one key in flight, and answers `blocked`
-  // for those that it did not send because their run is broken. Where false, the drain hands over
-  // one envelope per key at a time.
-  bool pipelines_keys = false;
+  // How many envelopes of one key it takes at a time, keeping their order; 0: any number. With
+  // more than one it answers `blocked` for those that it did not send because their run is broken.
+  std::int32_t key_window = 1;
   bool dry_run = false;
   bool rollback = false;
   // How many envelopes and payload bytes it is willing to hold; the drain stays below.
@@ -127,6 +143,9 @@ struct EmitterContext {
   CompletionSink& sink;
   const Clock& clock;
   Random& random;
+  EmitterReporter& reporter;
+  // The largest payload that a stream of this emitter lets in; 0: no limit is set.
+  std::int64_t max_payload_bytes = 0;
 };
 
 // One kind of emitter, for the registry: `kind = "<kind>"` in the configuration.
@@ -136,6 +155,11 @@ struct EmitterKind {
   std::span<const SettingSpec> settings = {};  // rows below [emitters.<name>]
   // Rules over several settings that specs cannot say. Must not do I/O beyond reading named files.
   std::function<std::vector<SettingProblem>(const SettingValues&)> validate = {};
+  // What names the destination of an entry, as the setting `lane` of a stream says it, for streams
+  // that do not set it ("header.endpoint" where the URL is made of it). Not set, or empty: all
+  // entries go to one destination.
+  std::function<std::string(const SettingValues&)> lane = {};
+  std::span<const EmitterMetricSpec> metrics = {};
   // May throw std::runtime_error with a message for the operator when the emitter cannot be built.
   std::function<std::unique_ptr<Emitter>(EmitterContext)> create = {};
 };

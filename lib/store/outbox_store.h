@@ -118,6 +118,10 @@ class StoreSession {
   // Gives up all leases of this worker: at a clean stop, and after a restart of the server.
   virtual void release() = 0;
   virtual void forgive(std::span<const EntryId> entries) = 0;
+  // Closes a destination of a stream until an operator resumes it. Nothing changes where it is
+  // closed.
+  virtual void park_destination(const std::string& stream, const std::string& lane,
+                                const std::string& reason) = 0;
 };
 
 // Says to other workers that this one lives, and sees which of them do not. One thread at a time.

@@ -121,6 +121,16 @@ prometheus::Counter& Metrics::counter(Metric id) const {
   return *counter;
 }
 
+prometheus::Family<prometheus::Counter>& Metrics::emitter_counters(const std::string& name,
+                                                                   const std::string& help) {
+  return prometheus::BuildCounter().Name(name).Help(help).Register(registry_);
+}
+
+prometheus::Family<prometheus::Gauge>& Metrics::emitter_gauges(const std::string& name,
+                                                               const std::string& help) {
+  return prometheus::BuildGauge().Name(name).Help(help).Register(registry_);
+}
+
 StreamMetrics& Metrics::stream(std::string_view name) {
   const std::lock_guard lock(mutex_);
   if (const auto found = streams_.find(name); found != streams_.end()) return *found->second;

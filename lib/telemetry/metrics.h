@@ -76,6 +76,13 @@ class Metrics {
   [[nodiscard]] prometheus::Gauge& gauge(Metric id) const;
   [[nodiscard]] prometheus::Counter& counter(Metric id) const;
 
+  // Families that an emitter's kind names, made at the first call. Throws std::invalid_argument
+  // where the name is another type's already: a defect of the kind.
+  [[nodiscard]] prometheus::Family<prometheus::Counter>& emitter_counters(const std::string& name,
+                                                                          const std::string& help);
+  [[nodiscard]] prometheus::Family<prometheus::Gauge>& emitter_gauges(const std::string& name,
+                                                                      const std::string& help);
+
   // The sampler's last result replaces the one before; withdraw() when another worker samples now,
   // so that no stale number stays behind.
   void publish(DatabaseSample sample);

@@ -485,7 +485,9 @@ BEGIN
   taken_over := 0; parked := 0; repicks := 0; entries := 0; more := false; suspect := false;
 
   -- 1. One claim of a stream at a time.
-  SELECT s.paused, s.floor_epoch INTO v_paused, epoch
+  SELECT s.paused OR p_lane IS NULL AND EXISTS (SELECT FROM destinations d WHERE d.stream = p_stream AND d.lane = ''),
+         s.floor_epoch
+    INTO v_paused, epoch
     FROM streams s WHERE s.name = p_stream FOR NO KEY UPDATE SKIP LOCKED;
   IF NOT FOUND THEN
     status := CASE WHEN EXISTS (SELECT FROM streams s WHERE s.name = p_stream) THEN 'busy' ELSE 'unregistered' END;

@@ -102,7 +102,51 @@ std::unique_ptr<Emitter> make_emitter(const EmitterKind& kind, const TestSetting
                       .settings = settings.values(),
                       .sink = sink,
                       .clock = system_clock(),
-                      .random = system_random()});
+                      .random = system_random(),
+                      .reporter = test_reporter()});
+}
+
+TestReporter& test_reporter() {
+  static TestReporter reporter;
+  return reporter;
+}
+
+void TestReporter::log(ReportLevel, std::string_view, std::string_view message,
+                       std::string_view detail) noexcept {
+  const std::lock_guard lock(mutex_);
+  lines_.push_back(std::string(message) + ": " + std::string(detail));
+}
+
+void TestReporter::set(std::size_t metric, double value, std::string_view label) noexcept {
+  const std::lock_guard lock(mutex_);
+  values_[{metric, std::string(label)}] = value;
+}
+
+void TestReporter::add(std::size_t metric, double amount, std::string_view label) noexcept {
+  const std::lock_guard lock(mutex_);
+  values_[{metric, std::string(label)}] += amount;
+}
+
+void TestReporter::forget(std::size_t metric, std::string_view label) noexcept {
+  const std::lock_guard lock(mutex_);
+  values_.erase({metric, std::string(label)});
+}
+
+std::vector<std::string> TestReporter::lines() const {
+  const std::lock_guard lock(mutex_);
+  return lines_;
+}
+
+std::optional<double> TestReporter::value(std::size_t metric, const std::string& label) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = values_.find({metric, label});
+  return found == values_.end() ? std::nullopt : std::optional(found->second);
+}
+
+void TestReporter::clear() {
+  const std::lock_guard lock(mutex_);
+  lines_.clear();
+  values_.clear();
 }
 
 // Keeps the envelopes and their texts, and sees to it that no item outlives them.
@@ -158,7 +202,7 @@ std::vector<std::uint64_t> TestDrain::emit(Emitter& emitter, const std::vector<T
                                            MonotonicTime deadline) {
   std::vector<std::uint64_t> tokens;
   EmitBatch made = batch(entries, tokens);
-  made.deadline = deadline;
+  if (deadline != MonotonicTime::max()) made.deadline = std::make_shared<SendDeadline>(deadline);
   emitter.emit(std::move(made));
   return tokens;
 }

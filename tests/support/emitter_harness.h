@@ -32,6 +32,30 @@ class TestSettings {
   SettingValues values_;
 };
 
+// What emitters under test report, and what was reported last.
+class TestReporter final : public EmitterReporter {
+ public:
+  void log(ReportLevel level, std::string_view id, std::string_view message,
+           std::string_view detail) noexcept override;
+  void set(std::size_t metric, double value, std::string_view label) noexcept override;
+  void add(std::size_t metric, double amount, std::string_view label) noexcept override;
+  void forget(std::size_t metric, std::string_view label) noexcept override;
+
+  // "message: detail" of every line.
+  [[nodiscard]] std::vector<std::string> lines() const;
+  [[nodiscard]] std::optional<double> value(std::size_t metric,
+                                            const std::string& label = {}) const;
+  void clear();
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<std::string> lines_;
+  std::map<std::pair<std::size_t, std::string>, double> values_;
+};
+
+// The one that make_emitter() hands to every emitter of the test's process.
+[[nodiscard]] TestReporter& test_reporter();
+
 // Builds an emitter as the daemon does, and fails the test where its settings have problems.
 [[nodiscard]] std::unique_ptr<Emitter> make_emitter(const EmitterKind& kind,
                                                     const TestSettings& settings,

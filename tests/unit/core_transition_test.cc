@@ -16,7 +16,9 @@ struct Row {
   OutcomeKind kind;
   bool connection_lost = false;
   bool breaker_open = false;
-  std::optional<EntryStatus> next;
+  bool destination_suspect = false;
+  bool parks_destination = false;
+  std::optional<EntryStatus> next = std::nullopt;
   bool counts = false;
   bool blocks_key = true;
   bool possible_duplicate = false;
@@ -86,8 +88,27 @@ const Row kRows[] = {
      .kind = OutcomeKind::deferred,
      .next = EntryStatus::deferred,
      .delayed = true},
+    {.name = "destination_suspect",
+     .kind = OutcomeKind::retryable_failure,
+     .destination_suspect = true,
+     .next = kRetry,
+     .counts = true,
+     .breaker = BreakerSignal::failure,
+     .delayed = true},
+    {.name = "destination_suspect_while_its_breaker_is_open",
+     .kind = OutcomeKind::retryable_failure,
+     .breaker_open = true,
+     .destination_suspect = true,
+     .next = kRetry,
+     .breaker = BreakerSignal::failure,
+     .delayed = true},
     {.name = "destination_unavailable",
      .kind = OutcomeKind::destination_unavailable,
+     .next = std::nullopt,
+     .breaker = BreakerSignal::unavailable},
+    {.name = "destination_gone",
+     .kind = OutcomeKind::destination_unavailable,
+     .parks_destination = true,
      .next = std::nullopt,
      .breaker = BreakerSignal::unavailable},
     {.name = "blocked", .kind = OutcomeKind::blocked, .next = EntryStatus::held, .code = ""},
@@ -114,6 +135,8 @@ TEST_P(TransitionTable, Row) {
   SeededRandom random(8);
   Outcome outcome = Outcome::of(row.kind, "sink.code", "what the sink said");
   outcome.connection_lost = row.connection_lost;
+  outcome.destination_suspect = row.destination_suspect;
+  outcome.parks_destination = row.parks_destination;
   const AttemptContext context{.attempts = 3, .breaker_open = row.breaker_open};
   for (const Ordering ordering : {Ordering::key, Ordering::none}) {
     const StreamPolicy policy{.ordering = ordering};
@@ -123,6 +146,7 @@ TEST_P(TransitionTable, Row) {
     EXPECT_EQ(transition.blocks_key, row.blocks_key && ordering == Ordering::key);
     EXPECT_EQ(transition.possible_duplicate, row.possible_duplicate);
     EXPECT_EQ(transition.breaker, row.breaker);
+    EXPECT_EQ(transition.parks_destination, row.parks_destination);
     EXPECT_EQ(transition.error_code, row.code);
     EXPECT_EQ(transition.error_message, row.code.empty() ? "" : "what the sink said");
     EXPECT_EQ(transition.reason_code, row.reason);

@@ -125,6 +125,7 @@ PostgresSession::PostgresSession(const ConnectOptions& options, const Uuid& work
             .renew = call(connection_, "renew", 3),
             .release = call(connection_, "release", 1),
             .forgive = call(connection_, "forgive", 1),
+            .park_destination = call(connection_, "pause_destination", 4),
             .register_streams = call(connection_, "register_streams", 1),
             .due_streams = call(connection_, "due_streams", 5)};
 }
@@ -306,6 +307,13 @@ void PostgresSession::release() {
 
 void PostgresSession::forgive(std::span<const EntryId> entries) {
   (void)connection_.query(calls_.forgive, Params().int8_array(entries));
+}
+
+void PostgresSession::park_destination(const std::string& stream, const std::string& lane,
+                                       const std::string& reason) {
+  const std::string actor = "worker " + instance_;
+  (void)connection_.query(calls_.park_destination,
+                          Params().text(stream).text(lane).text(actor).text(reason));
 }
 
 PostgresPresence::PostgresPresence(const ConnectOptions& options, const Uuid& worker,

@@ -23,6 +23,8 @@ class PostgresSession final : public StoreSession {
   std::vector<Uuid> renew(std::span<const Uuid> leases, Milliseconds lease) override;
   void release() override;
   void forgive(std::span<const EntryId> entries) override;
+  void park_destination(const std::string& stream, const std::string& lane,
+                        const std::string& reason) override;
 
  private:
   [[nodiscard]] Params claim_params(const ClaimRequest& request,
@@ -37,8 +39,8 @@ class PostgresSession final : public StoreSession {
   ClaimFloors& floors_;
   // The calls of the SQL API, with the schema's name filled in once.
   struct Calls {
-    std::string claim, leased_entries, settle, renew, release, forgive, register_streams,
-        due_streams;
+    std::string claim, leased_entries, settle, renew, release, forgive, park_destination,
+        register_streams, due_streams;
   } calls_;
 };
 
