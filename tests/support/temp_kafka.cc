@@ -1,0 +1,442 @@
+#include "tests/support/temp_kafka.h"
+
+#include <array>
+#include <cstdlib>
+#include <functional>
+#include <sstream>
+#include <stdexcept>
+
+#include <librdkafka/rdkafka.h>
+
+namespace outfall::test {
+
+namespace {
+
+constexpr int kTimeoutMs = 30'000;
+constexpr const char* kClusterId = "MkU3OEVBNTcwNTJENDM2Qk";
+
+std::string cache_folder() {
+  if (const char* cache = std::getenv("OUTFALL_CACHE")) return cache;
+  if (const char* cache = std::getenv("XDG_CACHE_HOME")) return std::string(cache) + "/outfall";
+  const char* home = std::getenv("HOME");
+  return std::string(home != nullptr ? home : "/root") + "/.cache/outfall";
+}
+
+std::vector<std::string> java(std::vector<std::string> arguments) {
+  std::vector<std::string> command = {
+      "java",         "-Xmx256m", "-XX:+UseSerialGC",     "-XX:TieredStopAtLevel=1",
+      "-Xshare:auto", "-cp",      TempKafka::class_path()};
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  return command;
+}
+
+using Client = std::unique_ptr<rd_kafka_t, void (*)(rd_kafka_t*)>;
+
+Client new_client(rd_kafka_type_t type, const std::string& brokers,
+                  const std::map<std::string, std::string>& settings = {}) {
+  std::array<char, 512> error{};
+  rd_kafka_conf_t* conf = rd_kafka_conf_new();
+  std::map<std::string, std::string> all = {{"bootstrap.servers", brokers}, {"log_level", "0"}};
+  all.insert(settings.begin(), settings.end());
+  for (const auto& [name, value] : all) {
+    rd_kafka_conf_set(conf, name.c_str(), value.c_str(), error.data(), error.size());
+  }
+  Client client(rd_kafka_new(type, conf, error.data(), error.size()), rd_kafka_destroy);
+  if (client) return client;
+  rd_kafka_conf_destroy(conf);
+  throw std::runtime_error(std::string("no Kafka client: ") + error.data());
+}
+
+void check(rd_kafka_resp_err_t code, const std::string& what) {
+  if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    throw std::runtime_error(what + ": " + rd_kafka_err2str(code));
+  }
+}
+
+// Runs one request of the admin API and hands its answer to `judge`.
+void ask(rd_kafka_t* client, const std::string& what,
+         const std::function<void(rd_kafka_queue_t*)>& request,
+         const std::function<void(rd_kafka_event_t*)>& judge) {
+  rd_kafka_queue_t* queue = rd_kafka_queue_new(client);
+  request(queue);
+  rd_kafka_event_t* event = rd_kafka_queue_poll(queue, kTimeoutMs);
+  rd_kafka_queue_destroy(queue);
+  if (event == nullptr) throw std::runtime_error(what + ": no answer");
+  const std::unique_ptr<rd_kafka_event_t, void (*)(rd_kafka_event_t*)> owner(
+      event, rd_kafka_event_destroy);
+  check(rd_kafka_event_error(event), what);
+  judge(event);
+}
+
+void check_topics(const rd_kafka_topic_result_t** topics, std::size_t count,
+                  const std::string& what) {
+  for (std::size_t i = 0; i < count; ++i) check(rd_kafka_topic_result_error(topics[i]), what);
+}
+
+// Partitions of a topic; 0 where there is no such topic.
+int partitions_of(rd_kafka_t* client, const std::string& topic) {
+  rd_kafka_topic_t* handle = rd_kafka_topic_new(client, topic.c_str(), nullptr);
+  const struct rd_kafka_metadata* metadata = nullptr;
+  const auto code = rd_kafka_metadata(client, 0, handle, &metadata, kTimeoutMs);
+  rd_kafka_topic_destroy(handle);
+  check(code, "metadata of " + topic);
+  const int count = metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : 0;
+  rd_kafka_metadata_destroy(metadata);
+  return count;
+}
+
+KafkaRecord record_of(const rd_kafka_message_t& message) {
+  const auto text = [](const void* data, std::size_t size) {
+    return data == nullptr ? std::nullopt
+                           : std::optional(std::string(static_cast<const char*>(data), size));
+  };
+  KafkaRecord record;
+  record.partition = message.partition;
+  record.offset = message.offset;
+  record.timestamp_ms = rd_kafka_message_timestamp(&message, nullptr);
+  record.key = text(message.key, message.key_len);
+  record.value = text(message.payload, message.len);
+  rd_kafka_headers_t* headers = nullptr;
+  if (rd_kafka_message_headers(&message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR) return record;
+  const char* name = nullptr;
+  const void* value = nullptr;
+  std::size_t size = 0;
+  for (std::size_t i = 0;
+       rd_kafka_header_get_all(headers, i, &name, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR;
+       ++i) {
+    record.headers.emplace_back(name, text(value, size));
+  }
+  return record;
+}
+
+void run_or_throw(const std::vector<std::string>& command, const ChildOptions& options) {
+  const Finished finished = run(command, options, std::chrono::minutes(1));
+  if (finished.status.code != 0) {
+    throw std::runtime_error(command.front() + " failed: " + finished.output +
+                             finished.error_output);
+  }
+}
+
+}  // namespace
+
+std::string KafkaRecord::header(const std::string& name) const {
+  for (const auto& [each, text] : headers) {
+    if (each == name) return text.value_or("");
+  }
+  return {};
+}
+
+std::string TempKafka::class_path() {
+  const std::string folder = cache_folder() + "/kafka-4.1.1";
+  if (!std::filesystem::exists(folder)) {
+    throw std::runtime_error("no Kafka in " + folder + ": run ops/install-dependencies kafka");
+  }
+  return folder + "/*";
+}
+
+TempKafka::TempKafka(const KafkaOptions& options)
+    : options_(options),
+      port_(free_port()),
+      controller_port_(free_port()),
+      admin_(nullptr, rd_kafka_destroy) {
+  settings_ = {
+      {"process.roles", "broker,controller"},
+      {"node.id", "1"},
+      {"controller.quorum.voters", "1@" + address(controller_port_)},
+      {"controller.listener.names", "CONTROLLER"},
+      {"inter.broker.listener.name", "PLAINTEXT"},
+      {"listeners", "PLAINTEXT://" + address(port_) + ",CONTROLLER://" + address(controller_port_)},
+      {"advertised.listeners", "PLAINTEXT://" + address(port_)},
+      {"listener.security.protocol.map",
+       "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,GATED:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL"},
+      {"log.dirs", folder_ / "data"},
+      {"offsets.topic.replication.factor", "1"},
+      {"transaction.state.log.replication.factor", "1"},
+      {"transaction.state.log.min.isr", "1"},
+      // A killed broker may come back only when its old session is over.
+      {"broker.session.timeout.ms", "2000"},
+      {"broker.heartbeat.interval.ms", "200"},
+      {"group.initial.rebalance.delay.ms", "0"},
+      {"num.partitions", "4"},
+      {"auto.create.topics.enable", "false"},
+      {"num.network.threads", "1"},
+      {"num.io.threads", "2"},
+      {"log.cleaner.dedupe.buffer.size", "8388608"},
+  };
+  if (options_.gate) {
+    gated_port_ = free_port();
+    gate_ = std::make_unique<TcpGate>(gated_port_);
+    settings_["listeners"] += ",GATED://" + address(gated_port_);
+    settings_["advertised.listeners"] += ",GATED://" + address(gate_->port());
+  }
+  if (options_.sasl) add_sasl();
+  if (options_.tls) add_tls();
+  for (const auto& [name, value] : options_.settings) settings_[name] = value;
+  write_settings();
+  format();
+  start();
+}
+
+TempKafka::~TempKafka() {
+  admin_.reset();
+  if (server_) {
+    thaw();
+    server_->kill();
+  }
+}
+
+void TempKafka::add_sasl() {
+  sasl_port_ = free_port();
+  settings_["listeners"] += ",SASL://" + address(sasl_port_);
+  settings_["advertised.listeners"] += ",SASL://" + address(sasl_port_);
+  settings_["authorizer.class.name"] = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
+  settings_["super.users"] = "User:ANONYMOUS;User:admin";
+  settings_["listener.name.sasl.sasl.enabled.mechanisms"] = "PLAIN";
+  std::string login = "org.apache.kafka.common.security.plain.PlainLoginModule required";
+  for (const std::string user : {"admin", "alice", "bob"}) {
+    login += " user_" + user + "=\"" + kPassword + "\"";
+  }
+  settings_["listener.name.sasl.plain.sasl.jaas.config"] = login + ";";
+}
+
+void TempKafka::make_certificates() {
+  ChildOptions options;
+  options.working_folder = folder_.path();
+  const auto openssl = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), "openssl");
+    run_or_throw(arguments, options);
+  };
+  for (const std::string name : {"ca", "stranger-ca"}) {
+    openssl({"req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+             "/CN=outfall-test-" + name, "-keyout", name + ".key", "-out", name + ".pem"});
+  }
+  folder_.write("names.cnf", "subjectAltName=IP:127.0.0.1,DNS:localhost\n");
+  for (const std::string name : {"server", "client"}) {
+    openssl({"req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=" + name, "-keyout",
+             name + ".key", "-out", name + ".csr"});
+    openssl({"x509", "-req", "-days", "2", "-in", name + ".csr", "-CA", "ca.pem", "-CAkey",
+             "ca.key", "-CAcreateserial", "-extfile", "names.cnf", "-out", name + ".pem"});
+  }
+}
+
+void TempKafka::add_tls() {
+  make_certificates();
+  folder_.write("server-all.pem",
+                read_file(folder_ / "server.key") + read_file(folder_ / "server.pem"));
+  tls_port_ = free_port();
+  settings_["listeners"] += ",TLS://" + address(tls_port_);
+  settings_["advertised.listeners"] += ",TLS://" + address(tls_port_);
+  settings_["listener.name.tls.ssl.keystore.type"] = "PEM";
+  settings_["listener.name.tls.ssl.keystore.location"] = folder_ / "server-all.pem";
+  settings_["listener.name.tls.ssl.truststore.type"] = "PEM";
+  settings_["listener.name.tls.ssl.truststore.location"] = folder_ / "ca.pem";
+  settings_["listener.name.tls.ssl.client.auth"] = "requested";
+}
+
+void TempKafka::write_settings() {
+  std::ostringstream lines;
+  for (const auto& [name, value] : settings_) lines << name << "=" << value << "\n";
+  folder_.write("server.properties", lines.str());
+}
+
+void TempKafka::format() {
+  std::vector<std::string> command = {
+      "kafka.tools.StorageTool", "format", "-t", kClusterId, "-c", folder_ / "server.properties"};
+  ChildOptions options;
+  options.working_folder = folder_.path();
+  run_or_throw(java(command), options);
+}
+
+void TempKafka::start() {
+  ChildOptions options;
+  options.working_folder = folder_.path();
+  options.output_file = folder_ / "server.log";
+  options.error_file = folder_ / "server.log";
+  server_ =
+      std::make_unique<ChildProcess>(java({"kafka.Kafka", folder_ / "server.properties"}), options);
+  bool ended = false;
+  const bool answers = holds_within(
+      [&] {
+        ended = !server_->running();
+        if (ended) return true;
+        const struct rd_kafka_metadata* metadata = nullptr;
+        if (rd_kafka_metadata(admin(), 0, nullptr, &metadata, 200) != 0) return false;
+        const bool there = metadata->broker_cnt > 0;
+        rd_kafka_metadata_destroy(metadata);
+        return there;
+      },
+      std::chrono::minutes(2));
+  if (ended || !answers) throw std::runtime_error("Kafka did not start: " + log());
+}
+
+void TempKafka::kill() {
+  server_->kill();
+}
+
+void TempKafka::stop() {
+  server_->signal(SIGTERM);
+  server_->wait(std::chrono::minutes(1));
+}
+
+std::string TempKafka::log() const {
+  return read_file(folder_ / "server.log");
+}
+
+rd_kafka_t* TempKafka::admin() const {
+  if (!admin_) {
+    admin_ = new_client(RD_KAFKA_PRODUCER, brokers(), {{"reconnect.backoff.max.ms", "200"}});
+  }
+  return admin_.get();
+}
+
+void TempKafka::create_topic(const std::string& topic, int partitions,
+                             const std::map<std::string, std::string>& settings) {
+  const std::string what = "create topic " + topic;
+  rd_kafka_NewTopic_t* wanted = rd_kafka_NewTopic_new(topic.c_str(), partitions, 1, nullptr, 0);
+  for (const auto& [name, value] : settings) {
+    rd_kafka_NewTopic_set_config(wanted, name.c_str(), value.c_str());
+  }
+  ask(
+      admin(), what,
+      [&](rd_kafka_queue_t* queue) {
+        rd_kafka_CreateTopics(admin(), &wanted, 1, nullptr, queue);
+        rd_kafka_NewTopic_destroy(wanted);
+      },
+      [&](rd_kafka_event_t* event) {
+        std::size_t count = 0;
+        check_topics(
+            rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &count),
+            count, what);
+      });
+  wait_until([&] { return partitions_of(admin(), topic) == partitions; }, what);
+}
+
+void TempKafka::delete_topic(const std::string& topic) {
+  const std::string what = "delete topic " + topic;
+  rd_kafka_DeleteTopic_t* unwanted = rd_kafka_DeleteTopic_new(topic.c_str());
+  ask(
+      admin(), what,
+      [&](rd_kafka_queue_t* queue) {
+        rd_kafka_DeleteTopics(admin(), &unwanted, 1, nullptr, queue);
+        rd_kafka_DeleteTopic_destroy(unwanted);
+      },
+      [&](rd_kafka_event_t* event) {
+        std::size_t count = 0;
+        check_topics(
+            rd_kafka_DeleteTopics_result_topics(rd_kafka_event_DeleteTopics_result(event), &count),
+            count, what);
+      });
+  wait_until([&] { return partitions_of(admin(), topic) == 0; }, what);
+}
+
+void TempKafka::set_topic(const std::string& topic,
+                          const std::map<std::string, std::string>& settings) {
+  const std::string what = "settings of topic " + topic;
+  rd_kafka_ConfigResource_t* resource =
+      rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic.c_str());
+  for (const auto& [name, value] : settings) {
+    rd_kafka_ConfigResource_set_config(resource, name.c_str(), value.c_str());
+  }
+  ask(
+      admin(), what,
+      [&](rd_kafka_queue_t* queue) {
+        rd_kafka_AlterConfigs(admin(), &resource, 1, nullptr, queue);
+        rd_kafka_ConfigResource_destroy(resource);
+      },
+      [&](rd_kafka_event_t* event) {
+        std::size_t count = 0;
+        const auto* const* resources = rd_kafka_AlterConfigs_result_resources(
+            rd_kafka_event_AlterConfigs_result(event), &count);
+        for (std::size_t i = 0; i < count; ++i) {
+          check(rd_kafka_ConfigResource_error(resources[i]), what);
+        }
+      });
+}
+
+void TempKafka::acl(const std::string& user, const std::string& topic, bool allowed) {
+  const std::string what = "ACL of " + user + " on " + topic;
+  std::array<char, 512> error{};
+  for (const auto operation : {RD_KAFKA_ACL_OPERATION_WRITE, RD_KAFKA_ACL_OPERATION_DESCRIBE,
+                               RD_KAFKA_ACL_OPERATION_DESCRIBE_CONFIGS}) {
+    const std::string principal = "User:" + user;
+    const auto make = allowed ? rd_kafka_AclBinding_new : rd_kafka_AclBindingFilter_new;
+    rd_kafka_AclBinding_t* binding =
+        make(RD_KAFKA_RESOURCE_TOPIC, topic.c_str(), RD_KAFKA_RESOURCE_PATTERN_LITERAL,
+             principal.c_str(), "*", operation, RD_KAFKA_ACL_PERMISSION_TYPE_ALLOW, error.data(),
+             error.size());
+    if (binding == nullptr) throw std::runtime_error(what + ": " + error.data());
+    ask(
+        admin(), what,
+        [&](rd_kafka_queue_t* queue) {
+          (allowed ? rd_kafka_CreateAcls : rd_kafka_DeleteAcls)(admin(), &binding, 1, nullptr,
+                                                                queue);
+          rd_kafka_AclBinding_destroy(binding);
+        },
+        [](rd_kafka_event_t*) {});
+  }
+}
+
+void TempKafka::allow(const std::string& user, const std::string& topic) {
+  acl(user, topic, true);
+}
+
+void TempKafka::forbid(const std::string& user, const std::string& topic) {
+  acl(user, topic, false);
+}
+
+std::int64_t TempKafka::count(const std::string& topic) const {
+  std::int64_t sum = 0;
+  const int partitions = partitions_of(admin(), topic);
+  for (int partition = 0; partition < partitions; ++partition) {
+    std::int64_t low = 0;
+    std::int64_t high = 0;
+    // A new partition, or one of a broker that has just come back, has no leader at first.
+    wait_until(
+        [&] {
+          return rd_kafka_query_watermark_offsets(admin(), topic.c_str(), partition, &low, &high,
+                                                  kTimeoutMs) == RD_KAFKA_RESP_ERR_NO_ERROR;
+        },
+        "offsets of " + topic);
+    sum += high - low;
+  }
+  return sum;
+}
+
+std::vector<KafkaRecord> TempKafka::records(const std::string& topic) const {
+  const Client consumer = new_client(RD_KAFKA_CONSUMER, brokers(),
+                                     {{"group.id", "test"},
+                                      {"enable.partition.eof", "true"},
+                                      {"fetch.wait.max.ms", "10"},
+                                      {"enable.auto.commit", "false"},
+                                      {"auto.offset.reset", "earliest"}});
+  rd_kafka_poll_set_consumer(consumer.get());
+  const int partitions = partitions_of(consumer.get(), topic);
+  rd_kafka_topic_partition_list_t* list = rd_kafka_topic_partition_list_new(partitions);
+  for (int partition = 0; partition < partitions; ++partition) {
+    rd_kafka_topic_partition_list_add(list, topic.c_str(), partition)->offset =
+        RD_KAFKA_OFFSET_BEGINNING;
+  }
+  check(rd_kafka_assign(consumer.get(), list), "assign " + topic);
+  rd_kafka_topic_partition_list_destroy(list);
+  std::map<std::int32_t, std::vector<KafkaRecord>> found;
+  for (int ended = 0; ended < partitions;) {
+    rd_kafka_message_t* message = rd_kafka_consumer_poll(consumer.get(), kTimeoutMs);
+    if (message == nullptr) throw std::runtime_error("nothing to read in " + topic);
+    const auto code = message->err;
+    if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
+      found[message->partition].push_back(record_of(*message));
+    } else if (code == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
+      ++ended;
+    }
+    rd_kafka_message_destroy(message);
+    if (code != RD_KAFKA_RESP_ERR__PARTITION_EOF) check(code, "read " + topic);
+  }
+  std::vector<KafkaRecord> all;
+  for (auto& [partition, records] : found) {
+    all.insert(all.end(), std::make_move_iterator(records.begin()),
+               std::make_move_iterator(records.end()));
+  }
+  return all;
+}
+
+}  // namespace outfall::test

@@ -1,0 +1,115 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tests/support/child_process.h"
+#include "tests/support/tcp_gate.h"
+#include "tests/support/temp_folder.h"
+
+typedef struct rd_kafka_s rd_kafka_t;
+
+namespace outfall::test {
+
+struct KafkaOptions {
+  // Lines of server.properties on top of the tests' defaults.
+  std::map<std::string, std::string> settings = {};
+  bool gate = false;  // one more listener, behind a TcpGate
+  bool sasl = false;  // one with SASL/PLAIN; and ACLs, which bind only its users
+  bool tls = false;   // one with TLS that asks for a client certificate and takes none as well
+};
+
+// A record as a consumer sees it.
+struct KafkaRecord {
+  std::int32_t partition = 0;
+  std::int64_t offset = 0;
+  std::int64_t timestamp_ms = 0;
+  std::optional<std::string> key;
+  std::optional<std::string> value;  // absent: a tombstone
+  std::vector<std::pair<std::string, std::optional<std::string>>> headers;
+  // The first header of that name; empty where there is none.
+  [[nodiscard]] std::string header(const std::string& name) const;
+};
+
+// A private Kafka 4.1.1 of one node in a temporary folder, on free ports of 127.0.0.1, from the
+// jars that `ops/install-dependencies kafka` fetched. Stopped and removed by the destructor, or by
+// the reaper when the test crashes.
+//
+// The constructor and start() block until the broker answers (about four seconds, and half a
+// gigabyte of memory: share one in a test binary) and throw with the broker's log when it does not.
+// One thread at a time; addresses from any.
+class TempKafka {
+ public:
+  static constexpr const char* kPassword = "correct-horse";  // of every SASL user
+
+  explicit TempKafka(const KafkaOptions& options = {});
+  ~TempKafka();
+  TempKafka(const TempKafka&) = delete;
+  TempKafka& operator=(const TempKafka&) = delete;
+
+  [[nodiscard]] std::string brokers() const { return address(port_); }
+  // Behind the gate, whose address the broker names to clients that came through it.
+  [[nodiscard]] std::string gated_brokers() const { return address(gate_->port()); }
+  [[nodiscard]] TcpGate& gate() { return *gate_; }
+  // Users: "admin", who may do everything, "alice" and "bob", who may do what allow() says.
+  [[nodiscard]] std::string sasl_brokers() const { return address(sasl_port_); }
+  // "ca.pem", "client.pem", "client.key", "stranger-ca.pem".
+  [[nodiscard]] std::string tls_brokers() const { return address(tls_port_); }
+  [[nodiscard]] std::string tls_file(const std::string& name) const { return folder_ / name; }
+
+  void create_topic(const std::string& topic, int partitions = 4,
+                    const std::map<std::string, std::string>& settings = {});
+  void delete_topic(const std::string& topic);
+  // Replaces the topic's settings.
+  void set_topic(const std::string& topic, const std::map<std::string, std::string>& settings);
+  // Whether `user` may write to the topic and describe it and its settings.
+  void allow(const std::string& user, const std::string& topic);
+  void forbid(const std::string& user, const std::string& topic);
+
+  // Everything that the topic holds, by partition and offset.
+  [[nodiscard]] std::vector<KafkaRecord> records(const std::string& topic) const;
+  // How many records its partitions hold, without reading them.
+  [[nodiscard]] std::int64_t count(const std::string& topic) const;
+
+  void start();  // on the same data and ports
+  void kill();   // SIGKILL
+  void stop();   // a clean shutdown
+  void freeze() { server_->signal(SIGSTOP); }
+  void thaw() { server_->signal(SIGCONT); }
+  [[nodiscard]] pid_t pid() const noexcept { return server_ ? server_->pid() : 0; }
+  [[nodiscard]] std::string log() const;
+  [[nodiscard]] const std::filesystem::path& folder() const noexcept { return folder_.path(); }
+
+  // The jars, for tests that run Java against the broker: `-cp <this>`.
+  [[nodiscard]] static std::string class_path();
+
+ private:
+  [[nodiscard]] static std::string address(int port) { return "127.0.0.1:" + std::to_string(port); }
+  void add_sasl();
+  void make_certificates();
+  void add_tls();
+  void write_settings();
+  void format();
+  [[nodiscard]] rd_kafka_t* admin() const;
+  void acl(const std::string& user, const std::string& topic, bool allowed);
+
+  TempFolder folder_;
+  KafkaOptions options_;
+  int port_;
+  int controller_port_;
+  int gated_port_ = 0;
+  int sasl_port_ = 0;
+  int tls_port_ = 0;
+  std::unique_ptr<TcpGate> gate_;
+  std::map<std::string, std::string> settings_;
+  std::unique_ptr<ChildProcess> server_;
+  mutable std::unique_ptr<rd_kafka_t, void (*)(rd_kafka_t*)> admin_;
+};
+
+}  // namespace outfall::test
