@@ -1,5 +1,6 @@
 // stdout writing to files and FIFOs: the conformance suite, offsets, rotation, full disks, torn
 // lines, and readers that come late, are slow or go away.
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <fcntl.h>
@@ -12,77 +13,27 @@
 #include <thread>
 #include <unistd.h>
 
-#include <boost/json.hpp>
 #include <gtest/gtest.h>
 
 #include "emitters/stdout/stdout.h"
 #include "tests/support/emitter_conformance.h"
 #include "tests/support/temp_folder.h"
+#include "tests/unit/event_lines.h"
 
 namespace outfall {
 namespace {
 
-namespace json = boost::json;
 using test::ConformanceCase;
+using test::lines_of;
 using test::make_emitter;
 using test::read_file;
+using test::received_from;
+using test::received_from_lines;
 using test::TempFolder;
 using test::TestDrain;
 using test::TestEntry;
 using test::TestSettings;
 using Received = test::ConformanceSubject::Received;
-
-std::vector<std::string> lines_of(const std::string& text) {
-  std::vector<std::string> lines;
-  std::size_t start = 0;
-  for (std::size_t end = text.find('\n'); end != std::string::npos; end = text.find('\n', start)) {
-    lines.push_back(text.substr(start, end - start));
-    start = end + 1;
-  }
-  EXPECT_EQ(start, text.size()) << "the last line is torn";
-  return lines;
-}
-
-std::string decode_base64(std::string_view text) {
-  static constexpr std::string_view kDigits =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string bytes;
-  std::uint32_t bits = 0;
-  int held = 0;
-  for (const char c : text.substr(0, text.find('='))) {
-    const std::size_t digit = kDigits.find(c);
-    EXPECT_NE(digit, std::string_view::npos) << c;
-    bits = bits << 6 | static_cast<std::uint32_t>(digit);
-    held += 6;
-    if (held < 8) continue;
-    held -= 8;
-    bytes += static_cast<char>(bits >> held);
-  }
-  return bytes;
-}
-
-// What a consumer of the lines sees; the text of `data` is cut out of the line, since it has to be
-// what the producer wrote, which a parser does not keep.
-Received received_from(const std::string& line) {
-  const json::object event = json::parse(line).as_object();
-  Received one{*Uuid::parse(std::string_view(event.at("id").as_string())), std::nullopt};
-  if (const auto* base64 = event.if_contains("data_base64")) {
-    one.payload = decode_base64(std::string_view(base64->as_string()));
-  } else if (const auto* data = event.if_contains("data")) {
-    const bool is_text =
-        event.at("datacontenttype").as_string().starts_with("text/") && data->is_string();
-    const std::size_t start = line.find(",\"data\":") + 8;
-    one.payload =
-        is_text ? std::string(data->as_string()) : line.substr(start, line.size() - 1 - start);
-  }
-  return one;
-}
-
-std::vector<Received> received_from_lines(const std::string& text) {
-  std::vector<Received> all;
-  for (const std::string& line : lines_of(text)) all.push_back(received_from(line));
-  return all;
-}
 
 class FileSubject final : public test::ConformanceSubject {
  public:
