@@ -1,10 +1,12 @@
 #include "emitter/registry.h"
+#include "emitters/exec/exec.h"
 #include "emitters/noop/noop.h"
 #include "emitters/stdout/stdout.h"
 
 namespace outfall {
 
 void register_emitters(EmitterRegistry& registry) {
+  registry.add(exec_emitter_kind());
   registry.add(noop_emitter_kind());
   registry.add(stdout_emitter_kind());
 }
