@@ -106,6 +106,9 @@ CREATE UNIQUE INDEX entries_envelope ON entries (envelope_id, stream);
 CREATE INDEX entries_fresh ON entries (stream, id) WHERE status = 'pending' AND available_at IS NULL;
 -- Retries, deferrals, replays and scheduled entries.
 CREATE INDEX entries_due ON entries (stream, available_at) WHERE available_at IS NOT NULL AND status <> 'held';
+-- Heads of keys that wait for their next attempt.
+CREATE INDEX entries_waiting ON entries (stream, available_at)
+  WHERE status IN ('retryable_failure', 'deferred') AND key IS NOT NULL;
 -- Parked entries of one hold, in order.
 CREATE INDEX entries_held ON entries (hold_id, id) WHERE status = 'held';
 -- What can block a later entry of its key: heads that failed or were deferred, and what is held.
@@ -155,7 +158,8 @@ CREATE TABLE holds (
   reason  text NOT NULL,
   UNIQUE (stream, scope, value)
 ) WITH (fillfactor = 70);
-CREATE INDEX holds_due ON holds (stream, due_at);
+-- In the order of their ids, so that a claim can skip the dead ones; due_at is in no index and changes in place.
+CREATE INDEX holds_order ON holds (stream, hold_id);
 
 -- Lanes that are parked beyond the life of a process: by an operator, or because the destination said
 -- that it is gone (HTTP 410).

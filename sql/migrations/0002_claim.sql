@@ -128,18 +128,55 @@ BEGIN
 END;
 $$;
 
--- Claim, step 4, the usual case: nothing waits, nothing is parked, no lane and no key is full. Reads
+-- Claim, step 3: the keys that have an entry which waits and is not due at p_now, in no lease, or a holding
+-- dead letter, so that their later entries may have to wait; null when there are more than a claim should
+-- look at, or when lanes hold entries. A waiting entry has failed or was deferred, and then is due later;
+-- or is held, and then its hold is among p_holds. What died under an old xmin is not due later.
+CREATE FUNCTION waiting_keys(p_stream text, p_now timestamptz, p_holds text[]) RETURNS text[]
+LANGUAGE plpgsql STABLE
+SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+  c_many    CONSTANT int := 1000;
+  c_holding CONSTANT int := 200;  -- each of these is a hop from key to key
+  v_later   text[];
+  v_holding text[];
+BEGIN
+  SELECT array_agg(l.key) INTO v_later
+    FROM (SELECT e.key FROM entries e
+           WHERE e.stream = p_stream AND e.available_at > p_now
+             AND e.status IN ('retryable_failure', 'deferred') AND e.key IS NOT NULL
+           ORDER BY e.available_at LIMIT c_many + 1) l;
+  WITH RECURSIVE holding AS (
+    (SELECT d.key FROM dead_letters d WHERE d.stream = p_stream AND d.holds_key ORDER BY d.key LIMIT 1)
+    UNION ALL
+    SELECT (SELECT d.key FROM dead_letters d
+             WHERE d.stream = p_stream AND d.holds_key AND d.key > h.key ORDER BY d.key LIMIT 1)
+      FROM holding h WHERE h.key IS NOT NULL
+  )
+  SELECT array_agg(k.key) INTO v_holding
+    FROM (SELECT h.key FROM holding h WHERE h.key IS NOT NULL LIMIT c_holding + 1) k;
+  IF cardinality(v_later) > c_many OR cardinality(v_holding) > c_holding THEN
+    RETURN NULL;
+  END IF;
+  RETURN coalesce(v_later, '{}') || p_holds || coalesce(v_holding, '{}');
+END;
+$$;
+
+-- Claim, step 4, the usual case: nothing is due, no hold wants a look, no lane and no key is full. Reads
 -- the fresh index from p_scan. p_start <= p_scan; what lies between is leased. p_busy: hashes of the
--- keys that other workers hold. One statement, so that entries and snapshot belong together. NOT IN is
+-- keys that other workers hold. p_waiting: keys whose later entries may wait; `waits` says that one of
+-- theirs was met, and then the rest of the answer is not to be used. One statement, so that entries and snapshot belong together. NOT IN is
 -- a hashed subplan, which keeps the index order; an anti join would sort the whole backlog. The row
 -- comparison with ORDER BY stream, id leaves entries_fresh as the only index in that order: written with
 -- an equality, the planner may walk the primary key over the dead entries of every stream. Generic plans:
 -- the plans of these functions do not depend on their arguments, and planning took milliseconds a claim.
 CREATE FUNCTION pick_fresh(
   p_stream text, p_start bigint, p_scan bigint, p_active int8multirange, p_busy int[], p_limit int,
-  p_max_bytes bigint, p_by_key boolean,
+  p_max_bytes bigint, p_by_key boolean, p_waiting text[],
   OUT picked int8multirange, OUT keys int[], OUT entries int, OUT more boolean,
-  OUT snapshot pg_snapshot, OUT live_min bigint)
+  OUT snapshot pg_snapshot, OUT live_min bigint, OUT waits boolean)
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 SET plan_cache_mode = force_generic_plan
@@ -154,12 +191,14 @@ BEGIN
               ELSE (SELECT e.id FROM entries e
                      WHERE (e.stream, e.id) >= (p_stream, p_start) AND e.stream <= p_stream
                        AND e.status = 'pending' AND e.available_at IS NULL
-                     ORDER BY e.stream, e.id LIMIT 1) END
-    INTO picked, keys, entries, more, snapshot, live_min
-    FROM (SELECT c.id, c.h,
+                     ORDER BY e.stream, e.id LIMIT 1) END,
+         coalesce(bool_or(w.waits), false)
+    INTO picked, keys, entries, more, snapshot, live_min, waits
+    FROM (SELECT c.id, c.h, c.waits,
                  sum(c.bytes) OVER w - first_value(c.bytes) OVER w <= p_max_bytes AS fits
             FROM (SELECT e.id, payload_bytes(e.payload, e.payload_binary) AS bytes,
-                         CASE WHEN p_by_key THEN hashtext(e.key) END AS h
+                         CASE WHEN p_by_key THEN hashtext(e.key) END AS h,
+                         e.key IN (SELECT unnest(p_waiting)) AS waits
                     FROM entries e
                    WHERE (e.stream, e.id) >= (p_stream, p_scan) AND e.stream <= p_stream
                      AND e.status = 'pending' AND e.available_at IS NULL AND NOT e.id <@ p_active
@@ -175,12 +214,14 @@ $$;
 -- park_* and leaves the hot indexes (park()), so that no later claim reads it again.
 --   p_lanes/p_lane_rooms, p_keys/p_key_rooms: how many more entries these may take; others p_*_room.
 --   p_blocked_keys: keys that are known to be parked; their fresh entries join their hold unread.
+--   p_waiting: the only keys with waiting entries or holding dead letters, beside those of due entries;
+--   null: any key may have some.
 --   p_only_suspects: pick one entry that workers died with, and nothing else.
 CREATE FUNCTION pick_disturbed(
   p_stream text, p_now timestamptz, p_start bigint, p_scan bigint, p_active int8multirange, p_busy int[],
   p_limit int, p_max_bytes bigint, p_by_key boolean, p_lane text,
   p_lanes text[], p_lane_rooms int[], p_lane_room int, p_keys text[], p_key_rooms int[], p_key_room int,
-  p_blocked_keys text[], p_suspect_at int, p_only_suspects boolean,
+  p_blocked_keys text[], p_waiting text[], p_hold_floor bigint, p_suspect_at int, p_only_suspects boolean,
   OUT picked int8multirange, OUT keys int[], OUT entries int, OUT more boolean,
   OUT snapshot pg_snapshot, OUT live_min bigint,
   OUT park_ids bigint[], OUT park_scopes text[], OUT park_values text[], OUT waiting_holds bigint[])
@@ -189,7 +230,7 @@ SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = of
 SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-  c_park_chunk CONSTANT int := 4000;
+  c_park_chunk CONSTANT int := 500;
   c_holds      CONSTANT int := 200;
   v_closed     text[];
 BEGIN
@@ -212,43 +253,36 @@ BEGIN
                        AND NOT EXISTS (SELECT FROM dead_letters d WHERE d.stream = p_stream AND d.key = e.key
                                           AND d.holds_key AND d.id < e.id)))
      ORDER BY e.available_at LIMIT CASE WHEN p_only_suspects THEN 50 ELSE p_limit END
-  ), fresh AS MATERIALIZED (
+  ), scanned AS MATERIALIZED (
     SELECT e.id, e.key, lane_of(p_lane, e.type, e.source, e.subject, e.headers) AS lane,
-           payload_bytes(e.payload, e.payload_binary) AS bytes
+           payload_bytes(e.payload, e.payload_binary) AS bytes,
+           coalesce(e.key IN (SELECT unnest(p_blocked_keys)), false)
+             OR coalesce(lane_of(p_lane, e.type, e.source, e.subject, e.headers) IN (SELECT unnest(v_closed)), false) AS waits
       FROM entries e
      WHERE NOT p_only_suspects
        AND (e.stream, e.id) >= (p_stream, p_scan) AND e.stream <= p_stream
        AND e.status = 'pending' AND e.available_at IS NULL AND NOT e.id <@ p_active
        AND (e.key IS NULL OR hashtext(e.key) NOT IN (SELECT unnest(p_busy)))
-       AND (e.key IS NULL OR e.key NOT IN (SELECT unnest(p_blocked_keys)))
-       AND (p_lane IS NULL OR lane_of(p_lane, e.type, e.source, e.subject, e.headers) NOT IN (SELECT unnest(v_closed)))
-     ORDER BY e.stream, e.id LIMIT p_limit
-  ), passed AS MATERIALIZED (
-    -- Fresh entries below the last candidate that are known to wait: they go to their hold.
-    SELECT e.id, e.key, lane_of(p_lane, e.type, e.source, e.subject, e.headers) AS lane
-      FROM entries e
-     WHERE NOT p_only_suspects AND (cardinality(p_blocked_keys) > 0 OR cardinality(v_closed) > 0)
-       -- A row comparison above, too: a bound on the id alone would not end the index scan.
-       AND (e.stream, e.id) >= (p_stream, p_scan)
-       AND (e.stream, e.id) <= (p_stream, (SELECT CASE WHEN count(*) < p_limit THEN 9223372036854775807 ELSE max(f.id) END FROM fresh f))
-       AND e.status = 'pending' AND e.available_at IS NULL AND NOT e.id <@ p_active
-       AND (e.key IS NULL OR hashtext(e.key) NOT IN (SELECT unnest(p_busy)))
-       AND (e.key IN (SELECT unnest(p_blocked_keys))
-            OR lane_of(p_lane, e.type, e.source, e.subject, e.headers) IN (SELECT unnest(v_closed)))
-     ORDER BY e.stream, e.id LIMIT c_park_chunk
+     ORDER BY e.stream, e.id LIMIT p_limit + c_park_chunk
+  ), fresh AS MATERIALIZED (
+    SELECT s.id, s.key, s.lane, s.bytes FROM scanned s WHERE NOT s.waits ORDER BY s.id LIMIT p_limit
   ), frontier AS MATERIALIZED (
     -- Every fresh entry up to here was read: an earlier one of a key may lie above it.
-    SELECT CASE WHEN (SELECT count(*) FROM passed) >= c_park_chunk THEN (SELECT max(p.id) FROM passed p)
-                WHEN (SELECT count(*) FROM fresh) >= p_limit THEN (SELECT max(f.id) FROM fresh f)
+    SELECT CASE WHEN (SELECT count(*) FROM fresh) >= p_limit THEN (SELECT max(f.id) FROM fresh f)
+                WHEN (SELECT count(*) FROM scanned) >= p_limit + c_park_chunk THEN (SELECT max(s.id) FROM scanned s)
                 ELSE 9223372036854775807 END AS id
+  ), passed AS MATERIALIZED (
+    -- Fresh entries up to there that are known to wait: they go to their hold.
+    SELECT s.id, s.key, s.lane FROM scanned s WHERE s.waits AND s.id <= (SELECT f.id FROM frontier f)
   ), left_behind AS MATERIALIZED (
     -- Per key the lowest fresh entry that goes to its hold now, or that a suspect would overtake.
     SELECT p.key, min(p.id) AS id FROM passed p WHERE p.key IS NOT NULL GROUP BY p.key
     UNION ALL
     SELECT e.key, min(e.id)
       FROM (SELECT f.key, f.id FROM entries f
-             WHERE p_only_suspects AND (f.stream, f.id) >= (p_stream, p_scan)
-               AND (f.stream, f.id) < (p_stream, (SELECT max(d.id) FROM due d))
+             -- Only behind an equality, which = ANY is to the index, does the upper bound end its scan.
+             WHERE p_only_suspects AND f.stream = ANY (ARRAY[p_stream])
+               AND f.id >= p_scan AND f.id < (SELECT max(d.id) FROM due d)
                AND f.status = 'pending' AND f.available_at IS NULL AND NOT f.id <@ p_active
                AND f.key IN (SELECT d.key FROM due d)
              ORDER BY f.stream, f.id LIMIT 2147483647) e  -- the order pins the index
@@ -261,7 +295,7 @@ BEGIN
               FROM holds h
               LEFT JOIN unnest(p_lanes, p_lane_rooms) AS l (lane, room) ON h.scope = 'lane' AND l.lane = h.value
               LEFT JOIN unnest(p_keys, p_key_rooms) AS k (key, room) ON h.scope = 'key' AND k.key = h.value
-             WHERE NOT p_only_suspects AND h.stream = p_stream AND h.due_at <= p_now) o
+             WHERE NOT p_only_suspects AND h.stream = p_stream AND h.hold_id >= p_hold_floor AND h.due_at <= p_now) o
      CROSS JOIN LATERAL (
        SELECT e.id FROM entries e
         WHERE e.hold_id = o.hold_id AND e.status = 'held' AND NOT e.id <@ p_active
@@ -296,15 +330,19 @@ BEGIN
     -- Per key the lowest entry that is not finished, in no lease and no candidate: later ones wait.
     SELECT k.key,
            least(left_behind.id,
-                 (SELECT b.id FROM entries b
-                   WHERE b.stream = p_stream AND b.key = k.key AND b.status <> 'pending'
-                     AND NOT b.id <@ p_active AND NOT b.id <@ (SELECT ids FROM candidate_ids)
-                   ORDER BY b.id LIMIT 1),
-                 CASE WHEN (SELECT h.any FROM holding h) THEN
+                 CASE WHEN k.waits THEN
+                   (SELECT b.id FROM entries b
+                     WHERE b.stream = p_stream AND b.key = k.key AND b.status <> 'pending'
+                       AND NOT b.id <@ p_active AND NOT b.id <@ (SELECT ids FROM candidate_ids)
+                     ORDER BY b.id LIMIT 1) END,
+                 CASE WHEN k.waits AND (SELECT h.any FROM holding h) THEN
                    (SELECT d.id FROM dead_letters d
                      WHERE d.stream = p_stream AND d.key = k.key AND d.holds_key
                      ORDER BY d.id LIMIT 1) END) AS from_id
-      FROM (SELECT DISTINCT c.key FROM candidates c WHERE c.key IS NOT NULL) k
+      FROM (SELECT c.key,
+                   p_waiting IS NULL OR p_only_suspects OR (SELECT count(*) >= p_limit FROM due)
+                   OR c.key IN (SELECT unnest(p_waiting)) OR c.key IN (SELECT d.key FROM due d WHERE d.key IS NOT NULL) AS waits
+              FROM candidates c WHERE c.key IS NOT NULL GROUP BY c.key) k
       LEFT JOIN left_behind ON left_behind.key = k.key
   ), judged AS (
     SELECT c.*, coalesce(b.from_id < c.id, false) AS blocked,
@@ -347,7 +385,7 @@ BEGIN
          (SELECT count(*) FROM sized s WHERE s.fits),
          (SELECT count(*) FROM fresh) >= p_limit OR (SELECT count(*) FROM due) >= p_limit
            OR EXISTS (SELECT FROM sized s WHERE s.scope IS NULL AND NOT s.fits)
-           OR (SELECT count(*) FROM passed) >= c_park_chunk,
+           OR (SELECT count(*) FROM scanned) >= p_limit + c_park_chunk,
          pg_current_snapshot(),
          CASE WHEN p_scan > p_start THEN p_start
               ELSE (SELECT e.id FROM entries e
@@ -394,18 +432,22 @@ BEGIN
 END;
 $$;
 
--- Claim, step 3a: ends the holds that nothing waits in, and moves the next look at a hold whose first
+-- Claim, step 3a: ends the holds that nothing waits in (p_waiting null), or moves the next look at a hold whose first
 -- entry is still blocked to when its head is due (for a head in flight: a few milliseconds from now).
-CREATE FUNCTION tend_holds(p_stream text, p_now timestamptz, p_waiting bigint[]) RETURNS void
+CREATE FUNCTION tend_holds(p_stream text, p_now timestamptz, p_hold_floor bigint, p_waiting bigint[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
-  DELETE FROM holds d
-   WHERE d.hold_id IN (
-     SELECT h.hold_id FROM holds h
-      WHERE h.stream = p_stream AND h.due_at <= p_now
-        AND NOT EXISTS (SELECT FROM entries e WHERE e.hold_id = h.hold_id AND e.status = 'held')
-      ORDER BY h.due_at LIMIT 200);
+  IF p_waiting IS NULL THEN
+    DELETE FROM holds d
+     WHERE d.hold_id = ANY (ARRAY(
+       SELECT h.hold_id FROM holds h
+        WHERE h.stream = p_stream AND h.hold_id >= p_hold_floor AND h.due_at <= p_now
+          AND NOT EXISTS (SELECT FROM entries e WHERE e.hold_id = h.hold_id AND e.status = 'held')
+        ORDER BY h.hold_id LIMIT 200));
+    RETURN;
+  END IF;
 
   UPDATE holds h
      SET due_at = CASE
@@ -435,16 +477,17 @@ $$;
 -- status: 'batch' (fetch it with leased_entries), 'repeated' (the same; this lease id was claimed before,
 -- and nothing is reported to the floor), 'empty', 'busy' (another claim of the stream is
 -- running: come back in a millisecond or two), 'paused', 'unregistered' (register_stream first).
--- p_floor, p_epoch, p_lease_floor, p_vxids, p_bounds come from the worker's ClaimFloor and the OUT
+-- p_floor, p_epoch, p_lease_floor, p_hold_floor, p_vxids, p_bounds come from the worker's ClaimFloor and the OUT
 -- columns from live_min to used go back to it.
 CREATE FUNCTION claim(
   p_stream text, p_worker uuid, p_instance text, p_lease_id uuid, p_lease_ms int,
   p_limit int, p_max_bytes bigint, p_by_key boolean, p_hold_key boolean, p_lane text, p_max_abandoned int,
-  p_floor bigint, p_epoch bigint, p_lease_floor bigint, p_vxids text[], p_bounds bigint[],
-  p_dead uuid[],
+  p_floor bigint, p_epoch bigint, p_lease_floor bigint, p_hold_floor bigint,
+  p_vxids text[], p_bounds bigint[], p_dead uuid[],
   p_lanes text[], p_lane_rooms int[], p_lane_room int, p_keys text[], p_key_rooms int[], p_key_room int,
   OUT status text, OUT entries int, OUT lease_no bigint, OUT more boolean, OUT suspect boolean,
   OUT live_min bigint, OUT picked_from bigint, OUT epoch bigint, OUT next_lease_floor bigint,
+  OUT next_hold_floor bigint,
   OUT sequence_last bigint, OUT shown text[], OUT used text[],
   OUT others uuid[], OUT taken_over int, OUT parked int, OUT repicks int, OUT server_started timestamptz, OUT claimed_at timestamptz)
 LANGUAGE plpgsql VOLATILE
@@ -452,6 +495,7 @@ SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = of
 SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
+  c_holds      CONSTANT int := 2000;
   v_now        timestamptz := clock_timestamp();
   v_paused     boolean;
   v_active     int8multirange;
@@ -462,6 +506,8 @@ DECLARE
   v_suspects   boolean;
   v_suspect_at int := greatest(p_max_abandoned - 2, 1);
   v_blocked    text[];
+  v_waiting_keys text[] := '{}';
+  v_holds      record;
   v_start      bigint;
   v_scan       bigint;
   v_restart    bigint;
@@ -524,28 +570,27 @@ BEGIN
   END LOOP;
   v_active := coalesce(v_active, '{}');
 
-  -- 3. Does anything stand in the way?
-  SELECT EXISTS (SELECT FROM entries e WHERE e.stream = p_stream AND e.available_at IS NOT NULL
-                    AND e.status <> 'held' AND e.available_at <= v_now)
-         OR p_by_key AND EXISTS (SELECT FROM entries e WHERE e.stream = p_stream AND e.key IS NOT NULL AND e.status <> 'pending')
-         OR EXISTS (SELECT FROM holds h WHERE h.stream = p_stream)
-         OR EXISTS (SELECT FROM dead_letters d WHERE d.stream = p_stream AND d.holds_key)
+  -- 3. Does anything stand in the way? A key that waits does so only where one of its entries is met. An
+  -- entry that begins to wait after this statement is in a lease that step 2 has seen: only settles do that
+  -- without the stream lock.
+  SELECT count(*) AS live, bool_or(h.due_at <= v_now) AS due, bool_or(h.scope = 'lane') AS lanes,
+         coalesce(array_agg(h.value) FILTER (WHERE h.scope = 'key' AND p_by_key), '{}') AS keys,
+         -- Later ones of this stream get higher ids: only claims open holds.
+         coalesce(min(h.hold_id), (SELECT last_value FROM holds_hold_id_seq)) AS first
+    INTO v_holds
+    FROM (SELECT * FROM holds WHERE stream = p_stream AND hold_id >= p_hold_floor ORDER BY hold_id LIMIT c_holds + 1) h;
+  next_hold_floor := v_holds.first;
+  IF p_by_key THEN
+    v_waiting_keys := CASE WHEN v_holds.live <= c_holds AND v_holds.lanes IS NOT TRUE
+                           THEN waiting_keys(p_stream, v_now, v_holds.keys) END;
+  END IF;
+  SELECT v_waiting_keys IS NULL OR v_holds.due IS TRUE OR v_holds.live > c_holds
+         OR EXISTS (SELECT FROM entries e WHERE e.stream = p_stream AND e.available_at IS NOT NULL
+                       AND e.status <> 'held' AND e.available_at <= v_now AND NOT e.id <@ v_active)
          OR EXISTS (SELECT FROM destinations d WHERE d.stream = p_stream)
          OR cardinality(p_lanes) > 0 OR cardinality(p_keys) > 0,
          EXISTS (SELECT FROM entries e WHERE e.stream = p_stream AND e.abandoned > 0 AND e.abandoned >= v_suspect_at)
     INTO v_disturbed, v_suspects;
-  IF v_disturbed THEN
-    SELECT coalesce(array_agg(r.lane), '{}'), coalesce(array_agg(r.room), '{}') INTO v_lanes, v_lane_rooms
-      FROM (SELECT a.lane, min(a.room) AS room
-              FROM (SELECT d.lane, 0 FROM destinations d WHERE d.stream = p_stream
-                    UNION ALL SELECT * FROM unnest(p_lanes, p_lane_rooms)) AS a (lane, room)
-             GROUP BY a.lane) r;
-    PERFORM tend_holds(p_stream, v_now, NULL);
-    SELECT coalesce(array_agg(h.value), '{}') INTO v_blocked
-      FROM (SELECT value FROM holds WHERE stream = p_stream AND scope = 'key' AND p_by_key ORDER BY hold_id LIMIT 2000) h;
-    v_blocked := v_blocked || coalesce((SELECT array_agg(k.key) FROM unnest(p_keys, p_key_rooms) AS k (key, room)
-                                         WHERE k.room <= 0), '{}');
-  END IF;
 
   -- 4. Pick, then look whether a tracked transaction below the start has ended: its entries may be
   -- the earlier ones of a key that the pick has just seen. Then pick again from there.
@@ -557,17 +602,30 @@ BEGIN
       SELECT upper(r) INTO v_scan FROM unnest(v_active) r WHERE r @> v_start;
     END IF;
     IF NOT v_disturbed THEN
-      SELECT * INTO v_pick FROM pick_fresh(p_stream, v_start, v_scan, v_active, v_busy, p_limit, p_max_bytes, p_by_key);
-    ELSE
+      SELECT * INTO v_pick FROM pick_fresh(p_stream, v_start, v_scan, v_active, v_busy, p_limit, p_max_bytes, p_by_key,
+        v_waiting_keys);
+      v_disturbed := v_pick.waits;
+    END IF;
+    IF v_disturbed THEN
+      IF v_blocked IS NULL THEN  -- once
+        SELECT coalesce(array_agg(r.lane), '{}'), coalesce(array_agg(r.room), '{}') INTO v_lanes, v_lane_rooms
+          FROM (SELECT a.lane, min(a.room) AS room
+                  FROM (SELECT d.lane, 0 FROM destinations d WHERE d.stream = p_stream
+                        UNION ALL SELECT * FROM unnest(p_lanes, p_lane_rooms)) AS a (lane, room)
+                 GROUP BY a.lane) r;
+        PERFORM tend_holds(p_stream, v_now, next_hold_floor, NULL);
+        v_blocked := v_holds.keys || coalesce((SELECT array_agg(k.key) FROM unnest(p_keys, p_key_rooms) AS k (key, room)
+                                             WHERE k.room <= 0), '{}');
+      END IF;
       suspect := v_suspects AND v_my_suspect IS NOT TRUE;
       SELECT * INTO v_pick FROM pick_disturbed(p_stream, v_now, v_start, v_scan, v_active, v_busy, p_limit, p_max_bytes,
         p_by_key, p_lane, v_lanes, v_lane_rooms, p_lane_room, p_keys, p_key_rooms, p_key_room,
-        v_blocked, v_suspect_at, suspect);
+        v_blocked, CASE WHEN NOT v_suspects THEN v_waiting_keys END, next_hold_floor, v_suspect_at, suspect);
       IF suspect AND v_pick.entries = 0 THEN  -- none can go now: the others may
         suspect := false;
         SELECT * INTO v_pick FROM pick_disturbed(p_stream, v_now, v_start, v_scan, v_active, v_busy, p_limit, p_max_bytes,
           p_by_key, p_lane, v_lanes, v_lane_rooms, p_lane_room, p_keys, p_key_rooms, p_key_room,
-          v_blocked, v_suspect_at, false);
+          v_blocked, CASE WHEN NOT v_suspects THEN v_waiting_keys END, next_hold_floor, v_suspect_at, false);
       END IF;
       v_park_ids := v_pick.park_ids; v_park_scopes := v_pick.park_scopes; v_park_values := v_pick.park_values;
       v_waiting := v_pick.waiting_holds;
@@ -606,7 +664,7 @@ BEGIN
       more := more OR parked > 0;
     END IF;
     IF v_waiting IS NOT NULL THEN
-      PERFORM tend_holds(p_stream, v_now, v_waiting);
+      PERFORM tend_holds(p_stream, v_now, next_hold_floor, v_waiting);
     END IF;
   END IF;
 

@@ -43,6 +43,7 @@ class FlawedFloor {
     if (flaw_ != FloorFlaw::never_looks_back) track(report, next, probe_before, this_probe);
     next.epoch = report.epoch;
     next.lease_floor = report.next_lease_floor.value_or(input_.lease_floor);
+    next.hold_floor = report.next_hold_floor;
     input_ = std::move(next);
     last_ = report.sequence_last;
   }

@@ -50,6 +50,7 @@ enum ClaimColumn : std::size_t {
   kLiveMin,
   kEpoch,
   kNextLeaseFloor,
+  kNextHoldFloor,
   kSequenceLast,
   kShown,
   kUsed,
@@ -59,8 +60,9 @@ enum ClaimColumn : std::size_t {
 };
 constexpr const char* kClaimCall =
     "SELECT status, entries, lease_no, more, suspect, live_min, epoch, next_lease_floor,"
+    " next_hold_floor,"
     " sequence_last, shown, used, taken_over, parked, repicks FROM outbox.claim("
-    "$1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23)";
+    "$1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24)";
 constexpr const char* kSettleCall =
     "SELECT result FROM outbox.settle($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16)";
 
@@ -134,6 +136,7 @@ std::vector<PgValue> TortureWorker::claim_parameters() const {
           std::to_string(floor.start),
           std::to_string(floor.epoch),
           std::to_string(floor.lease_floor),
+          std::to_string(floor.hold_floor),
           array(floor.tracked),
           array(floor.bounds),
           array(options_.dead),
@@ -197,6 +200,7 @@ void TortureWorker::report_to_floor(const PgRow& row) {
   FlawedFloor::Report report;
   if (row[kLiveMin]) report.live_min = std::stoll(*row[kLiveMin]);
   if (row[kNextLeaseFloor]) report.next_lease_floor = std::stoll(*row[kNextLeaseFloor]);
+  report.next_hold_floor = std::stoll(*row[kNextHoldFloor]);
   report.epoch = std::stoll(*row[kEpoch]);
   report.sequence_last = std::stoll(*row[kSequenceLast]);
   report.shown = split(row[kShown]);

@@ -13,7 +13,7 @@ bool contains(const std::vector<std::string>& haystack, const std::string& needl
 }  // namespace
 
 ClaimFloor::Input ClaimFloor::input() const {
-  Input input{start_, epoch_, lease_floor_, {}, {}};
+  Input input{start_, epoch_, lease_floor_, hold_floor_, {}, {}};
   for (const Tracked& t : tracked_) {
     input.tracked.push_back(t.transaction);
     input.bounds.push_back(t.bound);
@@ -46,6 +46,7 @@ void ClaimFloor::completed(const Report& report) {
   start_ = start;
   last_ = report.sequence_last;
   epoch_ = report.epoch;
+  hold_floor_ = report.next_hold_floor;
   if (report.next_lease_floor) lease_floor_ = *report.next_lease_floor;
 }
 

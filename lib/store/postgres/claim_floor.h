@@ -29,6 +29,7 @@ class ClaimFloor {
     std::int64_t start = 0;
     std::int64_t epoch = 0;
     std::int64_t lease_floor = 0;
+    std::int64_t hold_floor = 0;
     std::vector<std::string> tracked;  // virtual transaction ids
     std::vector<std::int64_t> bounds;  // of `tracked`, one each
   };
@@ -38,6 +39,7 @@ class ClaimFloor {
         live_min;  // lowest fresh entry at or above the start, leased ones included
     std::int64_t epoch = 0;
     std::optional<std::int64_t> next_lease_floor;
+    std::int64_t next_hold_floor = 0;  // no hold of the stream has a lower id, now or later
     std::int64_t sequence_last = 0;  // L of the probe after the pick
     std::vector<std::string> shown;  // transactions that hold the table in that probe
     std::vector<std::string> used;   // tracked ones that had ended before the last pick
@@ -65,6 +67,7 @@ class ClaimFloor {
   std::int64_t last_ = 0;  // L of the last probe; 0 before the first
   std::int64_t epoch_ = 0;
   std::int64_t lease_floor_ = 0;
+  std::int64_t hold_floor_ = 0;
   std::vector<Tracked> tracked_;
 };
 

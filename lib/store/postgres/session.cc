@@ -119,7 +119,7 @@ PostgresSession::PostgresSession(const ConnectOptions& options, const Uuid& work
   }
   floors_.saw_server(
       connection_.query("SELECT pg_catalog.pg_postmaster_start_time()", Params()).timestamp(0, 0));
-  calls_ = {.claim = call(connection_, "claim", 23),
+  calls_ = {.claim = call(connection_, "claim", 24),
             .leased_entries = call(connection_, "leased_entries", 1),
             .settle = call(connection_, "settle", 16),
             .renew = call(connection_, "renew", 3),
@@ -166,6 +166,7 @@ Params PostgresSession::claim_params(const ClaimRequest& request,
       .int8(floor.start)
       .int8(floor.epoch)
       .int8(floor.lease_floor)
+      .int8(floor.hold_floor)
       .text_array(floor.tracked)
       .int8_array(floor.bounds)
       .uuid_array(request.dead_workers)
@@ -236,6 +237,7 @@ void PostgresSession::take_report(const Result& answer, const std::string& strea
   if (!answer.is_null(0, column("next_lease_floor"))) {
     report.next_lease_floor = answer.int8(0, column("next_lease_floor"));
   }
+  report.next_hold_floor = answer.int8(0, column("next_hold_floor"));
   report.epoch = answer.int8(0, column("epoch"));
   report.sequence_last = answer.int8(0, column("sequence_last"));
   report.shown = answer.text_array(0, column("shown"));
