@@ -67,17 +67,16 @@ Milliseconds pause_of(const json::object& object) {
 }
 
 // The code of an error belongs to this emitter's, whatever the program calls it.
-std::unique_ptr<DeliveryError> make_error(std::string_view code, std::string_view message,
-                                          std::string_view word) {
-  return std::make_unique<DeliveryError>(DeliveryError{
-      "exec." + storable_error_code(code, word),
-      message.empty() ? "the program answered " + std::string(word) : std::string(message)});
+DeliveryError make_error(std::string_view code, std::string_view message, std::string_view word) {
+  return {"exec." + storable_error_code(code, word),
+          message.empty() ? "the program answered " + std::string(word) : std::string(message)};
 }
 
-std::unique_ptr<DeliveryError> error_of(const json::object& object, const Word& word) {
+std::optional<DeliveryError> error_of(const json::object& object, const Word& word) {
   const json::value* member = object.if_contains("error");
   if (member == nullptr || member->is_null()) {
-    return word.kind == OutcomeKind::deferred ? nullptr : make_error({}, {}, word.word);
+    if (word.kind == OutcomeKind::deferred) return std::nullopt;
+    return make_error({}, {}, word.word);
   }
   if (member->is_string()) return make_error({}, member->get_string(), word.word);
   const json::object* parts = member->if_object();
@@ -98,7 +97,9 @@ Answer read_answer(std::string_view line) {
   answer.outcome.kind = word.kind;
   answer.outcome.retry_after = pause_of(*object);
   if (word.kind != OutcomeKind::delivered) {
-    answer.outcome.error = error_of(*object, word);
+    if (auto error = error_of(*object, word)) {
+      answer.outcome.error = std::make_unique<DeliveryError>(std::move(*error));
+    }
     return answer;
   }
   answer.outcome.record_id = text_of(*object, "record");

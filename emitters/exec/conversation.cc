@@ -58,14 +58,12 @@ void Conversation::take(EmitBatch&& batch) {
 }
 
 void Conversation::work() {
-  if (stop_) {
-    reject_queue(OutcomeKind::shutdown, nullptr);
-    stop_step();
-  }
+  if (stop_) reject_queue(OutcomeKind::shutdown, nullptr);
   expire();
   if (program_ && ending_) advance_ending();
   if (drop_unsendable() && !program_) ensure_started();
   if (program_) write();
+  if (program_ && stop_) stop_step();
   flush();
   reporter_.set(kInFlight, static_cast<double>(flights_.size()));
 }
@@ -126,7 +124,6 @@ void Conversation::start() {
   reporter_.set(kRunning, 1);
   reporter_.log(ReportLevel::info, "started", "the program was started",
                 "process " + std::to_string(program_->pid()));
-  answered_at_start_ = answered_;
   lines_read_ = 0;
 }
 
@@ -180,10 +177,10 @@ void Conversation::after_the_end(const DeliveryError& why, bool pause) {
   const bool has_worked = answered_ > answered_at_start_;
   log_error_line(errors_.rest());
   forget_program();
-  reporter_.set(kRunning, 0);
   last_end_ = why;
   lose_flights(why);
   failures_ = pause ? (has_worked ? 1 : failures_ + 1) : 0;
+  answered_at_start_ = answered_;
   next_start_ = clock_.monotonic();
   if (!pause) return;
   next_start_ += doubled(settings_.restart_initial, settings_.restart_max, failures_);
@@ -198,6 +195,7 @@ void Conversation::forget_program() noexcept {
   line_.clear();
   line_out_ = 0;
   pipe_is_full_ = false;
+  reporter_.set(kRunning, 0);
 }
 
 void Conversation::expire() {
@@ -222,7 +220,6 @@ void Conversation::stop(MonotonicTime at) {
 }
 
 void Conversation::stop_step() {
-  if (!program_) return;
   const MonotonicTime now = clock_.monotonic();
   if (now >= stop_->at) {
     return kill_program("exec.stopped", "the worker stopped before the program had answered");

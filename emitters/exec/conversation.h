@@ -130,7 +130,7 @@ class Conversation {
   std::optional<Stop> stop_;
 
   std::uint64_t answered_ = 0;           // entries, by all programs so far
-  std::uint64_t answered_at_start_ = 0;  // when this program was started
+  std::uint64_t answered_at_start_ = 0;  // of this program, or at the end of the last
   std::int64_t failures_ = 0;            // of programs in a row without an answer
   MonotonicTime next_start_{};
   DeliveryError last_end_;                            // why there is no program

@@ -132,10 +132,10 @@ void close_the_rest_on_exec() noexcept {
   give_up(plan, Failure::exec);
 }
 
-void kill_and_reap(pid_t pid) {
+// One that hangs inside the kernel is not waited for.
+void kill_and_reap(pid_t pid, bool hangs) {
   ::kill(-pid, SIGKILL);
-  ::kill(pid, SIGKILL);
-  while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+  while (::waitpid(pid, nullptr, hangs ? WNOHANG : 0) < 0 && errno == EINTR) {
   }
 }
 
@@ -150,7 +150,7 @@ void await_exec(pid_t pid, const OwnedDescriptor& report, const ExecSettings& se
   } while (ready < 0 && errno == EINTR);
   const ssize_t got = ready > 0 ? ::read(report.get(), &failure, sizeof failure) : -1;
   if (got == 0) return;
-  kill_and_reap(pid);
+  kill_and_reap(pid, got < 0);
   if (got != static_cast<ssize_t>(sizeof failure)) {
     throw cannot_start(path + ": it did not begin to run in time");
   }

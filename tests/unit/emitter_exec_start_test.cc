@@ -8,6 +8,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/quantity.h"
 #include "tests/unit/exec_fixture.h"
 
 namespace outfall::test {
@@ -135,6 +136,25 @@ TEST_F(ExecStart, WaitsLongerAfterEachFailureInARow) {
               HasSubstr("the program ended with exit status 7; it is started again in "));
   EXPECT_EQ(metric(Conversation::kStarts), 1);
   EXPECT_EQ(metric(Conversation::kRunning), 0);
+}
+
+TEST_F(ExecStart, AProgramThatVanishesAfterItsWorkIsTriedLessAndLess) {
+  settings_.number("restart.initial", 20).number("restart.max", 60'000);
+  folder_.write("tool",
+                "#!/usr/bin/env python3\nimport json, os, sys\nos.remove('tool')\n"
+                "print(json.dumps({'id': json.loads(sys.stdin.readline())['id'], 'outcome': "
+                "'delivered'}), flush=True)\nsys.exit(1)\n");
+  std::filesystem::permissions(folder_ / "tool", std::filesystem::perms::owner_all);
+  create_command({"./tool"});
+  EXPECT_EQ(deliver_one(), OutcomeKind::delivered);
+  wait_until(
+      [&] {
+        const std::string why = error_message(deliver(entries(1))[0]);
+        const std::size_t pause = why.rfind(' ') + 1;
+        return why.find("started again in") != std::string::npos &&
+               parse_duration(why.substr(pause)).value_or(Milliseconds{0}) > Milliseconds{200};
+      },
+      "the pause has grown");
 }
 
 TEST_F(ExecStart, AProgramThatMayEndIsStartedAgainAtOnce) {
