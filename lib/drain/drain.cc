@@ -214,12 +214,12 @@ void Drain::look() {
       ++it;
     }
   }
-  if (!quiet.empty()) poll(std::move(quiet));
+  if (!quiet.empty()) poll(quiet);
   start_claims();
   arm_look();
 }
 
-void Drain::poll(std::vector<StreamDrain*> streams) {
+void Drain::poll(const std::vector<StreamDrain*>& streams) {
   if (polling_ || !may_send()) {
     const Milliseconds pause = polling_ ? options_.poll_active : options_.poll_idle;
     for (StreamDrain* stream : streams) look_at(*stream, now() + pause);

@@ -100,7 +100,7 @@ class Drain final : private DrainHost {
   void take_completions();
   void arm_look();
   void look();
-  void poll(std::vector<StreamDrain*> streams);
+  void poll(const std::vector<StreamDrain*>& streams);
   void start_claims();
   void arm_beat();
   void arm_renewal(Milliseconds after);

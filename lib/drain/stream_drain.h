@@ -107,7 +107,7 @@ class StreamDrain {
   void settle();
   [[nodiscard]] bool worth_settling(const HeldLease& lease, MonotonicTime now) const;
   [[nodiscard]] SettleRequest take_request(HeldLease& lease, Settle& settle);
-  void submit(std::shared_ptr<Settle> settle);
+  void submit(const std::shared_ptr<Settle>& settle);
   void settled(const std::shared_ptr<Settle>& settle);
   void settle_failed(const std::shared_ptr<Settle>& settle, const StoreError& error);
   void took_effect(Settle& settle, std::size_t index);

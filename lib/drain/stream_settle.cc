@@ -70,7 +70,7 @@ void StreamDrain::settle() {
     batch->parts.back().request = std::move(request);
   }
   settling_ = true;
-  submit(std::move(batch));
+  submit(batch);
 }
 
 // Moves a lease's outcomes into a request.
@@ -122,7 +122,7 @@ SettleRequest StreamDrain::take_request(HeldLease& lease, Settle& settle) {
   return request;
 }
 
-void StreamDrain::submit(std::shared_ptr<Settle> settle) {
+void StreamDrain::submit(const std::shared_ptr<Settle>& settle) {
   settle->begun = host_.now();
   host_.submit({.urgency = DatabasePool::Urgency::settle,
                 .run =

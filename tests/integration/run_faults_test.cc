@@ -64,6 +64,21 @@ TEST_F(RunFaults, ADatabaseThatCrashesUnderLoadLosesNothing) {
   EXPECT_EQ(worker.stop(), 0);
 }
 
+TEST_F(RunFaults, AClaimThatTheServerCannotFinishIsCancelledAndAskedAgain) {
+  WorkerProcess worker({.dsn = database_.dsn(),
+                        .streams = to_file(),
+                        .database = "claim_timeout = \"200ms\"\nstatement_timeout = \"10m\""});
+  enqueue("orders", "before");
+  wait_until_empty("orders");
+  PgClient blocker(database_.dsn());
+  blocker.exec("BEGIN; LOCK TABLE outbox.destinations IN ACCESS EXCLUSIVE MODE");
+  enqueue("orders", "behind");
+  worker.process().wait_for_output("statement timeout");
+  blocker.exec("COMMIT");
+  wait_until_empty("orders");
+  EXPECT_EQ(worker.stop(), 0);
+}
+
 TEST_F(RunFaults, AReadOnlyDatabaseIsWaitedForAndSaidToBe) {
   own_server().restart_read_only(true);
   WorkerProcess worker({.dsn = database_.dsn(), .streams = to_file()});

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <poll.h>
+#include <system_error>
 
 namespace outfall::postgres {
 
@@ -144,7 +144,9 @@ void Connection::wait(bool for_write, MonotonicTime deadline) {
                  static_cast<short>(POLLIN | (for_write ? POLLOUT : 0)), 0};
     const int ready = poll(&entry, 1, static_cast<int>(left.count()));
     if (ready > 0) return;
-    if (ready < 0 && errno != EINTR) lost(std::string("poll: ") + std::strerror(errno));
+    if (ready < 0 && errno != EINTR) {
+      lost("poll: " + std::generic_category().message(errno));
+    }
   }
 }
 
@@ -187,10 +189,11 @@ Result Connection::receive(MonotonicTime deadline) {
       break;
     }
     const bool ok = status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK;
-    if (!failed || ok)
+    if (!failed || ok) {
       kept.reset(result);
-    else
+    } else {
       PQclear(result);
+    }
     failed = failed || !ok;
     if (failed && PQstatus(connection_.get()) == CONNECTION_BAD) break;
   }
@@ -230,6 +233,14 @@ void Connection::send(const std::string& sql, const Params& params) {
   if (sent == 0) lost(trimmed(PQerrorMessage(connection_.get())));
 }
 
+void Connection::send_timeout(Milliseconds timeout) {
+  const std::string sql = "SET statement_timeout = " + std::to_string(timeout.count());
+  if (PQsendQueryParams(connection_.get(), sql.c_str(), 0, nullptr, nullptr, nullptr, nullptr, 1) ==
+      0) {
+    lost(trimmed(PQerrorMessage(connection_.get())));
+  }
+}
+
 Result Connection::query(const std::string& sql, const Params& params) {
   if (connection_ == nullptr)
     throw StoreError(StoreErrorKind::unavailable, "the connection was lost");
@@ -256,8 +267,12 @@ std::pair<Result, Result> Connection::query_both(const std::string& first,
   // Two sync points: the first statement's transaction, and with it its locks, ends before the
   // second one's result is read.
   if (PQenterPipelineMode(connection_.get()) == 0) lost(trimmed(PQerrorMessage(connection_.get())));
+  // Each Execute message starts the server's clock anew, so the claim runs under the timeout before
+  // it.
+  send_timeout(options_.claim_timeout);
   send(first, first_params);
   if (PQpipelineSync(connection_.get()) == 0) lost(trimmed(PQerrorMessage(connection_.get())));
+  send_timeout(options_.statement_timeout);
   send(second, second_params);
   if (PQpipelineSync(connection_.get()) == 0) lost(trimmed(PQerrorMessage(connection_.get())));
   flush(deadline);
