@@ -183,9 +183,9 @@ TEST_F(ExecEnd, AProgramThatClosesItsInputEndsAndIsStartedAgain) {
 first = first_run()
 event = next(events())
 if first:
-    os.close(0)
     write("pid", os.getpid())
     answer(event)
+    os.close(0)
     while True:
         signal.pause()
 answer(event)
