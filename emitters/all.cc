@@ -2,6 +2,7 @@
 #include "emitters/exec/exec.h"
 #include "emitters/noop/noop.h"
 #include "emitters/stdout/stdout.h"
+#include "emitters/webhook/webhook.h"
 
 namespace outfall {
 
@@ -9,6 +10,7 @@ void register_emitters(EmitterRegistry& registry) {
   registry.add(exec_emitter_kind());
   registry.add(noop_emitter_kind());
   registry.add(stdout_emitter_kind());
+  registry.add(webhook_emitter_kind());
 }
 
 }  // namespace outfall

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include <curl/curl.h>
+
+#include "core/clock.h"
+
+namespace outfall::webhook {
+
+// libcurl's multi handle driven by epoll: work per event, never per transfer or connection. A
+// thread owns the loop and calls everything but wake(), which is for any thread and for signals
+// from within callbacks. Throws std::runtime_error only while it is made.
+class MultiLoop {
+ public:
+  struct Limits {
+    long idle_connections = 256;
+  };
+  explicit MultiLoop(Limits limits);
+  ~MultiLoop();
+  MultiLoop(const MultiLoop&) = delete;
+  MultiLoop& operator=(const MultiLoop&) = delete;
+
+  // False: libcurl is out of memory. A transfer starts with the next turn.
+  [[nodiscard]] bool add(CURL* transfer) noexcept;
+  void remove(CURL* transfer) noexcept;
+
+  // Waits for a socket, a timer of libcurl's, wake() or `at_most`; lets libcurl work; and calls
+  // `done` for what has ended, which is removed by then and may be added again.
+  using Done = std::function<void(CURL*, CURLcode)>;
+  void turn(Milliseconds at_most, const Done& done);
+
+  void wake() noexcept;
+
+  // To be told of each socket that is opened and closed for a transfer, by the callbacks that
+  // libcurl has for it: it has to forget a descriptor before the number is used again.
+  void socket_opened(curl_socket_t socket) noexcept;
+  void socket_closed(curl_socket_t socket) noexcept;
+  [[nodiscard]] std::size_t open_sockets() const noexcept { return open_sockets_; }
+  [[nodiscard]] std::uint64_t opened_sockets() const noexcept { return opened_sockets_; }
+
+ private:
+  static int on_socket(CURL*, curl_socket_t socket, int what, void* loop, void*) noexcept;
+  static int on_timer(CURLM*, long timeout_ms, void* loop) noexcept;
+  void watch(curl_socket_t socket, int what) noexcept;
+  void collect(const Done& done);
+
+  // What epoll was told about a descriptor, and what libcurl wants now. Between two transfers of a
+  // connection libcurl wants nothing for a moment, for which two calls to the kernel are not worth
+  // it: interest is taken back only when an event comes that nobody wants.
+  struct Watched {
+    std::uint32_t registered = 0;
+    std::uint32_t wanted = 0;
+  };
+
+  CURLM* multi_ = nullptr;
+  int epoll_ = -1;
+  int wake_ = -1;
+  MonotonicTime timer_at_ = MonotonicTime::max();
+  std::vector<Watched> watched_;  // by descriptor
+  std::size_t open_sockets_ = 0;
+  std::uint64_t opened_sockets_ = 0;
+};
+
+}  // namespace outfall::webhook

@@ -1,0 +1,42 @@
+#include "emitters/webhook/retry_after.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <charconv>
+
+#include <curl/curl.h>
+
+namespace outfall::webhook {
+namespace {
+
+constexpr Milliseconds kNone{-1};
+constexpr std::chrono::seconds kLongest{std::chrono::hours{24 * 30}};
+constexpr std::size_t kLongestDate = 63;
+
+}  // namespace
+
+Milliseconds retry_after_from(std::string_view value, WallTime now) noexcept {
+  while (!value.empty() && (value.front() == ' ' || value.front() == '\t')) value.remove_prefix(1);
+  while (!value.empty() && (value.back() == ' ' || value.back() == '\t')) value.remove_suffix(1);
+  if (value.empty()) return kNone;
+  if (std::ranges::all_of(value, [](char c) { return c >= '0' && c <= '9'; })) {
+    std::int64_t seconds = 0;
+    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), seconds);
+    if (error != std::errc{}) return kLongest;  // more digits than fit
+    return std::min(std::chrono::seconds{seconds}, kLongest);
+  }
+  // A date begins with the day of the week; curl's parser would also take "-5" or "10 apples".
+  if (value.size() > kLongestDate || std::isalpha(static_cast<unsigned char>(value[0])) == 0) {
+    return kNone;
+  }
+  std::array<char, kLongestDate + 1> text{};
+  std::copy(value.begin(), value.end(), text.begin());
+  const time_t date = curl_getdate(text.data(), nullptr);
+  if (date == -1) return kNone;
+  const auto wait = WallTime{std::chrono::seconds{date}} - now;
+  return std::chrono::ceil<Milliseconds>(
+      std::clamp<std::chrono::microseconds>(wait, std::chrono::seconds{0}, kLongest));
+}
+
+}  // namespace outfall::webhook

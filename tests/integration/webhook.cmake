@@ -1,0 +1,12 @@
+outfall_test(webhook_emitter_test
+  SOURCES
+    ${CMAKE_CURRENT_LIST_DIR}/webhook_conformance_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/webhook_answers_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/webhook_endpoints_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/webhook_fixture.cc
+    ${CMAKE_CURRENT_LIST_DIR}/webhook_judges_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/webhook_tls_test.cc
+    ${CMAKE_SOURCE_DIR}/tests/unit/event_lines.cc
+  LIBS outfall_emitter_webhook outfall_test_emitter outfall_json
+  LABELS integration)
+target_compile_definitions(webhook_emitter_test PRIVATE OUTFALL_SOURCE_FOLDER="${CMAKE_SOURCE_DIR}")

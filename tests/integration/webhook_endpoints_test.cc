@@ -1,0 +1,232 @@
+// Many endpoints behind one emitter: concurrency, rate, pauses, batches, templates and leases.
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include <gmock/gmock.h>
+
+#include "emitters/webhook/dispatcher.h"
+#include "tests/integration/webhook_fixture.h"
+#include "tests/support/temp_folder.h"
+
+namespace outfall::test {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+using testing::Each;
+using testing::HasSubstr;
+using webhook::Metric;
+
+class WebhookEndpoints : public WebhookTest {
+ protected:
+  WebhookEndpoints() { settings_.text("url", server_.url("/{header.endpoint}")); }
+
+  static TestEntry to(const std::string& endpoint, const std::string& type = "t") {
+    return {.type = type, .headers_json = R"({"endpoint":")" + endpoint + "\"}"};
+  }
+
+  // Hands entries over with the lane that the drain would give them.
+  std::vector<std::uint64_t> hand_over(const std::vector<TestEntry>& entries,
+                                       const std::string& lane,
+                                       std::shared_ptr<SendDeadline> deadline = nullptr) {
+    if (!emitter_) start();
+    std::vector<std::uint64_t> tokens;
+    EmitBatch batch = drain_.batch(entries, tokens);
+    // The drain's names of lanes outlive their items.
+    const std::string& name = *lanes_.insert(lane).first;
+    for (EmitItem& item : batch.items) item.lane = name;
+    batch.deadline = std::move(deadline);
+    emitter_->emit(std::move(batch));
+    return tokens;
+  }
+
+  static std::vector<TestEntry> many(std::size_t count, const TestEntry& entry) {
+    return std::vector<TestEntry>(count, entry);
+  }
+
+  std::set<std::string> lanes_;
+};
+
+TEST_F(WebhookEndpoints, EachHasItsOwnConcurrency) {
+  settings_.number("max_in_flight", 8);
+  server_.answer_always({.delay = milliseconds{5}});
+  hand_over(many(200, to("a")), "a");
+  drain_.wait_for_all();
+  EXPECT_EQ(server_.most_at_once(), 8U);
+  EXPECT_LE(server_.connections(), 8U) << "connections are used again";
+  hand_over(many(200, to("b")), "b");
+  hand_over(many(200, to("c")), "c");
+  drain_.wait_for_all();
+  EXPECT_LE(server_.most_at_once(), 16U);
+  EXPECT_GT(server_.most_at_once(), 8U);
+}
+
+TEST_F(WebhookEndpoints, ASlowOneDoesNotDelayAnother) {
+  server_.answer_by([](const HttpRequest& request) {
+    return HttpAnswer{.delay = milliseconds{request.target == "/slow" ? 2000 : 0}};
+  });
+  hand_over(many(2000, to("slow")), "slow");
+  const auto start = steady_clock::now();
+  const auto fast = hand_over(many(500, to("fast")), "fast");
+  wait_until(
+      [&] { return std::ranges::all_of(fast, [&](auto t) { return drain_.is_complete(t); }); },
+      "the fast endpoint's entries");
+  EXPECT_LT(steady_clock::now() - start, milliseconds{1500});
+  emitter_->stop(Milliseconds{0});
+}
+
+TEST_F(WebhookEndpoints, OneThatRefusesConnectionsDoesNotDelayAnother) {
+  const std::string gone = "127.0.0.1:" + std::to_string(free_port());
+  settings_.text("url", "http://{header.endpoint}/").list("allow_hosts", {"127.0.0.1:*"});
+  const auto refused = hand_over(many(1000, to(gone)), gone);
+  const std::string here = "127.0.0.1:" + std::to_string(server_.port());
+  const auto fast = hand_over(many(500, to(here)), here);
+  drain_.wait_for_all();
+  EXPECT_THAT(drain_.kinds(refused), Each(OutcomeKind::destination_unavailable));
+  EXPECT_THAT(drain_.kinds(fast), Each(OutcomeKind::delivered));
+}
+
+TEST_F(WebhookEndpoints, TheRateOfEachIsKept) {
+  settings_.number("rate", 50);
+  hand_over(many(60, to("a")), "a");
+  hand_over(many(60, to("b")), "b");
+  drain_.wait_for_all();
+  std::map<std::string, std::vector<steady_clock::time_point>> arrived;
+  for (const HttpRequest& request : server_.requests()) {
+    arrived[request.target].push_back(request.arrived);
+  }
+  ASSERT_EQ(arrived.size(), 2U);
+  for (const auto& [target, times] : arrived) {
+    // 60 entries with a burst of 5 take 55 fiftieths of a second.
+    EXPECT_GE(times.back() - times.front(), milliseconds{1050}) << target;
+    EXPECT_LE(times.back() - times.front(), milliseconds{3000}) << target;
+  }
+}
+
+TEST_F(WebhookEndpoints, RetryAfterPausesTheEndpointAndNoOther) {
+  server_.answer_by([](const HttpRequest& request) {
+    return request.header("ce-type") == "busy"
+               ? HttpAnswer{.status = 429, .headers = {{"Retry-After", "1"}}}
+               : HttpAnswer{};
+  });
+  hand_over({to("a", "busy")}, "a");
+  drain_.wait_for_all();
+  const auto start = steady_clock::now();
+  const auto paused = hand_over({to("a")}, "a");
+  const auto other = hand_over({to("b")}, "b");
+  wait_until([&] { return drain_.is_complete(other[0]); }, "the other endpoint's entry");
+  EXPECT_LT(steady_clock::now() - start, milliseconds{800});
+  drain_.wait_for_all();
+  EXPECT_GE(steady_clock::now() - start, milliseconds{900});
+  EXPECT_EQ(drain_.kind(paused[0]), OutcomeKind::delivered);
+}
+
+TEST_F(WebhookEndpoints, ABatchCarriesWhatWaits) {
+  settings_.text("body", "batch").number("batch_entries", 50).number("max_in_flight", 1);
+  const auto tokens = hand_over(many(500, to("a")), "a");
+  drain_.wait_for_all();
+  EXPECT_THAT(drain_.kinds(tokens), Each(OutcomeKind::delivered));
+  EXPECT_LE(server_.count(), 11U);
+}
+
+TEST_F(WebhookEndpoints, APoisonousEntryOfABatchIsAlone) {
+  settings_.text("body", "batch").number("max_in_flight", 2);
+  server_.answer_by([](const HttpRequest& request) {
+    return HttpAnswer{.status = request.body.find("poison") == std::string::npos ? 200 : 422};
+  });
+  std::vector<TestEntry> entries = many(40, to("a"));
+  entries[17].type = "poison";
+  const auto tokens = hand_over(entries, "a");
+  drain_.wait_for_all();
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    EXPECT_EQ(drain_.kind(tokens[i]), i == 17 ? OutcomeKind::failed : OutcomeKind::delivered) << i;
+  }
+}
+
+TEST_F(WebhookEndpoints, ABatchThatFindsTheEndpointDownFailsAsOne) {
+  settings_.text("body", "batch");
+  server_.answer_always({.status = 503});
+  const auto tokens = hand_over(many(30, to("a")), "a");
+  drain_.wait_for_all();
+  for (const std::uint64_t token : tokens) {
+    EXPECT_EQ(told(*drain_.item(token).outcome), "retryable_failure webhook.status_503 suspect");
+  }
+  EXPECT_LE(server_.count(), 30U);
+}
+
+TEST_F(WebhookEndpoints, AHostThatIsNotAllowedParksItsLaneAndNothingElse) {
+  settings_.text("url", "http://{header.endpoint}/").list("allow_hosts", {"127.0.0.1:*"});
+  const std::string here = "127.0.0.1:" + std::to_string(server_.port());
+  const auto bad = hand_over({to("evil.example")}, "evil.example");
+  const auto good = hand_over({to(here)}, here);
+  drain_.wait_for_all();
+  EXPECT_EQ(told(*drain_.item(bad[0]).outcome), "destination_unavailable webhook.bad_url parks");
+  EXPECT_THAT(drain_.item(bad[0]).outcome->error->message, HasSubstr("evil.example:80"));
+  EXPECT_EQ(drain_.kind(good[0]), OutcomeKind::delivered);
+}
+
+TEST_F(WebhookEndpoints, WithoutALaneABadUrlIsTheEntrysOwnFault) {
+  settings_.text("url", "http://{header.endpoint}/").list("allow_hosts", {"127.0.0.1:*"});
+  const auto outcomes = deliver({{.key = "no header"}, to("evil.example"), to("a b")});
+  for (const Outcome* outcome : outcomes) EXPECT_EQ(told(*outcome), "failed webhook.bad_url");
+}
+
+TEST_F(WebhookEndpoints, NothingBeginsThatTheLeaseMayNotOutlast) {
+  settings_.number("timeout", 5000);
+  const auto deadline = std::make_shared<SendDeadline>(steady_clock::now() + milliseconds{4000});
+  const auto late = hand_over({to("a")}, "a", deadline);
+  drain_.wait_for_all();
+  EXPECT_EQ(drain_.kind(late[0]), OutcomeKind::shutdown);
+  deadline->move(steady_clock::now() + milliseconds{60'000});
+  const auto renewed = hand_over({to("a")}, "a", deadline);
+  drain_.wait_for_all();
+  EXPECT_EQ(drain_.kind(renewed[0]), OutcomeKind::delivered);
+  EXPECT_EQ(server_.count(), 1U);
+}
+
+TEST_F(WebhookEndpoints, WhatWaitsIsGivenBackWhenItsLeaseIsLost) {
+  settings_.number("max_in_flight", 1);
+  server_.answer_always({.fault = HttpFault::hang});
+  const auto deadline = std::make_shared<SendDeadline>(steady_clock::now() + milliseconds{60'000});
+  hand_over({to("a")}, "a");
+  server_.wait_for(1);
+  const auto waiting = hand_over(many(10, to("a")), "a", deadline);
+  deadline->move(steady_clock::now());
+  wait_until([&] { return drain_.is_complete(waiting.back()); }, "the queue is given back");
+  EXPECT_THAT(drain_.kinds(waiting), Each(OutcomeKind::shutdown));
+  emitter_->stop(Milliseconds{0});
+}
+
+TEST_F(WebhookEndpoints, StoppingTellsWhatWasSentFromWhatWasNot) {
+  settings_.number("max_in_flight", 2);
+  server_.answer_always({.fault = HttpFault::hang});
+  const auto tokens = hand_over(many(10, to("a")), "a");
+  server_.wait_for(2);
+  emitter_->stop(Milliseconds{100});
+  std::map<std::string, int> count;
+  for (const std::uint64_t token : tokens) ++count[told(*drain_.item(token).outcome)];
+  EXPECT_EQ(count["possibly_delivered webhook.stopped lost"], 2);
+  EXPECT_EQ(count["shutdown"], 8);
+}
+
+TEST_F(WebhookEndpoints, MetricsSayWhatIsGoingOn) {
+  test_reporter().clear();
+  settings_.number("max_in_flight", 2);
+  server_.answer_always({.fault = HttpFault::hang});
+  hand_over(many(10, to("a")), "a");
+  const auto value = [](Metric metric) {
+    return test_reporter().value(static_cast<std::size_t>(metric)).value_or(-1);
+  };
+  wait_until([&] { return value(Metric::queue_entries) == 8; }, "the queue is published");
+  EXPECT_EQ(value(Metric::requests_in_flight), 2);
+  EXPECT_EQ(value(Metric::endpoints), 1);
+  EXPECT_EQ(value(Metric::connections), 2);
+  EXPECT_EQ(value(Metric::connections_opened), 2);
+  emitter_->stop(Milliseconds{0});
+  EXPECT_EQ(value(Metric::requests_in_flight), 0);
+  EXPECT_EQ(value(Metric::queue_entries), 0);
+}
+
+}  // namespace
+}  // namespace outfall::test

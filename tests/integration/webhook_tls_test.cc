@@ -1,0 +1,132 @@
+// TLS against a real nginx: verification, authorities, client certificates, HTTP/2.
+#include <gmock/gmock.h>
+
+#include "tests/integration/webhook_fixture.h"
+#include "tests/support/temp_nginx.h"
+#include "tests/support/test_authority.h"
+
+namespace outfall::test {
+namespace {
+
+class WebhookTls : public WebhookTest {
+ protected:
+  TempNginx& front(const std::string& server = {}, bool http2 = true) {
+    nginx_ = std::make_unique<TempNginx>(TempNginx::Options{
+        .certificate = pair_, .upstream_port = server_.port(), .http2 = http2, .server = server});
+    settings_.text("url", nginx_->url("/hooks")).text("ca_file", authority_.certificate());
+    return *nginx_;
+  }
+
+  // What nginx says of the request that came last.
+  std::string seen(const char* header) {
+    return server_.requests().back().header(header).value_or("");
+  }
+
+  const TestAuthority authority_;
+  TestAuthority::Pair pair_ = authority_.issue("server");
+  std::unique_ptr<TempNginx> nginx_;
+};
+
+TEST_F(WebhookTls, SpeaksHttp2WhereItIsOffered) {
+  front();
+  EXPECT_EQ(told(deliver_one()), "delivered");
+  EXPECT_EQ(seen("x-protocol"), "HTTP/2.0");
+  emitter_.reset();
+  settings_.text("http_version", "1.1");
+  EXPECT_EQ(told(deliver_one()), "delivered");
+  EXPECT_EQ(seen("x-protocol"), "HTTP/1.1");
+}
+
+TEST_F(WebhookTls, ManyRequestsShareAFewConnectionsOfHttp2) {
+  front();
+  const auto outcomes = deliver(std::vector<TestEntry>(500));
+  for (const Outcome* outcome : outcomes) ASSERT_EQ(told(*outcome), "delivered");
+  emitter_->stop(Milliseconds{1000});
+  EXPECT_EQ(seen("x-protocol"), "HTTP/2.0");
+}
+
+TEST_F(WebhookTls, AServerWithHttp1OnlyIsServedAsWell) {
+  front({}, false);
+  const auto outcomes = deliver(std::vector<TestEntry>(200));
+  for (const Outcome* outcome : outcomes) ASSERT_EQ(told(*outcome), "delivered");
+  EXPECT_EQ(seen("x-protocol"), "HTTP/1.1");
+}
+
+TEST_F(WebhookTls, AnUnknownAuthorityParksTheDestination) {
+  front();
+  settings_.text("ca_file", "");
+  EXPECT_EQ(told(deliver_one()), "destination_unavailable webhook.certificate parks");
+  EXPECT_EQ(server_.count(), 0U);
+}
+
+TEST_F(WebhookTls, ACertificateForAnotherNameParksTheDestination) {
+  pair_ = authority_.issue("other", "DNS:other.example");
+  front();
+  EXPECT_EQ(told(deliver_one()), "destination_unavailable webhook.certificate parks");
+  EXPECT_EQ(server_.count(), 0U);
+}
+
+TEST_F(WebhookTls, OldTlsIsRefused) {
+  front("ssl_protocols TLSv1.1; ssl_ciphers ALL:@SECLEVEL=0;");
+  EXPECT_EQ(told(deliver_one()), "destination_unavailable webhook.tls_handshake");
+}
+
+TEST_F(WebhookTls, PlainHttpWhereTlsIsExpected) {
+  front();
+  settings_.text("url", "http://127.0.0.1:" + std::to_string(nginx_->port()) + "/");
+  EXPECT_EQ(told(deliver_one()), "failed webhook.status_400") << "nginx says so";
+  settings_.map("status", {{"400", "destination_unavailable"}});
+  emitter_.reset();
+  EXPECT_EQ(told(deliver_one()), "destination_unavailable webhook.status_400");
+}
+
+TEST_F(WebhookTls, ShowsItsCertificateToThoseWhoAsk) {
+  front("ssl_verify_client on;\nssl_client_certificate " + authority_.certificate().string() + ";");
+  settings_.map("status", {{"400", "destination_unavailable"}});
+  EXPECT_EQ(told(deliver_one()), "destination_unavailable webhook.status_400") << "nginx says so";
+  emitter_.reset();
+  const auto client = authority_.issue("client");
+  settings_.text("client_certificate_file", client.certificate).text("client_key_file", client.key);
+  EXPECT_EQ(told(deliver_one()), "delivered");
+  EXPECT_EQ(seen("x-client"), "CN=client");
+  start();
+  EXPECT_TRUE(emitter_->check(Milliseconds{3000}).ok);
+}
+
+TEST_F(WebhookTls, AKeyThatDoesNotFitIsOurOwnFault) {
+  front();
+  settings_.text("client_certificate_file", authority_.issue("client").certificate)
+      .text("client_key_file", authority_.issue("another").key);
+  EXPECT_EQ(told(deliver_one()), "destination_unavailable webhook.client_certificate");
+}
+
+// A renewed certificate is taken for new connections, without a restart.
+TEST_F(WebhookTls, ARenewedClientCertificateIsTaken) {
+  front("ssl_verify_client on;\nssl_client_certificate " + authority_.certificate().string() +
+        ";\nkeepalive_timeout 0;");
+  const auto first = authority_.issue("first");
+  const auto second = authority_.issue("second");
+  settings_.text("client_certificate_file", first.certificate).text("client_key_file", first.key);
+  EXPECT_EQ(told(deliver_one()), "delivered");
+  EXPECT_EQ(seen("x-client"), "CN=first");
+  std::filesystem::copy_file(second.key, first.key,
+                             std::filesystem::copy_options::overwrite_existing);
+  std::filesystem::copy_file(second.certificate, first.certificate,
+                             std::filesystem::copy_options::overwrite_existing);
+  EXPECT_EQ(told(deliver_one()), "delivered");
+  EXPECT_EQ(seen("x-client"), "CN=second");
+}
+
+TEST_F(WebhookTls, ChecksTheHandshakeToo) {
+  front();
+  start();
+  EXPECT_TRUE(emitter_->check(Milliseconds{3000}).ok);
+  settings_.text("ca_file", "");
+  start();
+  const Emitter::Health health = emitter_->check(Milliseconds{3000});
+  EXPECT_FALSE(health.ok);
+  EXPECT_THAT(health.detail, testing::HasSubstr("certificate"));
+}
+
+}  // namespace
+}  // namespace outfall::test
