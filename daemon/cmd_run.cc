@@ -58,6 +58,7 @@ class Run {
             [this, streams = stream_names(*config_)] { return store_.open_sampling(streams); },
             metrics_, log_) {
     metrics_.watch(log_);
+    configuration_in_force();
   }
 
   ExitCode run() {
@@ -149,10 +150,14 @@ class Run {
     }
   }
 
-  void reload() {
-    const auto reloaded = config_loader(context_).reload(*config_);
+  void configuration_in_force() {
+    metrics_.gauge(Metric::config_last_reload_successful).Set(1);
     metrics_.gauge(Metric::config_last_reload_timestamp_seconds)
         .Set(std::chrono::duration<double>(system_clock().wall().time_since_epoch()).count());
+  }
+
+  void reload() {
+    const auto reloaded = config_loader(context_).reload(*config_);
     if (const auto* problems = std::get_if<ConfigProblems>(&reloaded)) {
       metrics_.gauge(Metric::config_last_reload_successful).Set(0);
       for (const SettingProblem& problem : *problems) {
@@ -170,7 +175,7 @@ class Run {
       streams.push_back(stream_options(*config_, context_.registry, stream));
     drain_.reconfigure(drain_options(*config_), std::move(streams));
     sampler_.set_retention(config_->receipts().duration("retention"));
-    metrics_.gauge(Metric::config_last_reload_successful).Set(1);
+    configuration_in_force();
     for (const SettingChange& change : next.live) {
       log_.info("setting changed",
                 {{"setting", change.setting}, {"before", change.before}, {"after", change.after}});

@@ -269,7 +269,7 @@ constexpr auto kStreams = std::to_array<SettingSpec>({
      .default_value = "\"1s\"",
      .summary =
          "The longest pause before the first retry. Each further one doubles it up to retry.max; "
-         "the pause is drawn at random between zero and that bound.",
+         "the pause is drawn at random between a tenth of retry.initial and that bound.",
      .reload = Reload::live,
      .min = 1,
      .max = kDay},
@@ -342,7 +342,7 @@ constexpr auto kStreams = std::to_array<SettingSpec>({
      .max = 1000},
     {.name = "key_in_flight",
      .type = SettingType::integer,
-     .default_value = "1000",
+     .default_value = "4000",
      .summary =
          "How many entries of one key the worker holds at once. Further ones wait, so that a hot "
          "key does not fill the worker.",
@@ -351,7 +351,7 @@ constexpr auto kStreams = std::to_array<SettingSpec>({
      .max = 1'000'000},
     {.name = "lane_in_flight",
      .type = SettingType::integer,
-     .default_value = "1000",
+     .default_value = "2000",
      .summary =
          "How many entries of one lane the worker holds at once. Further ones wait, so that a "
          "slow destination does not fill the worker.",

@@ -66,13 +66,15 @@ std::optional<DatabasePool::Job> DatabasePool::take_job() {
 }
 
 // One try to open a session; after a failure waits `pause`, which grows. False when the pool stops.
-bool DatabasePool::reconnect(std::unique_ptr<StoreSession>& session, Milliseconds& pause) {
+bool DatabasePool::reconnect(std::unique_ptr<StoreSession>& session, Milliseconds& pause,
+                             bool again) {
   try {
     session = open_();
     pause = kFirstPause;
-    observer_.connected();
+    observer_.connected(again);
     return true;
   } catch (const StoreError& error) {
+    observer_.failed(error, true);
     observer_.unavailable(error);
   }
   const Milliseconds jittered = between(pause / 2, pause, random_);
@@ -85,24 +87,29 @@ bool DatabasePool::reconnect(std::unique_ptr<StoreSession>& session, Millisecond
 void DatabasePool::work() {
   std::unique_ptr<StoreSession> session;
   Milliseconds pause = kFirstPause;
+  bool again = false;
   while (wait_for_job()) {
-    if (session == nullptr && !reconnect(session, pause)) return;
+    if (session == nullptr && !reconnect(session, pause, again)) return;
     if (session == nullptr) continue;
-    std::optional<Job> job = take_job();
-    if (!job) continue;
-    try {
-      job->run(*session);
-    } catch (const StoreError& error) {
-      if (error.session_lost()) {
-        session.reset();
-        observer_.unavailable(error);
-      }
-      job->failed(error);
-    } catch (const std::exception& error) {
-      // Running out of memory while a result is read: nothing is known of the call.
+    again = true;
+    if (std::optional<Job> job = take_job()) run(*job, session);
+  }
+}
+
+void DatabasePool::run(Job& job, std::unique_ptr<StoreSession>& session) {
+  try {
+    job.run(*session);
+  } catch (const StoreError& error) {
+    observer_.failed(error, false);
+    if (error.session_lost()) {
       session.reset();
-      job->failed(StoreError(StoreErrorKind::unavailable, error.what()));
+      observer_.unavailable(error);
     }
+    job.failed(error);
+  } catch (const std::exception& error) {
+    // Running out of memory while a result is read: nothing is known of the call.
+    session.reset();
+    job.failed(StoreError(StoreErrorKind::unavailable, error.what()));
   }
 }
 

@@ -36,8 +36,12 @@ class DatabasePool {
   };
 
   struct Observer {
-    std::function<void()> connected;                     // a session was opened
-    std::function<void(const StoreError&)> unavailable;  // one could not be opened, or was lost
+    // A session was opened; `again`: in place of one that was lost.
+    std::function<void(bool again)> connected;
+    // One could not be opened, or was lost.
+    std::function<void(const StoreError&)> unavailable;
+    // Every error, these included; `connecting`: there was no session yet.
+    std::function<void(const StoreError&, bool connecting)> failed;
   };
 
   // `open` is called on the pool's threads and throws StoreError. Both outlive the pool.
@@ -54,10 +58,11 @@ class DatabasePool {
 
  private:
   void work();
+  void run(Job& job, std::unique_ptr<StoreSession>& session);
   // Waits until there is a job; null when the pool stops.
   bool wait_for_job();
   std::optional<Job> take_job();
-  bool reconnect(std::unique_ptr<StoreSession>& session, Milliseconds& pause);
+  bool reconnect(std::unique_ptr<StoreSession>& session, Milliseconds& pause, bool again);
 
   const Milliseconds reconnect_max_;
   const std::function<std::unique_ptr<StoreSession>()> open_;

@@ -14,6 +14,27 @@ constexpr Milliseconds kBeatEvery{500};
 // Looks that are due within this share of the idle pause are made together, in one poll.
 constexpr int kTogether = 2;
 
+DatabaseErrorKind metric_kind(const StoreError& error, bool connecting) {
+  switch (error.kind()) {
+    case StoreErrorKind::unavailable:
+      return connecting ? DatabaseErrorKind::connect : DatabaseErrorKind::connection_lost;
+    case StoreErrorKind::read_only:
+      return DatabaseErrorKind::read_only;
+    case StoreErrorKind::timeout:
+      return DatabaseErrorKind::timeout;
+    case StoreErrorKind::conflict:
+      return DatabaseErrorKind::conflict;
+    case StoreErrorKind::denied:
+      return DatabaseErrorKind::permission;
+    case StoreErrorKind::schema:
+      return DatabaseErrorKind::schema;
+    case StoreErrorKind::refused:
+    case StoreErrorKind::defect:
+      break;
+  }
+  return DatabaseErrorKind::other;
+}
+
 }  // namespace
 
 void Drain::Sink::complete(std::span<Completion> completions) noexcept {
@@ -73,8 +94,9 @@ void Drain::start() {
       options_.connections, options_.reconnect_max, [this] { return store_.open_session(); },
       DatabasePool::Observer{
           .connected =
-              [this] {
+              [this](bool again) {
                 const std::lock_guard lock(state_mutex_);
+                if (again) metrics_.counter(Metric::database_reconnects_total).Increment();
                 if (!connected_) log_.info("connected to the database");
                 connected_ = true;
                 metrics_.gauge(Metric::database_connected).Set(1);
@@ -82,7 +104,11 @@ void Drain::start() {
                 hint_.clear();
                 post([this] { recover_leases(); });
               },
-          .unavailable = [this](const StoreError& error) { connection_lost(error); }},
+          .unavailable = [this](const StoreError& error) { connection_lost(error); },
+          .failed =
+              [this](const StoreError& error, bool connecting) {
+                metrics_.database_errors(metric_kind(error, connecting)).Increment();
+              }},
       random_);
   presence_ = std::make_unique<PresenceWatch>(
       [this] { return store_.open_presence(); },

@@ -1,4 +1,4 @@
--- 0001_tables: the tables, their indexes, and the roles.
+-- 0001_tables: the tables and their indexes.
 --
 -- Every migration can be run by `outfall migrate` or, in order, by
 --   psql -v ON_ERROR_STOP=1 [-v schema=NAME] -1 -f NNNN_name.sql

@@ -59,6 +59,8 @@ TEST_F(RunFaults, ADatabaseThatCrashesUnderLoadLosesNothing) {
   std::set<std::string> ids;
   for (const auto& event : worker.events("events")) ids.emplace(event.at("id").as_string());
   EXPECT_EQ(ids.size(), 20000u);
+  EXPECT_GE(worker.metric("outfall_database_reconnects_total"), 1);
+  EXPECT_GE(worker.metric("outfall_database_errors_total{kind=\"connection_lost\"}"), 1);
   EXPECT_EQ(dead_letters("worker.abandoned"), 0);
   EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 0);
   EXPECT_EQ(worker.stop(), 0);
@@ -75,6 +77,27 @@ TEST_F(RunFaults, AClaimThatTheServerCannotFinishIsCancelledAndAskedAgain) {
   enqueue("orders", "behind");
   worker.process().wait_for_output("statement timeout");
   blocker.exec("COMMIT");
+  wait_until_empty("orders");
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+TEST_F(RunFaults, AReloadTakesEffectAndARefusedOneChangesNothing) {
+  WorkerProcess worker({.dsn = database_.dsn(), .streams = to_file()});
+  const std::string good = worker.configuration();
+  worker.reload("[log]\nlevel = \"debug\"\n" + good);
+  worker.process().wait_for_output("setting=log.level");
+  worker.process().wait_for_output("configuration reloaded");
+  worker.reload(good + "\n[worker2]\n");
+  worker.process().wait_for_output("worker2");
+  wait_until([&] { return worker.metric("outfall_config_last_reload_successful") == 0; },
+             "the refusal shows");
+  std::string renamed = good;
+  renamed.replace(renamed.find("\"worker\""), 8, "\"another\"");
+  worker.reload(renamed);
+  worker.process().wait_for_output("setting changes with the next start");
+  wait_until([&] { return worker.metric("outfall_config_last_reload_successful") == 1; },
+             "the success shows");
+  enqueue("orders", "k");
   wait_until_empty("orders");
   EXPECT_EQ(worker.stop(), 0);
 }

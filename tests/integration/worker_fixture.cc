@@ -44,6 +44,15 @@ int WorkerProcess::stop() {
   return process_->wait().code.value_or(-1);
 }
 
+void WorkerProcess::reload(const std::string& toml) {
+  (void)folder_.write("outfall.toml", toml);
+  process_->signal(SIGHUP);
+}
+
+std::string WorkerProcess::configuration() const {
+  return read_file(config_);
+}
+
 boost::json::value WorkerProcess::status() {
   return boost::json::parse(http_get("http://127.0.0.1:" + std::to_string(port_) + "/status").body);
 }

@@ -38,6 +38,9 @@ class WorkerProcess {
   void kill() { process_->kill(); }
   void freeze() { process_->signal(SIGSTOP); }
   void thaw() { process_->signal(SIGCONT); }
+  // Writes another configuration and sends SIGHUP.
+  void reload(const std::string& toml);
+  [[nodiscard]] std::string configuration() const;
   [[nodiscard]] bool running() { return process_->running(); }
   [[nodiscard]] ChildProcess& process() { return *process_; }
 
