@@ -190,7 +190,7 @@ void TempKafka::add_sasl() {
   settings_["listeners"] += ",SASL://" + address(sasl_port_);
   settings_["advertised.listeners"] += ",SASL://" + address(sasl_port_);
   settings_["authorizer.class.name"] = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
-  settings_["super.users"] = "User:ANONYMOUS;User:admin";
+  settings_["super.users"] = "User:ANONYMOUS;User:admin;User:CN=client";
   settings_["listener.name.sasl.sasl.enabled.mechanisms"] = "PLAIN";
   std::string login = "org.apache.kafka.common.security.plain.PlainLoginModule required";
   for (const std::string user : {"admin", "alice", "bob"}) {
@@ -225,7 +225,7 @@ void TempKafka::add_tls() {
                 read_file(folder_ / "server.key") + read_file(folder_ / "server.pem"));
   tls_port_ = free_port();
   settings_["listeners"] += ",TLS://" + address(tls_port_);
-  settings_["advertised.listeners"] += ",TLS://" + address(tls_port_);
+  settings_["advertised.listeners"] += ",TLS://localhost:" + std::to_string(tls_port_);
   settings_["listener.name.tls.ssl.keystore.type"] = "PEM";
   settings_["listener.name.tls.ssl.keystore.location"] = folder_ / "server-all.pem";
   settings_["listener.name.tls.ssl.truststore.type"] = "PEM";
@@ -405,11 +405,11 @@ std::int64_t TempKafka::count(const std::string& topic) const {
 std::vector<KafkaRecord> TempKafka::records(const std::string& topic) const {
   const Client consumer = new_client(RD_KAFKA_CONSUMER, brokers(),
                                      {{"group.id", "test"},
-                                      {"enable.partition.eof", "true"},
                                       {"fetch.wait.max.ms", "10"},
                                       {"enable.auto.commit", "false"},
                                       {"auto.offset.reset", "earliest"}});
   rd_kafka_poll_set_consumer(consumer.get());
+  const std::int64_t expected = count(topic);
   const int partitions = partitions_of(consumer.get(), topic);
   rd_kafka_topic_partition_list_t* list = rd_kafka_topic_partition_list_new(partitions);
   for (int partition = 0; partition < partitions; ++partition) {
@@ -419,17 +419,13 @@ std::vector<KafkaRecord> TempKafka::records(const std::string& topic) const {
   check(rd_kafka_assign(consumer.get(), list), "assign " + topic);
   rd_kafka_topic_partition_list_destroy(list);
   std::map<std::int32_t, std::vector<KafkaRecord>> found;
-  for (int ended = 0; ended < partitions;) {
-    rd_kafka_message_t* message = rd_kafka_consumer_poll(consumer.get(), kTimeoutMs);
-    if (message == nullptr) throw std::runtime_error("nothing to read in " + topic);
-    const auto code = message->err;
-    if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
-      found[message->partition].push_back(record_of(*message));
-    } else if (code == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
-      ++ended;
-    }
-    rd_kafka_message_destroy(message);
-    if (code != RD_KAFKA_RESP_ERR__PARTITION_EOF) check(code, "read " + topic);
+  for (std::int64_t left = expected; left > 0;) {
+    const std::unique_ptr<rd_kafka_message_t, void (*)(rd_kafka_message_t*)> message(
+        rd_kafka_consumer_poll(consumer.get(), kTimeoutMs), rd_kafka_message_destroy);
+    if (!message) throw std::runtime_error("not all can be read of " + topic);
+    check(message->err, "read " + topic);
+    found[message->partition].push_back(record_of(*message));
+    --left;
   }
   std::vector<KafkaRecord> all;
   for (auto& [partition, records] : found) {

@@ -1,0 +1,126 @@
+#include "emitters/kafka/classify.h"
+
+#include <array>
+
+namespace outfall::kafka {
+namespace {
+
+struct Row {
+  rd_kafka_resp_err_t error;
+  Verdict verdict;
+};
+
+constexpr std::string_view kLimit = "raise max.message.bytes of the topic, or send less";
+constexpr std::string_view kRights = "grant the emitter's user the right to write";
+constexpr std::string_view kLater = "delivery resumes by itself";
+
+// In the order of docs/reference/emitters/kafka.md.
+constexpr auto kRows = std::to_array<Row>({
+    {RD_KAFKA_RESP_ERR_NO_ERROR, {}},
+
+    {RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, {Fault::poison, "kafka.msg_size_too_large", kLimit}},
+    {RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE,
+     {Fault::poison, "kafka.record_list_too_large", kLimit}},
+    {RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP,
+     {Fault::poison, "kafka.invalid_timestamp",
+      "message.timestamp.before.max.ms and .after.max.ms of the topic bound it"}},
+    {RD_KAFKA_RESP_ERR_UNSUPPORTED_FOR_MESSAGE_FORMAT,
+     {Fault::poison, "kafka.unsupported_for_message_format",
+      "the topic's message format is too old for headers"}},
+    {RD_KAFKA_RESP_ERR_INVALID_RECORD,
+     {Fault::poison, "kafka.invalid_record", "a compacted topic takes no record without a key"}},
+    {RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION,
+     {Fault::record, "kafka.unknown_partition", "the topic has no such partition"}},
+
+    {RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
+     {Fault::destination, "kafka.unknown_topic", "create the topic"}},
+    {RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC,
+     {Fault::destination, "kafka.unknown_topic", "create the topic"}},
+    {RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION, {Fault::destination, "kafka.invalid_topic", {}}},
+    {RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+     {Fault::destination, "kafka.topic_authorization_failed", kRights}},
+    {RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED,
+     {Fault::destination, "kafka.cluster_authorization_failed", kRights}},
+    {RD_KAFKA_RESP_ERR_POLICY_VIOLATION, {Fault::destination, "kafka.policy_violation", {}}},
+    {RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED,
+     {Fault::destination, "kafka.authentication_failed", "check sasl.username and its password"}},
+    {RD_KAFKA_RESP_ERR__AUTHENTICATION,
+     {Fault::destination, "kafka.authentication_failed", "check sasl.* and tls.*"}},
+    {RD_KAFKA_RESP_ERR__SSL, {Fault::destination, "kafka.tls_failed", "check tls.*"}},
+    {RD_KAFKA_RESP_ERR__RESOLVE, {Fault::destination, "kafka.broker_not_found", "check brokers"}},
+    {RD_KAFKA_RESP_ERR_THROTTLING_QUOTA_EXCEEDED,
+     {Fault::destination, "kafka.quota_exceeded", kLater}},
+    {RD_KAFKA_RESP_ERR__MSG_TIMED_OUT, {Fault::destination, "kafka.timed_out", kLater}},
+    {RD_KAFKA_RESP_ERR__TIMED_OUT, {Fault::destination, "kafka.timed_out", kLater}},
+    {RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT, {Fault::destination, "kafka.timed_out", kLater}},
+    {RD_KAFKA_RESP_ERR__TRANSPORT, {Fault::destination, "kafka.broker_unavailable", kLater}},
+    {RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN, {Fault::destination, "kafka.broker_unavailable", kLater}},
+    {RD_KAFKA_RESP_ERR_NETWORK_EXCEPTION, {Fault::destination, "kafka.broker_unavailable", kLater}},
+    {RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE, {Fault::destination, "kafka.no_leader", kLater}},
+    {RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION, {Fault::destination, "kafka.no_leader", kLater}},
+    {RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH, {Fault::destination, "kafka.no_leader", kLater}},
+    {RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH, {Fault::destination, "kafka.no_leader", kLater}},
+    {RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
+     {Fault::destination, "kafka.not_enough_replicas", kLater}},
+    {RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+     {Fault::destination, "kafka.not_enough_replicas", kLater}},
+    {RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR, {Fault::destination, "kafka.storage_error", kLater}},
+
+    {RD_KAFKA_RESP_ERR_INVALID_MSG, {Fault::suspect, "kafka.corrupt_message", {}}},
+
+    {RD_KAFKA_RESP_ERR__FATAL, {Fault::fatal, "kafka.fatal", {}}},
+    {RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, {Fault::fatal, "kafka.fatal", {}}},
+    {RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER, {Fault::fatal, "kafka.fatal", {}}},
+    {RD_KAFKA_RESP_ERR_UNKNOWN_PRODUCER_ID, {Fault::fatal, "kafka.fatal", {}}},
+    {RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, {Fault::fatal, "kafka.fatal", {}}},
+    {RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING, {Fault::fatal, "kafka.fatal", {}}},
+
+    {RD_KAFKA_RESP_ERR__PURGE_QUEUE, {Fault::purged, "kafka.timed_out", kLater}},
+    {RD_KAFKA_RESP_ERR__PURGE_INFLIGHT, {Fault::purged, "kafka.timed_out", kLater}},
+});
+
+constexpr Verdict kUnknown{Fault::suspect, "kafka.delivery_failed", {}};
+
+}  // namespace
+
+Verdict classify(rd_kafka_resp_err_t error) noexcept {
+  for (const Row& row : kRows) {
+    if (row.error == error) return row.verdict;
+  }
+  return kUnknown;
+}
+
+Outcome outcome_of(rd_kafka_resp_err_t error, Persisted persisted, std::string_view detail) {
+  const Verdict verdict = classify(error);
+  std::string message = rd_kafka_err2str(error);
+  if (!verdict.hint.empty()) message.append(": ").append(verdict.hint);
+  if (!detail.empty()) message.append(" (").append(detail).append(")");
+  OutcomeKind kind = OutcomeKind::retryable_failure;
+  switch (verdict.fault) {
+    case Fault::none:
+      return Outcome::delivered();
+    case Fault::poison:
+    case Fault::record:
+      kind = OutcomeKind::failed;
+      break;
+    case Fault::destination:
+    case Fault::fatal:
+    case Fault::purged:
+      kind = OutcomeKind::destination_unavailable;
+      break;
+    case Fault::suspect:
+      break;
+  }
+  if (kind != OutcomeKind::failed && persisted != Persisted::no) {
+    kind = OutcomeKind::possibly_delivered;
+  }
+  Outcome outcome = Outcome::of(kind, std::string(verdict.code), std::move(message));
+  // Only what librdkafka reports of itself is a defect of the turn; the rest lost its connection or
+  // its broker.
+  outcome.connection_lost =
+      kind == OutcomeKind::possibly_delivered && verdict.fault != Fault::suspect;
+  outcome.destination_suspect = kind == OutcomeKind::retryable_failure;
+  return outcome;
+}
+
+}  // namespace outfall::kafka

@@ -1,0 +1,30 @@
+#include "emitters/kafka/client.h"
+
+#include <array>
+#include <stdexcept>
+
+namespace outfall::kafka {
+
+Client::Client(const Settings& settings, std::int64_t batch_bytes, int wake_descriptor) {
+  Conf conf = make_conf(settings, batch_bytes);
+  std::array<char, 512> error{};
+  // Otherwise librdkafka writes to standard error.
+  rd_kafka_conf_set(conf.get(), "log.queue", "true", error.data(), error.size());
+  rd_kafka_conf_set_events(conf.get(), RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR |
+                                           RD_KAFKA_EVENT_STATS | RD_KAFKA_EVENT_LOG);
+  handle_ = rd_kafka_new(RD_KAFKA_PRODUCER, conf.get(), error.data(), error.size());
+  if (handle_ == nullptr) throw std::runtime_error(error.data());
+  static_cast<void>(conf.release());  // It belongs to the producer now.
+  queue_ = rd_kafka_queue_get_main(handle_);
+  static const std::uint64_t kOne = 1;
+  rd_kafka_queue_io_event_enable(queue_, wake_descriptor, &kOne, sizeof kOne);
+  rd_kafka_set_log_queue(handle_, queue_);
+}
+
+Client::~Client() {
+  rd_kafka_queue_io_event_enable(queue_, -1, nullptr, 0);
+  rd_kafka_queue_destroy(queue_);
+  rd_kafka_destroy(handle_);
+}
+
+}  // namespace outfall::kafka

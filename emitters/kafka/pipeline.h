@@ -1,0 +1,171 @@
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+#include "core/clock.h"
+#include "emitter/emitter.h"
+#include "emitters/kafka/classify.h"
+#include "emitters/kafka/client.h"
+#include "emitters/kafka/mapping.h"
+#include "emitters/kafka/settings.h"
+#include "emitters/kafka/statistics.h"
+#include "emitters/kafka/topics.h"
+
+namespace outfall::kafka {
+
+// Everything between emit() and complete() but the thread: which record goes to librdkafka when,
+// and what becomes of it.
+//
+// Order. librdkafka's idempotent producer writes the records of a partition in the order in which
+// it gets them, also over its own retries and changes of leaders. It does not when it gives one
+// record up and goes on with the next. So it never may: it has no time limit of its own, and as
+// soon as one ordered record comes back without an acknowledgement while later ones of its topic
+// are still out, everything is taken back (purge) and the producer is replaced; what has no answer
+// is then sent again in the original order, or completed where its topic or key does not go on.
+//
+// Poison. A broker rejects a batch as a whole. Its records are sent again apart, in groups in which
+// no key occurs twice and whose size is halved by a rejection and doubled without one, until the
+// guilty one stands alone.
+//
+// Used by one thread. Blocks only inside replace_client(), where librdkafka ends its threads, and
+// in recover(), until the reports of purged records are there, which is at once.
+class Pipeline {
+ public:
+  // `context` and `settings` outlive it. Throws std::runtime_error where librdkafka cannot be set
+  // up.
+  Pipeline(const EmitterContext& context, const Settings& settings, int wake_descriptor);
+  ~Pipeline();
+  Pipeline(const Pipeline&) = delete;
+  Pipeline& operator=(const Pipeline&) = delete;
+
+  // Asks about the topic that all entries go to, so that the first one need not wait.
+  void warm_up();
+  void take(EmitBatch batch) noexcept;
+  // Serves what librdkafka has to say and what has become due. Call after each wake-up.
+  void serve() noexcept;
+  // For how long nothing becomes due by itself; negative: for ever.
+  [[nodiscard]] Milliseconds patience() const noexcept;
+
+  // From now on nothing more is sent.
+  void stop() noexcept;
+  [[nodiscard]] bool idle() const noexcept { return flights_.empty(); }
+  // Completes everything that is left.
+  void abandon() noexcept;
+
+ private:
+  enum class State : std::uint8_t { unsent, out, done };
+
+  struct Flight;
+  struct Record {
+    const EmitItem* item = nullptr;
+    Flight* flight = nullptr;
+    Topic* topic = nullptr;
+    MonotonicTime sent_at{};
+    State state = State::unsent;
+    bool in_doubt = false;  // an earlier try may have been written
+    bool suspect = false;   // its batch was rejected
+    std::uint8_t tries = 0;
+    rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_NO_ERROR;  // of the last rejection
+  };
+  // A batch, in the order of arrival.
+  struct Flight {
+    EmitBatch batch;
+    std::vector<Record> records;
+    std::size_t open = 0;
+    MonotonicTime arrived_at{};
+  };
+  enum class Cause : std::uint8_t { rejected, stuck, fatal, lease, stop };
+
+  // pipeline.cc
+  void begin_turn();
+  void send(Flight& flight, MonotonicTime now);
+  void send_all(MonotonicTime now);
+  [[nodiscard]] bool may_send(Record& record, MonotonicTime now);
+  [[nodiscard]] bool find_topic(Record& record);
+  [[nodiscard]] bool topic_takes(Record& record, MonotonicTime now);
+  void send(Record& record, MonotonicTime now);
+  [[nodiscard]] rd_kafka_resp_err_t produce(Record& record);
+  void handle(rd_kafka_event_t* event, MonotonicTime now);
+  void reported(const rd_kafka_message_t& message, MonotonicTime now);
+  void not_delivered(Record& record, const rd_kafka_message_t& message);
+  void connection_error(rd_kafka_event_t* event, MonotonicTime now);
+  void described(rd_kafka_event_t* event, MonotonicTime now);
+  [[nodiscard]] static Persisted doubt(const Record& record) noexcept {
+    return record.in_doubt ? Persisted::possibly : Persisted::no;
+  }
+  void finish(Record& record, Outcome outcome);
+  void finish_unsent(Record& record, OutcomeKind kind);
+  void flush();
+  [[nodiscard]] bool holding() const noexcept {
+    return hold_ || isolating_ || isolate_ || narrow_ || full_ || fatal_ || stopping_;
+  }
+
+  // pipeline_recovery.cc
+  void decide(MonotonicTime now);
+  void look_for_stuck(MonotonicTime now);
+  [[nodiscard]] bool is_stuck(const Record& record, MonotonicTime now) const;
+  void recover(Cause cause, MonotonicTime now);
+  void take_back(Cause cause, MonotonicTime now);
+  void settle_after(Cause cause, bool took_back, MonotonicTime now);
+  [[nodiscard]] Outcome unavailable(const Record& record, rd_kafka_resp_err_t error,
+                                    MonotonicTime now) const;
+  void replace_client(MonotonicTime now);
+  void isolate(MonotonicTime now);
+  void begin_isolation();
+  void next_group(MonotonicTime now);
+  void resume(MonotonicTime now);
+  template <typename Visit>
+  void for_each_open(Visit&& visit);
+
+  CompletionSink& sink_;
+  const Clock& clock_;
+  EmitterReporter& reporter_;
+  const std::int64_t max_payload_bytes_;
+  const Settings& settings_;
+  const int wake_descriptor_;
+  Mapping mapping_;
+  Statistics statistics_;
+  Topics topics_;
+  std::int64_t batch_bytes_;
+  std::unique_ptr<Client> client_;
+
+  std::list<Flight> flights_;
+  std::size_t open_ = 0;  // records that are not done
+  std::size_t out_ = 0;   // records at librdkafka
+  std::vector<Completion> completions_;
+  // Runs with a record that waits for its topic's answer: later ones wait as well, and are not
+  // judged before it either.
+  std::unordered_set<const KeyRun*> waiting_runs_;
+  std::string topic_name_;
+  Mapped mapped_;
+  std::int64_t wall_ms_ = 0;  // of this turn
+  MonotonicTime looked_at_{};
+  MonotonicTime delivered_at_{};
+
+  // Why nothing new is sent.
+  bool stopping_ = false;
+  bool full_ = false;     // librdkafka's queue
+  bool hold_ = false;     // a topic is stuck; the others get a moment to finish
+  bool narrow_ = false;   // a topic takes only smaller batches than the producer makes
+  bool isolate_ = false;  // a batch was rejected; what is out comes first
+  bool isolating_ = false;
+  bool fatal_ = false;
+  MonotonicTime held_since_{};
+  std::size_t group_limit_ = 1;
+  std::size_t group_size_ = 0;
+  bool group_rejected_ = false;
+  bool came_ready_ = false;  // a topic's answer has come
+  int fruitless_ = 0;        // producers in a row that delivered nothing
+
+  // librdkafka's last words about a connection.
+  rd_kafka_resp_err_t connection_error_ = RD_KAFKA_RESP_ERR_NO_ERROR;
+  std::string connection_text_;
+  MonotonicTime connection_error_at_{};
+};
+
+}  // namespace outfall::kafka

@@ -1,0 +1,262 @@
+// What happens when a record comes back without an acknowledgement; the reasoning is in pipeline.h.
+#include <algorithm>
+#include <set>
+
+#include "emitter/guard.h"
+#include "emitters/kafka/pipeline.h"
+
+namespace outfall::kafka {
+namespace {
+
+constexpr Milliseconds kLookEvery{50};
+// While other topics still make progress, a stuck one may wait a little before all is taken back.
+constexpr Milliseconds kQuiet{200};
+constexpr Milliseconds kHoldAtMost{1000};
+constexpr Milliseconds kAnswerTime{500};
+constexpr Milliseconds kPurgeTime{500};
+constexpr Milliseconds kPollTime{5};
+constexpr std::uint8_t kMaxTries = 4;
+constexpr int kMaxFruitless = 3;
+constexpr std::size_t kLargestGroup = 1024;
+constexpr int kSlowFactor =
+    4;  // of a topic that makes progress, a record may take this much longer
+
+}  // namespace
+
+template <typename Visit>
+void Pipeline::for_each_open(Visit&& visit) {
+  for (Flight& flight : flights_) {
+    if (flight.open == 0) continue;
+    for (Record& record : flight.records) {
+      if (record.state != State::done) visit(record);
+    }
+  }
+}
+
+void Pipeline::decide(MonotonicTime now) {
+  if (stopping_) return stop();
+  topics_.ask_again(*client_, now);
+  bool overtaken = false;
+  for (auto& [name, topic] : topics_) {
+    // Group by group no key occurs twice, so nothing can be overtaken.
+    overtaken = overtaken || (topic->rejected && topic->out > 0 && !isolating_);
+    topic->rejected = false;
+    if (!overtaken) topic->refused = RD_KAFKA_RESP_ERR_NO_ERROR;
+  }
+  look_for_stuck(now);
+  if (fatal_) return recover(Cause::fatal, now);
+  if (overtaken) return recover(Cause::rejected, now);
+  if (hold_) {
+    const bool quiet = now - std::max(delivered_at_, held_since_) >= kQuiet;
+    if (out_ > 0 && !quiet && now - held_since_ < kHoldAtMost) return;
+    return recover(Cause::stuck, now);
+  }
+  if (narrow_ && out_ == 0) {
+    replace_client(now);
+    return resume(now);
+  }
+  if (isolating_ || isolate_) {
+    if (out_ == 0) isolate(now);
+    return;
+  }
+  if (came_ready_ || full_) resume(now);
+}
+
+bool Pipeline::is_stuck(const Record& record, MonotonicTime now) const {
+  const auto timeout = settings_.delivery_timeout;
+  if (record.state != State::out || now - record.sent_at < timeout) return false;
+  return now - record.topic->progressed_at >= timeout ||
+         now - record.sent_at >= kSlowFactor * timeout;
+}
+
+void Pipeline::look_for_stuck(MonotonicTime now) {
+  if (hold_ || out_ == 0 || now - looked_at_ < kLookEvery) return;
+  looked_at_ = now;
+  bool lease_over = false;
+  for (const Flight& flight : flights_) {
+    const bool old = now - flight.arrived_at >= settings_.delivery_timeout;
+    const bool late = now >= flight.batch.send_until();
+    if (flight.open == 0 || (!old && !late)) continue;
+    for (const Record& record : flight.records) {
+      lease_over = lease_over || (late && record.state == State::out);
+      if (!old || !is_stuck(record, now)) continue;
+      record.topic->stuck = true;
+      hold_ = true;
+    }
+  }
+  if (hold_) {
+    held_since_ = now;
+  } else if (lease_over) {
+    // Others may send these; what librdkafka still holds must not leave any more.
+    recover(Cause::lease, now);
+  }
+}
+
+void Pipeline::recover(Cause cause, MonotonicTime now) {
+  const bool took_back = out_ > 0 || cause != Cause::stuck;
+  if (took_back) {
+    take_back(cause, now);
+    ++fruitless_;
+    replace_client(now);
+  }
+  hold_ = false;
+  fatal_ = false;
+  settle_after(cause, took_back, now);
+  for (auto& [name, topic] : topics_) {
+    topic->stuck = false;
+    topic->rejected = false;
+    topic->refused = RD_KAFKA_RESP_ERR_NO_ERROR;
+  }
+  resume(now);
+}
+
+// Afterwards nothing is at librdkafka. After a rejection the brokers still answer, so what they
+// have got is waited for and not doubled. What librdkafka wants to send again meanwhile it queues
+// for a while before (retry.backoff.ms), so it is taken back each time.
+void Pipeline::take_back(Cause cause, MonotonicTime now) {
+  const MonotonicTime begun = clock_.monotonic();
+  const bool answers = cause == Cause::rejected || cause == Cause::fatal;
+  MonotonicTime until = begun + (answers ? kAnswerTime : Milliseconds{0});
+  while (out_ > 0 && clock_.monotonic() < until) {
+    client_->purge(RD_KAFKA_PURGE_F_QUEUE);
+    if (const Event event = client_->poll(kPollTime)) handle(event.get(), now);
+  }
+  if (out_ > 0) client_->purge(RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+  until = clock_.monotonic() + kPurgeTime;
+  while (out_ > 0 && clock_.monotonic() < until) {
+    if (const Event event = client_->poll(kPollTime)) handle(event.get(), now);
+  }
+  for_each_open([&](Record& record) {
+    if (record.state != State::out) return;
+    record.state = State::unsent;
+    record.in_doubt = true;
+    record.error = RD_KAFKA_RESP_ERR__PURGE_INFLIGHT;
+  });
+  out_ = 0;
+}
+
+// Completes what is not to be sent again.
+void Pipeline::settle_after(Cause cause, bool took_back, MonotonicTime now) {
+  const bool hopeless = fruitless_ > kMaxFruitless;
+  for_each_open([&](Record& record) {
+    const bool was_out = record.error != RD_KAFKA_RESP_ERR_NO_ERROR;
+    if (was_out && record.tries < kMaxTries) ++record.tries;
+    const Topic* const topic = record.topic;
+    if (topic != nullptr && topic->refused != RD_KAFKA_RESP_ERR_NO_ERROR) {
+      return finish(record, outcome_of(topic->refused, doubt(record)));
+    }
+    const bool stuck = took_back && cause == Cause::stuck && topic != nullptr && topic->stuck;
+    if (stuck || (was_out && (hopeless || record.tries >= kMaxTries))) {
+      finish(record, unavailable(record, RD_KAFKA_RESP_ERR__MSG_TIMED_OUT, now));
+    }
+  });
+}
+
+// `error`, or what is known better: why the brokers cannot be reached.
+Outcome Pipeline::unavailable(const Record& record, rd_kafka_resp_err_t error,
+                              MonotonicTime now) const {
+  return guarded([&] {
+    const bool silent = error == RD_KAFKA_RESP_ERR__MSG_TIMED_OUT ||
+                        error == RD_KAFKA_RESP_ERR__TIMED_OUT ||
+                        error == RD_KAFKA_RESP_ERR__TRANSPORT;
+    const bool known = silent && connection_error_ != RD_KAFKA_RESP_ERR_NO_ERROR &&
+                       now - connection_error_at_ < 2 * settings_.delivery_timeout;
+    const bool better = known && classify(connection_error_).fault == Fault::destination;
+    return outcome_of(better ? connection_error_ : error, doubt(record),
+                      known ? std::string_view(connection_text_) : std::string_view{});
+  });
+}
+
+void Pipeline::replace_client(MonotonicTime now) {
+  for (const auto& [name, topic] : topics_) {
+    if (topic->limits_known) batch_bytes_ = std::min(batch_bytes_, topic->limits.max_message_bytes);
+  }
+  auto next = std::make_unique<Client>(settings_, batch_bytes_, wake_descriptor_);
+  narrow_ = false;
+  full_ = false;
+  topics_.detach();  // Their handles belong to the present one.
+  client_ = std::move(next);
+  reporter_.add(kProducersTotal, 1);
+  topics_.attach(*client_, now);
+}
+
+// What is to be sent before a suspect of its topic is under suspicion as well, so that it still
+// goes first.
+void Pipeline::begin_isolation() {
+  isolate_ = false;
+  std::set<const Topic*> topics;
+  std::size_t suspects = 0;
+  for (auto flight = flights_.rbegin(); flight != flights_.rend(); ++flight) {
+    for (auto record = flight->records.rbegin(); record != flight->records.rend(); ++record) {
+      if (record->state != State::unsent) continue;
+      if (record->suspect) topics.insert(record->topic);
+      record->suspect = topics.contains(record->topic);
+      if (record->suspect) ++suspects;
+    }
+  }
+  isolating_ = suspects > 0;
+  group_limit_ = std::max<std::size_t>(1, suspects / 2);
+  group_size_ = 0;
+  group_rejected_ = false;
+  reporter_.add(kIsolatedTotal, static_cast<double>(suspects));
+}
+
+// The next step of it, with nothing at librdkafka.
+void Pipeline::isolate(MonotonicTime now) {
+  if (!isolating_) begin_isolation();
+  if (isolating_) {
+    next_group(now);
+  } else {
+    resume(now);
+  }
+}
+
+void Pipeline::next_group(MonotonicTime now) {
+  if (group_size_ > 0) {
+    group_limit_ = group_rejected_ ? std::max<std::size_t>(1, group_size_ / 2)
+                                   : std::min(group_limit_ * 2, kLargestGroup);
+  }
+  isolate_ = false;
+  group_rejected_ = false;
+  group_size_ = 0;
+  bool waiting = false;
+  std::set<const KeyRun*> runs;
+  for_each_open([&](Record& record) {
+    if (!record.suspect || record.state != State::unsent || group_size_ >= group_limit_) return;
+    if (record.item->run != nullptr && !runs.insert(record.item->run).second) return;
+    if (!may_send(record, now)) return;
+    send(record, now);
+    if (record.state == State::out) ++group_size_;
+    if (record.state == State::unsent) waiting = true;  // for its topic's answer
+  });
+  if (group_size_ > 0 || waiting || fatal_) return;
+  isolating_ = false;
+  resume(now);
+}
+
+void Pipeline::resume(MonotonicTime now) {
+  came_ready_ = false;
+  full_ = false;
+  if (isolating_ || isolate_) return isolate(now);
+  if (!holding()) send_all(now);
+}
+
+void Pipeline::stop() noexcept {
+  stopping_ = true;
+  isolating_ = false;
+  isolate_ = false;
+  hold_ = false;
+  for_each_open([&](Record& record) {
+    if (record.state == State::unsent) finish_unsent(record, OutcomeKind::shutdown);
+  });
+  flush();
+}
+
+void Pipeline::abandon() noexcept {
+  stopping_ = true;
+  take_back(Cause::stop, clock_.monotonic());
+  for_each_open([&](Record& record) { finish_unsent(record, OutcomeKind::shutdown); });
+  flush();
+}
+
+}  // namespace outfall::kafka

@@ -1,0 +1,335 @@
+#include "emitters/kafka/settings.h"
+
+#include <array>
+#include <map>
+#include <stdexcept>
+
+#include "emitters/kafka/passthrough.h"
+
+namespace outfall::kafka {
+namespace {
+
+constexpr auto kFormats = std::to_array<std::string_view>({"binary", "structured", "debezium"});
+constexpr auto kEncodings = std::to_array<std::string_view>({"raw", "json", "json_schema"});
+constexpr auto kCompressions =
+    std::to_array<std::string_view>({"none", "gzip", "snappy", "lz4", "zstd"});
+constexpr auto kMechanisms =
+    std::to_array<std::string_view>({"none", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"});
+constexpr std::string_view kHeaderPrefix = "header.";
+
+constexpr auto kSpecs = std::to_array<SettingSpec>({
+    {.name = "brokers",
+     .type = SettingType::string,
+     .summary = "Some brokers of the cluster, as in `kafka-1:9092,kafka-2:9092`. The others are "
+                "found by them.",
+     .required = true},
+    {.name = "topic",
+     .type = SettingType::string,
+     .summary =
+         "The topic, or a template for it: `{type}`, `{source}`, `{subject}`, `{stream}` and "
+         "`{header.NAME}` stand for what the entry has there. Where exactly one of them "
+         "(beside `{stream}`) occurs, it is the stream's lane unless the stream says "
+         "otherwise.",
+     .required = true},
+    {.name = "format",
+     .type = SettingType::choice,
+     .default_value = "\"binary\"",
+     .summary =
+         "What a record looks like: CloudEvents in binary mode (the payload as it is, "
+         "attributes as `ce_` headers), CloudEvents in structured mode (one JSON object), or "
+         "what Debezium's outbox event router sends.",
+     .choices = kFormats},
+    {.name = "key_encoding",
+     .type = SettingType::choice,
+     .default_value = "\"raw\"",
+     .summary = "How the key is written: as it is, as a JSON string, or as JSON with Kafka "
+                "Connect's schema. Consumers and the partition depend on it.",
+     .choices = kEncodings},
+    {.name = "debezium.id_encoding",
+     .type = SettingType::choice,
+     .default_value = "\"raw\"",
+     .summary = "With `format = \"debezium\"`: how the header `id` is written, as for "
+                "`key_encoding`.",
+     .choices = kEncodings},
+    {.name = "debezium.type_header",
+     .type = SettingType::string,
+     .default_value = "\"\"",
+     .summary = "With `format = \"debezium\"`: the header that gets the entry's type, as in "
+                "`eventType`. Empty: none."},
+    {.name = "partition",
+     .type = SettingType::string,
+     .default_value = "\"\"",
+     .summary = "`header.NAME` takes the partition from that header of the entry where it has one. "
+                "Otherwise, and always when empty, the key decides as in Java's producer."},
+    {.name = "key_window",
+     .type = SettingType::integer,
+     .default_value = "0",
+     .summary = "How many records of one key may be unacknowledged; 0 is any number. 1 keeps the "
+                "order of a key even where the broker rejects a record that outfall found nothing "
+                "wrong with, at the price of one round trip for each record of a key.",
+     .max = 1'000'000},
+    {.name = "delivery_timeout",
+     .type = SettingType::duration,
+     .default_value = "\"10s\"",
+     .summary = "After this time without an acknowledgement the topic counts as unavailable. Well "
+                "below `drain.lease`.",
+     .min = 1000,
+     .max = 300'000},
+    {.name = "linger",
+     .type = SettingType::duration,
+     .default_value = "\"2ms\"",
+     .summary = "How long a record waits for others to share a request with. More is less work for "
+                "the broker, 0ms the lowest latency.",
+     .max = 1000},
+    {.name = "compression",
+     .type = SettingType::choice,
+     .default_value = "\"none\"",
+     .summary = "How batches are compressed. Other than `none`, only the broker can tell whether a "
+                "record is too large for its topic.",
+     .choices = kCompressions},
+    {.name = "batch_bytes",
+     .type = SettingType::bytes,
+     .default_value = "1000000",
+     .summary = "The most that one batch of records may have. Lowered by itself for topics whose "
+                "`max.message.bytes` is less.",
+     .min = 1000,
+     .max = 100'000'000},
+    {.name = "tls.enabled",
+     .type = SettingType::boolean,
+     .default_value = "false",
+     .summary = "Whether brokers are spoken to by TLS. Their certificates and names are always "
+                "verified."},
+    {.name = "tls.ca_file",
+     .type = SettingType::string,
+     .default_value = "\"\"",
+     .summary = "The file of the certificate authorities (PEM) that may vouch for brokers. Empty: "
+                "those of the system."},
+    {.name = "tls.certificate_file",
+     .type = SettingType::string,
+     .default_value = "\"\"",
+     .summary = "The client's certificate (PEM), for brokers that ask for one."},
+    {.name = "tls.key_file",
+     .type = SettingType::string,
+     .default_value = "\"\"",
+     .summary = "The private key (PEM) of the client's certificate."},
+    {.name = "tls.key_password",
+     .type = SettingType::string,
+     .summary = "The password of the private key.",
+     .secret = true},
+    {.name = "sasl.mechanism",
+     .type = SettingType::choice,
+     .default_value = "\"none\"",
+     .summary = "How to log in to the brokers.",
+     .choices = kMechanisms},
+    {.name = "sasl.username",
+     .type = SettingType::string,
+     .default_value = "\"\"",
+     .summary = "The user to log in as."},
+    {.name = "sasl.password",
+     .type = SettingType::string,
+     .summary = "The user's password.",
+     .secret = true},
+    {.name = "librdkafka",
+     .type = SettingType::string_map,
+     .summary = "Further properties of librdkafka, as in `{ \"socket.keepalive.enable\" = "
+                "\"false\" }`. Those that outfall's promise rests on are refused."},
+});
+
+template <std::size_t N>
+std::size_t index_of(const std::array<std::string_view, N>& choices, const std::string& choice) {
+  std::size_t index = 0;
+  while (index + 1 < N && choices[index] != choice) ++index;
+  return index;
+}
+
+Encoding encoding_of(const SettingValues& values, std::string_view name) {
+  return static_cast<Encoding>(index_of(kEncodings, values.text(name)));
+}
+
+// What outfall asks of librdkafka unless the pass-through table says otherwise.
+void add_defaults(Settings& settings, const SettingValues& values) {
+  auto& list = settings.properties;
+  const auto timeout = settings.delivery_timeout.count();
+  list = {
+      {"bootstrap.servers", values.text("brokers")},
+      {"client.id", "outfall"},
+      {"enable.idempotence", "true"},
+      {"acks", "all"},
+      {"max.in.flight", "5"},
+      // Our own clock decides, and then takes back everything at once: a limit of librdkafka's own
+      // would let a later record of a key through after an earlier one timed out.
+      {"message.timeout.ms", "0"},
+      {"linger.ms", std::to_string(values.duration("linger").count())},
+      {"compression.codec", values.text("compression")},
+      {"partitioner", "murmur2_random"},
+      // The topic's own limit is what counts.
+      {"message.max.bytes", "1000000000"},
+      {"queue.buffering.max.messages", "1000000"},
+      {"queue.buffering.max.kbytes", "2097151"},
+      {"batch.num.messages", "10000"},
+      // A broker that comes back is used within a second.
+      {"reconnect.backoff.ms", "50"},
+      {"reconnect.backoff.max.ms", "1000"},
+      {"retry.backoff.ms", "50"},
+      {"topic.metadata.refresh.fast.interval.ms", "50"},
+      {"socket.timeout.ms", std::to_string(std::min<std::int64_t>(timeout, 4000))},
+      {"socket.connection.setup.timeout.ms", std::to_string(std::min<std::int64_t>(timeout, 3000))},
+      {"api.version.request.timeout.ms", std::to_string(std::min<std::int64_t>(timeout, 2000))},
+      {"topic.metadata.propagation.max.ms", std::to_string(std::min<std::int64_t>(timeout, 5000))},
+      {"socket.nagle.disable", "true"},
+      {"socket.keepalive.enable", "true"},
+      {"statistics.interval.ms", "5000"},
+  };
+}
+
+void add_security(Settings& settings, const SettingValues& values) {
+  const bool tls = values.flag("tls.enabled");
+  const std::string& mechanism = values.text("sasl.mechanism");
+  const bool sasl = mechanism != "none";
+  const auto add = [&](const char* name, const std::string& value) {
+    if (!value.empty()) settings.properties.emplace_back(name, value);
+  };
+  add("security.protocol", sasl ? (tls ? "sasl_ssl" : "sasl_plaintext") : (tls ? "ssl" : ""));
+  if (tls) {
+    add("ssl.ca.location", values.text("tls.ca_file"));
+    add("ssl.certificate.location", values.text("tls.certificate_file"));
+    add("ssl.key.location", values.text("tls.key_file"));
+    if (values.has("tls.key_password")) add("ssl.key.password", values.text("tls.key_password"));
+    // Off by default in this version of librdkafka.
+    add("ssl.endpoint.identification.algorithm", "https");
+  }
+  if (sasl) {
+    add("sasl.mechanism", mechanism);
+    add("sasl.username", values.text("sasl.username"));
+    if (values.has("sasl.password")) add("sasl.password", values.text("sasl.password"));
+  }
+}
+
+class Checker {
+ public:
+  explicit Checker(const SettingValues& values) : values_(values) {}
+
+  std::vector<SettingProblem> check() {
+    const auto topic = TopicTemplate::parse(values_.text("topic"));
+    if (const auto* problem = std::get_if<std::string>(&topic)) {
+      report("topic", *problem, "Write a topic or a template, as in \"shop.{type}\".");
+    }
+    const std::string& partition = values_.text("partition");
+    if (!partition.empty() &&
+        (!partition.starts_with(kHeaderPrefix) || partition.size() == kHeaderPrefix.size())) {
+      report("partition", "\"" + partition + "\" does not name a header",
+             "Write header.NAME, or leave it empty.");
+    }
+    check_debezium();
+    check_security();
+    for (const auto& [name, value] : values_.map("librdkafka")) {
+      const PassthroughProblem problem = passthrough_problem(name, value);
+      if (!problem.message.empty()) report("librdkafka." + name, problem.message, problem.hint);
+    }
+    if (problems_.empty()) ask_librdkafka();
+    return std::move(problems_);
+  }
+
+ private:
+  void report(std::string setting, std::string message, std::string hint) {
+    problems_.push_back({{}, std::move(setting), std::move(message), std::move(hint)});
+  }
+
+  void check_debezium() {
+    if (values_.text("format") == "debezium") return;
+    if (!values_.text("debezium.type_header").empty() ||
+        values_.text("debezium.id_encoding") != "raw") {
+      report("format", "debezium.* is set, and the format is not debezium",
+             "Write format = \"debezium\", or leave debezium.* out.");
+    }
+  }
+
+  void check_security() {
+    const bool certificate = !values_.text("tls.certificate_file").empty();
+    if (certificate != !values_.text("tls.key_file").empty()) {
+      report(certificate ? "tls.key_file" : "tls.certificate_file",
+             "a certificate and its key go together", "Set both or none.");
+    }
+    const bool names_tls = certificate || !values_.text("tls.ca_file").empty() ||
+                           !values_.text("tls.key_file").empty() || values_.has("tls.key_password");
+    if (names_tls && !values_.flag("tls.enabled")) {
+      report("tls.enabled", "tls.* is set, and TLS is off", "Write tls.enabled = true.");
+    }
+    const bool logs_in = values_.text("sasl.mechanism") != "none";
+    const bool has_user = !values_.text("sasl.username").empty();
+    if (logs_in && (!has_user || !values_.has("sasl.password"))) {
+      report(has_user ? "sasl.password" : "sasl.username",
+             "sasl.mechanism needs a user and a password", "Set sasl.username and sasl.password.");
+    } else if (!logs_in && (has_user || values_.has("sasl.password"))) {
+      report("sasl.mechanism", "sasl.* is set, and there is no mechanism",
+             "Write PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.");
+    }
+  }
+
+  // Whatever librdkafka itself finds wrong.
+  void ask_librdkafka() {
+    const Settings settings = read_settings(values_);
+    try {
+      static_cast<void>(make_conf(settings, settings.batch_bytes));
+    } catch (const std::runtime_error& error) {
+      report(values_.map("librdkafka").empty() ? "brokers" : "librdkafka", error.what(), "");
+    }
+  }
+
+  const SettingValues& values_;
+  std::vector<SettingProblem> problems_;
+};
+
+}  // namespace
+
+std::span<const SettingSpec> setting_specs() noexcept {
+  return kSpecs;
+}
+
+std::vector<SettingProblem> setting_problems(const SettingValues& values) {
+  return Checker(values).check();
+}
+
+Settings read_settings(const SettingValues& values) {
+  auto topic = TopicTemplate::parse(values.text("topic"));
+  if (const auto* problem = std::get_if<std::string>(&topic)) {
+    throw std::runtime_error("topic: " + *problem);
+  }
+  Settings settings(std::get<TopicTemplate>(std::move(topic)));
+  settings.format = static_cast<Format>(index_of(kFormats, values.text("format")));
+  settings.key_encoding = encoding_of(values, "key_encoding");
+  settings.id_encoding = encoding_of(values, "debezium.id_encoding");
+  settings.type_header = values.text("debezium.type_header");
+  if (!values.text("partition").empty()) {
+    settings.partition_header = values.text("partition").substr(kHeaderPrefix.size());
+  }
+  settings.key_window = static_cast<std::int32_t>(values.integer("key_window"));
+  settings.delivery_timeout = values.duration("delivery_timeout");
+  settings.batch_bytes = values.bytes("batch_bytes");
+  settings.compresses = values.text("compression") != "none";
+  add_defaults(settings, values);
+  add_security(settings, values);
+  for (const auto& [name, value] : values.map("librdkafka")) {
+    settings.properties.emplace_back(name, value);
+    if (name.starts_with("compression.")) settings.compresses = value != "none";
+  }
+  return settings;
+}
+
+Conf make_conf(const Settings& settings, std::int64_t batch_bytes) {
+  Conf conf(rd_kafka_conf_new());
+  std::array<char, 512> error{};
+  const auto set = [&](const std::string& name, const std::string& value) {
+    if (rd_kafka_conf_set(conf.get(), name.c_str(), value.c_str(), error.data(), error.size()) !=
+        RD_KAFKA_CONF_OK) {
+      // Its words quote the value.
+      const bool secret = name.find("password") != std::string::npos;
+      throw std::runtime_error(secret ? name + " is refused by librdkafka" : error.data());
+    }
+  };
+  for (const auto& [name, value] : settings.properties) set(name, value);
+  set("batch.size", std::to_string(batch_bytes));
+  return conf;
+}
+
+}  // namespace outfall::kafka

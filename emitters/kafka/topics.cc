@@ -1,0 +1,202 @@
+#include "emitters/kafka/topics.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <new>
+
+namespace outfall::kafka {
+namespace {
+
+// A topic that somebody, or the broker itself, is creating right now gets this long to appear.
+constexpr Milliseconds kCreationTime{3000};
+constexpr Milliseconds kAskAgain{100};
+constexpr std::size_t kManyTopics = 1000;
+constexpr Milliseconds kUnusedTime{60'000};
+// Clocks differ; what is closer to a bound than this is for the broker to judge.
+constexpr std::int64_t kClockSkewMs = 300'000;
+
+std::int64_t number_of(std::string_view text, std::int64_t otherwise) {
+  std::int64_t number = 0;
+  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return code == std::errc() && end == text.data() + text.size() ? number : otherwise;
+}
+
+// Whether the error is about the way to the brokers and not about the topic.
+bool is_outage(rd_kafka_resp_err_t error) noexcept {
+  return error == RD_KAFKA_RESP_ERR__TIMED_OUT || error == RD_KAFKA_RESP_ERR__TRANSPORT ||
+         error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN || error == RD_KAFKA_RESP_ERR__DESTROY ||
+         error == RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT;
+}
+
+}  // namespace
+
+std::optional<DeliveryError> record_problem(const Mapped& mapped, const TopicLimits& limits,
+                                            bool compresses, std::int64_t now_ms) {
+  if (!compresses && mapped.wire_bytes > limits.max_message_bytes) {
+    return DeliveryError{"kafka.msg_size_too_large",
+                         "the record has " + std::to_string(mapped.wire_bytes) +
+                             " bytes; max.message.bytes of the topic is " +
+                             std::to_string(limits.max_message_bytes)};
+  }
+  if (limits.compacted && !mapped.key) {
+    return DeliveryError{"kafka.key_missing",
+                         "the topic is compacted and takes no record without "
+                         "a key"};
+  }
+  if (!limits.create_time) return std::nullopt;
+  const std::int64_t age = now_ms - mapped.timestamp_ms;
+  const bool too_old = age > kClockSkewMs && age - kClockSkewMs > limits.before_max_ms;
+  const bool too_new = -age > kClockSkewMs && -age - kClockSkewMs > limits.after_max_ms;
+  if (!too_old && !too_new) return std::nullopt;
+  return DeliveryError{"kafka.invalid_timestamp",
+                       std::string("its time is beyond message.timestamp.") +
+                           (too_old ? "before" : "after") + ".max.ms of the topic"};
+}
+
+TopicLimits read_limits(const rd_kafka_ConfigResource_t& resource) {
+  TopicLimits limits;
+  std::size_t count = 0;
+  const auto* const* entries = rd_kafka_ConfigResource_configs(&resource, &count);
+  for (std::size_t i = 0; i < count; ++i) {
+    const char* const raw = rd_kafka_ConfigEntry_value(entries[i]);
+    if (raw == nullptr) continue;
+    const std::string_view name = rd_kafka_ConfigEntry_name(entries[i]);
+    const std::string_view value = raw;
+    if (name == "max.message.bytes") {
+      limits.max_message_bytes = number_of(value, INT64_MAX);
+    } else if (name == "cleanup.policy") {
+      limits.compacted = value.find("compact") != std::string_view::npos;
+    } else if (name == "message.timestamp.type") {
+      limits.create_time = value == "CreateTime";
+    } else if (name == "message.timestamp.before.max.ms") {
+      limits.before_max_ms = number_of(value, INT64_MAX);
+    } else if (name == "message.timestamp.after.max.ms") {
+      limits.after_max_ms = number_of(value, INT64_MAX);
+    }
+  }
+  return limits;
+}
+
+void describe_topic(rd_kafka_t* handle, const std::string& topic, Milliseconds timeout,
+                    rd_kafka_queue_t* queue, void* opaque) {
+  std::array<char, 256> error{};
+  rd_kafka_AdminOptions_t* options =
+      rd_kafka_AdminOptions_new(handle, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
+  rd_kafka_AdminOptions_set_request_timeout(options, static_cast<int>(timeout.count()),
+                                            error.data(), error.size());
+  rd_kafka_AdminOptions_set_opaque(options, opaque);
+  rd_kafka_ConfigResource_t* resource =
+      rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic.c_str());
+  rd_kafka_DescribeConfigs(handle, &resource, 1, options, queue);
+  rd_kafka_ConfigResource_destroy(resource);
+  rd_kafka_AdminOptions_destroy(options);
+}
+
+Topic& Topics::at(std::string_view name) {
+  const auto found = topics_.find(name);
+  if (found != topics_.end()) return *found->second;
+  auto topic = std::make_unique<Topic>();
+  topic->name = name;
+  return *topics_.emplace(topic->name, std::move(topic)).first->second;
+}
+
+rd_kafka_topic_t* Topics::handle(Topic& topic, Client& client) {
+  if (!topic.handle) {
+    // Makes librdkafka look for the leaders, and the broker create the topic where it does that.
+    topic.handle.reset(rd_kafka_topic_new(client.handle(), topic.name.c_str(), nullptr));
+    if (!topic.handle) throw std::bad_alloc();
+  }
+  return topic.handle.get();
+}
+
+void Topics::ask(Topic& topic, Client& client, MonotonicTime now) {
+  static_cast<void>(handle(topic, client));
+  if (topic.asked) return;
+  if (topic.state != Topic::State::ready && topic.state != Topic::State::asking) {
+    topic.state = Topic::State::asking;
+    topic.asked_since = now;
+  }
+  topic.asked = true;
+  topic.ask_again = MonotonicTime::max();
+  ++asking_;
+  describe_topic(client.handle(), topic.name, answer_timeout_, client.queue(), &topic);
+}
+
+Topic& Topics::answered(rd_kafka_event_t* event, MonotonicTime now) {
+  Topic& topic = *static_cast<Topic*>(rd_kafka_event_opaque(event));
+  topic.asked = false;
+  --asking_;
+  judge(topic, event, now);
+  return topic;
+}
+
+void Topics::judge(Topic& topic, rd_kafka_event_t* event, MonotonicTime now) {
+  const rd_kafka_resp_err_t error = rd_kafka_event_error(event);
+  if (error != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    if (topic.state == Topic::State::ready) return;
+    topic.answered_at = now;
+    topic.error = error;
+    topic.state = is_outage(error) ? Topic::State::away : Topic::State::ready;
+    return;
+  }
+  std::size_t count = 0;
+  const auto* const* resources = rd_kafka_DescribeConfigs_result_resources(
+      rd_kafka_event_DescribeConfigs_result(event), &count);
+  for (std::size_t i = 0; i < count; ++i) read(topic, *resources[i], now);
+}
+
+void Topics::read(Topic& topic, const rd_kafka_ConfigResource_t& resource, MonotonicTime now) {
+  topic.answered_at = now;
+  topic.error = rd_kafka_ConfigResource_error(&resource);
+  if (topic.error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) {
+    topic.limits_known = false;
+    if (topic.state == Topic::State::ready) {
+      topic.state = Topic::State::unknown;  // It was deleted.
+    } else if (now - topic.asked_since < kCreationTime) {
+      topic.ask_again = now + kAskAgain;
+      ++asking_;  // A question is as good as out.
+    } else {
+      topic.state = Topic::State::away;
+    }
+    return;
+  }
+  topic.state = Topic::State::ready;
+  topic.limits_known = topic.error == RD_KAFKA_RESP_ERR_NO_ERROR;
+  topic.limits = topic.limits_known ? read_limits(resource) : TopicLimits{};
+}
+
+void Topics::ask_again(Client& client, MonotonicTime now) {
+  for (auto& [name, topic] : topics_) {
+    if (now < topic->ask_again) continue;
+    --asking_;
+    ask(*topic, client, now);
+  }
+}
+
+void Topics::detach() noexcept {
+  for (auto& [name, topic] : topics_) {
+    topic->handle.reset();
+    topic->asked = false;
+    topic->ask_again = MonotonicTime::max();
+    topic->out = 0;
+  }
+  asking_ = 0;
+}
+
+void Topics::attach(Client& client, MonotonicTime now) {
+  for (auto& [name, topic] : topics_) {
+    if (topic->state == Topic::State::asking) ask(*topic, client, now);
+  }
+}
+
+void Topics::forget_unused(MonotonicTime now) {
+  if (topics_.size() < kManyTopics) return;
+  std::erase_if(topics_, [&](const auto& item) {
+    const Topic& topic = *item.second;
+    return !topic.asked && topic.ask_again == MonotonicTime::max() && topic.out == 0 &&
+           now - std::max(topic.answered_at, topic.progressed_at) > kUnusedTime;
+  });
+}
+
+}  // namespace outfall::kafka

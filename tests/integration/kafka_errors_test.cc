@@ -1,0 +1,293 @@
+// Records and topics that a real broker refuses: each row of the error table that it can be made to
+// give, and what becomes of the others.
+#include "tests/integration/kafka_fixture.h"
+
+namespace outfall::test {
+namespace {
+
+using std::chrono::milliseconds;
+
+class KafkaErrorsTest : public KafkaTest {
+ protected:
+  // What is in the topic, in the order of one key.
+  static std::vector<std::string> values_of(const std::string& topic, const std::string& key) {
+    std::vector<std::string> values;
+    for (const KafkaRecord& record : shared_kafka().records(topic)) {
+      if (record.key == key) values.push_back(record.value->substr(0, 20));
+    }
+    return values;
+  }
+
+  // A stream of 10,000 with one record too large in the middle of 100 of the same key.
+  static std::vector<TestEntry> with_poison() {
+    std::vector<TestEntry> all = numbered(10'000, 10'000);
+    for (std::size_t i = 0; i < all.size(); i += 100) all[i].key = "shared";
+    all[5000].payload = "\"" + std::string(20'000, 'x') + "\"";
+    return all;
+  }
+};
+
+TEST_F(KafkaErrorsTest, ARecordTooLargeForItsTopicFailsAloneAndIsFoundBeforeItIsProduced) {
+  const std::string topic = fresh_topic(4, {{"max.message.bytes", "10000"}});
+  start(kafka_settings(topic));
+  const auto tokens = emit(with_poison());
+  drain_.wait_for_all();
+  EXPECT_EQ(drain_.kind(tokens[5000]), OutcomeKind::failed);
+  EXPECT_EQ(error_code(tokens[5000]), "kafka.msg_size_too_large");
+  std::size_t blocked = 0;
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    const OutcomeKind kind = drain_.kind(tokens[i]);
+    if (kind == OutcomeKind::blocked) {
+      ++blocked;
+      EXPECT_TRUE(i > 5000 && i % 100 == 0) << i;
+    } else if (i != 5000) {
+      EXPECT_EQ(kind, OutcomeKind::delivered) << i << " " << error_code(tokens[i]);
+    }
+  }
+  EXPECT_EQ(blocked, 49U);
+  EXPECT_EQ(shared_kafka().count(topic), 10'000 - 50);
+  expect_in_order(topic);
+}
+
+// The brokers tell nothing about the topic's settings, so only the broker's rejection shows it.
+TEST_F(KafkaErrorsTest, ARecordThatOnlyTheBrokerRejectsIsIsolatedFromItsBatch) {
+  const std::string topic = fresh_topic(2, {{"max.message.bytes", "10000"}});
+  // Compression makes the size something that only the broker can judge.
+  start(kafka_settings(topic).text("compression", "lz4"));
+  std::vector<TestEntry> all = numbered(2000, 2000);
+  std::string noise;
+  for (std::uint64_t x = 1; noise.size() < 40'000; x = x * 6364136223846793005U + 1) {
+    noise += static_cast<char>('a' + (x >> 60));
+  }
+  all[1000].payload = "\"" + noise + "\"";
+  const auto tokens = emit(all);
+  drain_.wait_for_all();
+  EXPECT_EQ(drain_.kind(tokens[1000]), OutcomeKind::failed);
+  EXPECT_EQ(error_code(tokens[1000]), "kafka.msg_size_too_large");
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    if (i == 1000) continue;
+    ASSERT_EQ(drain_.kind(tokens[i]), OutcomeKind::delivered) << i << " " << error_code(tokens[i]);
+  }
+  EXPECT_EQ(shared_kafka().count(topic), 1999);
+}
+
+TEST_F(KafkaErrorsTest, WithOneOfAKeyTheOthersArriveInOrderAroundTheRejectedOne) {
+  const std::string topic = fresh_topic(2, {{"max.message.bytes", "10000"}});
+  start(kafka_settings(topic).text("compression", "lz4").number("key_window", 1));
+  std::string noise;
+  for (std::uint64_t x = 1; noise.size() < 40'000; x = x * 6364136223846793005U + 1) {
+    noise += static_cast<char>('a' + (x >> 60));
+  }
+  std::vector<std::string> expected;
+  for (int i = 0; i < 20; ++i) {
+    const bool poison = i == 10;
+    const auto tokens =
+        emit({{.key = "shared", .payload = poison ? "\"" + noise + "\"" : std::to_string(i)}});
+    drain_.wait_for_all();
+    EXPECT_EQ(drain_.kind(tokens[0]), poison ? OutcomeKind::failed : OutcomeKind::delivered);
+    if (!poison) expected.push_back(std::to_string(i));
+    drain_.new_runs();
+  }
+  EXPECT_EQ(values_of(topic, "shared"), expected);
+}
+
+TEST_F(KafkaErrorsTest, ALimitThatWasRaisedCountsAtOnce) {
+  const std::string topic = fresh_topic(1, {{"max.message.bytes", "10000"}});
+  start(kafka_settings(topic));
+  const TestEntry large{.key = "a", .payload = "\"" + std::string(20'000, 'x') + "\""};
+  const auto refused = emit({large});
+  drain_.wait_for_all();
+  EXPECT_EQ(drain_.kind(refused[0]), OutcomeKind::failed);
+  shared_kafka().set_topic(topic, {{"max.message.bytes", "100000"}});
+  wait_until(
+      [&] {
+        drain_.new_runs();
+        const auto taken = emit({large});
+        drain_.wait_for_all();
+        return drain_.kind(taken[0]) == OutcomeKind::delivered;
+      },
+      "the topic to take it");
+}
+
+TEST_F(KafkaErrorsTest, ACompactedTopicTakesNoRecordWithoutAKey) {
+  const std::string topic = fresh_topic(1, {{"cleanup.policy", "compact"}});
+  start(kafka_settings(topic));
+  const auto tokens = emit({{.key = "a"}, {}, {.key = "a", .kind = PayloadKind::none}});
+  drain_.wait_for_all();
+  expect_delivered({tokens[0], tokens[2]});
+  EXPECT_EQ(drain_.kind(tokens[1]), OutcomeKind::failed);
+  EXPECT_EQ(error_code(tokens[1]), "kafka.key_missing");
+}
+
+TEST_F(KafkaErrorsTest, AnUnknownTopicIsUnavailableUntilSomebodyMakesIt) {
+  const std::string topic = fresh_topic_name();
+  start(kafka_settings(topic));
+  EXPECT_FALSE(emitter_->check(milliseconds(2000)).ok);
+  const auto tokens = emit(numbered(100, 100));
+  drain_.wait_for_all();
+  for (const std::uint64_t token : tokens) {
+    EXPECT_EQ(drain_.kind(token), OutcomeKind::destination_unavailable);
+    EXPECT_EQ(error_code(token), "kafka.unknown_topic");
+  }
+  shared_kafka().create_topic(topic);
+  drain_.new_runs();
+  deliver_all(numbered(100, 100));
+  EXPECT_EQ(shared_kafka().count(topic), 100);
+}
+
+TEST_F(KafkaErrorsTest, AnUnknownTopicDoesNotHoldUpTheOthers) {
+  const std::string known = fresh_topic_name();
+  const std::string missing = fresh_topic_name();
+  shared_kafka().create_topic("by-type." + known);
+  start(kafka_settings("by-type.{type}"));
+  const auto held = emit({{.key = "a", .type = missing}});
+  const auto other = emit({{.key = "b", .type = known}, {.key = "c", .type = "no/topic"}});
+  wait_until([&] { return drain_.is_complete(other[0]) && drain_.is_complete(other[1]); },
+             "the topic that is there", milliseconds(2000));
+  expect_delivered({other[0]});
+  EXPECT_EQ(error_code(other[1]), "kafka.invalid_topic");
+  EXPECT_EQ(drain_.kind(other[1]), OutcomeKind::failed);
+  drain_.wait_for_all();
+  EXPECT_EQ(error_code(held[0]), "kafka.unknown_topic");
+}
+
+TEST_F(KafkaErrorsTest, AUserWithoutTheRightToWriteMakesTheTopicUnavailable) {
+  const std::string topic = fresh_topic();
+  TestSettings settings = kafka_settings(topic);
+  settings.text("brokers", shared_kafka().sasl_brokers())
+      .text("sasl.mechanism", "PLAIN")
+      .text("sasl.username", "alice")
+      .text("sasl.password", TempKafka::kPassword);
+  start(settings);
+  const auto denied = emit(numbered(1000, 50));
+  drain_.wait_for_all();
+  EXPECT_EQ(drain_.kind(denied[0]), OutcomeKind::destination_unavailable);
+  for (const std::uint64_t token : denied) {
+    ASSERT_TRUE(drain_.kind(token) == OutcomeKind::destination_unavailable ||
+                drain_.kind(token) == OutcomeKind::blocked)
+        << to_string(drain_.kind(token)) << " " << error_code(token);
+    if (drain_.kind(token) == OutcomeKind::blocked) continue;
+    // A user who may write to no topic at all does not even get a producer's id.
+    ASSERT_NE(error_code(token).find("_authorization_failed"), std::string::npos)
+        << error_code(token);
+  }
+  drain_.new_runs();
+  shared_kafka().allow("alice", topic);
+  deliver_all(numbered(1000, 50));
+  shared_kafka().forbid("alice", topic);
+  drain_.new_runs();
+  wait_until(
+      [&] {
+        const auto again = emit(numbered(100, 5, 1000));
+        drain_.wait_for_all();
+        drain_.new_runs();
+        return error_code(again[0]).find("_authorization_failed") != std::string::npos;
+      },
+      "the right to be gone");
+  shared_kafka().allow("alice", topic);
+  deliver_all(numbered(100, 5, 1000));
+  expect_in_order(topic);
+}
+
+TEST_F(KafkaErrorsTest, AWrongPasswordIsSaidInTheBrokersWords) {
+  TestSettings settings = kafka_settings(fresh_topic());
+  settings.text("brokers", shared_kafka().sasl_brokers())
+      .text("sasl.mechanism", "PLAIN")
+      .text("sasl.username", "alice")
+      .text("sasl.password", "hunter2");
+  start(settings);
+  const auto health = emitter_->check(milliseconds(2000));
+  EXPECT_FALSE(health.ok);
+  EXPECT_NE(health.detail.find("Authentication failed"), std::string::npos) << health.detail;
+  const auto tokens = emit(numbered(1, 1));
+  drain_.wait_for_all();
+  EXPECT_EQ(drain_.kind(tokens[0]), OutcomeKind::destination_unavailable);
+  EXPECT_EQ(error_code(tokens[0]), "kafka.authentication_failed");
+  EXPECT_EQ(drain_.item(tokens[0]).outcome->error->message.find("hunter2"), std::string::npos);
+}
+
+TEST_F(KafkaErrorsTest, TlsVerifiesTheBrokerAndShowsAClientCertificate) {
+  const std::string topic = fresh_topic();
+  TestSettings settings = kafka_settings(topic);
+  settings.text("brokers", shared_kafka().tls_brokers())
+      .number("tls.enabled", 1)
+      .text("tls.ca_file", shared_kafka().tls_file("ca.pem"))
+      .text("tls.certificate_file", shared_kafka().tls_file("client.pem"))
+      .text("tls.key_file", shared_kafka().tls_file("client.key"));
+  start(settings);
+  deliver_all(numbered(100, 10));
+  settings.text("tls.ca_file", shared_kafka().tls_file("stranger-ca.pem"));
+  start(settings);
+  const auto tokens = emit(numbered(1, 1));
+  drain_.wait_for_all();
+  EXPECT_EQ(drain_.kind(tokens[0]), OutcomeKind::destination_unavailable);
+  EXPECT_EQ(error_code(tokens[0]), "kafka.tls_failed");
+  EXPECT_EQ(shared_kafka().count(topic), 100);
+}
+
+TEST_F(KafkaErrorsTest, APartitionFromAHeaderIsTakenOrIsTheEntrysFault) {
+  const std::string topic = fresh_topic(3);
+  start(kafka_settings(topic).text("partition", "header.shard"));
+  const auto tokens = emit({{.key = "a", .headers_json = R"({"shard": "2"})"},
+                            {.key = "b", .headers_json = R"({"shard": "7"})"},
+                            {.key = "c", .headers_json = R"({"shard": "two"})"},
+                            {.key = "d"}});
+  drain_.wait_for_all();
+  expect_delivered({tokens[0], tokens[3]});
+  EXPECT_TRUE(drain_.item(tokens[0]).outcome->record_id.starts_with(topic + "/2/"));
+  EXPECT_EQ(drain_.kind(tokens[1]), OutcomeKind::failed);
+  EXPECT_EQ(error_code(tokens[1]), "kafka.unknown_partition");
+  EXPECT_EQ(drain_.kind(tokens[2]), OutcomeKind::failed);
+  EXPECT_EQ(error_code(tokens[2]), "kafka.invalid_partition");
+}
+
+TEST_F(KafkaErrorsTest, ATimeBeyondTheTopicsBoundsIsTheEntrysFault) {
+  const std::string topic = fresh_topic(1, {{"message.timestamp.before.max.ms", "3600000"}});
+  start(kafka_settings(topic));
+  std::vector<std::uint64_t> tokens;
+  EmitBatch batch = drain_.batch({{.key = "old"}, {.key = "new"}}, tokens);
+  Envelope old = *batch.items[0].envelope;
+  old.occurred_at = std::chrono::time_point_cast<std::chrono::microseconds>(
+      std::chrono::system_clock::now() - std::chrono::hours(48));
+  batch.items[0].envelope = &old;
+  emitter_->emit(std::move(batch));
+  drain_.wait_for_all();
+  EXPECT_EQ(drain_.kind(tokens[0]), OutcomeKind::failed);
+  EXPECT_EQ(error_code(tokens[0]), "kafka.invalid_timestamp");
+  expect_delivered({tokens[1]});
+}
+
+TEST_F(KafkaErrorsTest, CheckSaysWhatTheTopicTakes) {
+  const std::string topic = fresh_topic(3, {{"max.message.bytes", "10000"}});
+  start(kafka_settings(topic));
+  const auto health = emitter_->check(milliseconds(5000));
+  EXPECT_TRUE(health.ok);
+  EXPECT_NE(health.detail.find("1 broker; topic " + topic +
+                               " has 3 partitions and takes records up to 10000 bytes"),
+            std::string::npos)
+      << health.detail;
+}
+
+TEST_F(KafkaErrorsTest, MetricsComeFromTheStatistics) {
+  const std::string topic = fresh_topic();
+  start(kafka_settings(topic));
+  deliver_all(numbered(100, 10));
+  const auto specs = kafka_emitter_kind().metrics;
+  const auto place = [&](std::string_view name) {
+    std::size_t index = 0;
+    while (specs[index].name != name) ++index;
+    return index;
+  };
+  const std::string broker = shared_kafka().brokers();
+  wait_until(
+      [&] {
+        return test_reporter().value(place("broker_up"), broker) == 1 &&
+               test_reporter().value(place("queue_messages")) == 0 &&
+               test_reporter().value(place("broker_rtt_seconds"), broker).value_or(0) > 0;
+      },
+      "the statistics");
+  EXPECT_EQ(test_reporter().value(place("producers_total")), 1);
+}
+
+}  // namespace
+}  // namespace outfall::test
