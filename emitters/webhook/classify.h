@@ -62,7 +62,7 @@ inline constexpr std::size_t kFaults = 14;
 struct Attempt {
   int status = 0;  // of the final answer; 0: none came
   Fault fault = Fault::none;
-  // With `timeout`: nothing at all came from the endpoint while the attempt ran.
+  // With `timeout`: nothing at all came from the endpoint during the attempt's second half.
   bool endpoint_silent = false;
   Milliseconds retry_after{-1};
   std::string_view detail = {};   // for people: curl's words

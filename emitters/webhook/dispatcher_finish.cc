@@ -70,7 +70,9 @@ void Dispatcher::finish(Delivery& ended, CURLcode code) noexcept {
   std::string record_id;
   Outcome first = guarded([&] {
     attempt = delivery->attempt(code, clock_.wall());
-    attempt.endpoint_silent = endpoint.pace.silent_since(delivery->started);
+    // When an endpoint falls silent, it has just answered others than those that it never will.
+    attempt.endpoint_silent =
+        endpoint.pace.silent_since(delivery->started + (now - delivery->started) / 2);
     note(endpoint, *delivery, attempt, now);
     Outcome outcome = classify(attempt, options_.statuses);
     if (outcome.kind == OutcomeKind::delivered) {

@@ -112,7 +112,7 @@ TEST_F(WebhookAnswers, AnEntryThatTheEndpointIsTooSlowForCountsOne) {
   settings_.number("timeout", 600);
   server_.answer_by([](const HttpRequest& request) {
     return request.header("ce-type") == "slow" ? HttpAnswer{.fault = HttpFault::hang}
-                                               : HttpAnswer{.delay = milliseconds{100}};
+                                               : HttpAnswer{.delay = milliseconds{450}};
   });
   const auto outcomes = deliver({{.key = "a", .type = "slow"}, {.key = "b"}});
   EXPECT_EQ(told(*outcomes[0]), "possibly_delivered webhook.timeout");

@@ -1,0 +1,201 @@
+// The worker with webhooks, real from the table to the endpoint: an endpoint that is gone for good,
+// one that is away for a while, and a slow one beside a fast one.
+#include <map>
+#include <set>
+
+#include <gmock/gmock.h>
+
+#include "tests/integration/worker_fixture.h"
+#include "tests/support/http_recorder.h"
+#include "tests/support/tcp_gate.h"
+
+namespace outfall::test {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+using testing::HasSubstr;
+using testing::Not;
+
+class WebhookWorker : public WorkerTest {
+ protected:
+  WorkerProcess::Options options(int port, const std::string& more_of_stream = {},
+                                 const std::string& more_of_emitter = {}) {
+    return {.dsn = database_.dsn(),
+            .streams =
+                "[streams.orders]\nemitter = \"partners\"\nretry.initial = \"50ms\"\n"
+                "retry.max = \"500ms\"\nretry.max_attempts = 4\n" +
+                more_of_stream +
+                "\n[emitters.partners]\nkind = \"webhook\"\n"
+                "url = \"http://127.0.0.1:" +
+                std::to_string(port) + "/{header.endpoint}\"\ntimeout = \"2s\"\n" +
+                more_of_emitter + "\n",
+            .drain = "shutdown_timeout = \"3s\""};
+  }
+
+  // `count` entries for each endpoint, over `keys` keys of its own, numbered within the key.
+  void enqueue_for(const std::vector<std::string>& endpoints, int count, int keys = 1) {
+    for (const std::string& endpoint : endpoints) {
+      sql_.query(
+          "INSERT INTO entries (stream, type, key, payload, headers) SELECT 'orders', 't', "
+          "$1 || '-' || (i % $3::int), json_build_object('n', i), "
+          "jsonb_build_object('endpoint', $1) FROM generate_series(1, $2::int) i",
+          {endpoint, std::to_string(count), std::to_string(keys)});
+    }
+  }
+
+  std::string outfall(WorkerProcess& worker, std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), OUTFALL_BINARY);
+    arguments.insert(arguments.end(), {"--config", worker.file("outfall.toml").string()});
+    const Finished finished = run(std::move(arguments));
+    EXPECT_EQ(finished.status.code, 0) << finished.error_output;
+    return finished.output;
+  }
+
+  std::int64_t parked() { return sql_.number("SELECT count(*) FROM destinations"); }
+  std::int64_t dead_letters_of_all() { return sql_.number("SELECT count(*) FROM dead_letters"); }
+  // The most attempts that any delivered entry took.
+  std::int64_t most_attempts() {
+    return sql_.number("SELECT coalesce(max(attempts), 0) FROM delivered");
+  }
+
+  // For each key, that the numbers of first arrivals go up; returns how many different ones came.
+  static std::size_t expect_order(const std::vector<HttpRequest>& requests) {
+    std::map<std::string, std::int64_t> last;
+    std::set<std::string> seen;
+    for (const HttpRequest& request : requests) {
+      if (!seen.insert(request.header("webhook-id").value_or("")).second) continue;
+      const auto n = boost::json::parse(request.body).at("n").to_number<std::int64_t>();
+      auto& before = last[request.header("ce-partitionkey").value_or("")];
+      EXPECT_LT(before, n) << request.header("ce-partitionkey").value_or("");
+      before = n;
+    }
+    return seen.size();
+  }
+
+  HttpRecorder server_;
+};
+
+TEST_F(WebhookWorker, AnEndpointThatIsGoneIsParkedUntilAnOperatorResumesIt) {
+  std::atomic<bool> gone = true;
+  server_.answer_by([&](const HttpRequest& request) {
+    return HttpAnswer{.status = gone && request.target == "/acme" ? 410 : 200};
+  });
+  enqueue_for({"acme", "globex"}, 200, 5);
+  WorkerProcess worker(options(server_.port()));
+  wait_until([&] { return parked() == 1; }, "the endpoint is parked");
+  wait_until([&] { return delivered() == 200; }, "the other endpoint's entries are delivered");
+  EXPECT_EQ(live("orders"), 200);
+  EXPECT_EQ(dead_letters_of_all(), 0);
+  EXPECT_EQ(sql_.number("SELECT max(attempts) FROM entries"), 0);
+  EXPECT_THAT(sql_.value("SELECT reason FROM destinations WHERE lane = 'acme'"),
+              HasSubstr("webhook.status_410"));
+  const std::string list = outfall(worker, {"destinations", "list"});
+  EXPECT_THAT(list, HasSubstr("acme"));
+  EXPECT_THAT(list, Not(HasSubstr("globex")));
+
+  const std::size_t asked = server_.count();
+  enqueue_for({"globex"}, 100);
+  wait_until([&] { return delivered() == 300; }, "the other endpoint goes on");
+  EXPECT_EQ(server_.count(), asked + 100) << "the parked one is not asked again";
+
+  gone = false;
+  outfall(worker, {"destinations", "resume", "orders", "acme", "--reason", "they are back"});
+  wait_until_empty("orders");
+  EXPECT_EQ(parked(), 0);
+  EXPECT_EQ(delivered(), 500);
+  EXPECT_EQ(most_attempts(), 1);
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+// How an endpoint goes away.
+enum class Outage { refuses, resets, silent };
+
+class WebhookOutage : public WebhookWorker, public testing::WithParamInterface<Outage> {};
+
+TEST_P(WebhookOutage, LosesNothingAndSpendsNoAttempt) {
+  TcpGate gate(server_.port());
+  WorkerProcess worker(options(gate.port(), "breaker.probe_max = \"1s\""));
+  enqueue_for({"acme"}, 2000, 20);
+  wait_until([&] { return delivered() > 200; }, "the first entries are delivered");
+  switch (GetParam()) {
+    case Outage::refuses:
+      gate.admit(Admission::refuse);
+      gate.end_connections(Ending::reset);
+      break;
+    case Outage::resets:
+      gate.cut_after(Direction::to_server, 1);
+      break;
+    case Outage::silent:
+      gate.traffic(Traffic::drop);
+      break;
+  }
+  wait_until(
+      [&] {
+        return worker.metric("outfall_breaker_state{state=\"open\",stream=\"orders\"}") +
+                   worker.metric("outfall_breaker_state{state=\"half_open\",stream=\"orders\"}") >
+               0;
+      },
+      "the breaker opens");
+  // Long enough for several probes.
+  const auto end = steady_clock::now() + milliseconds{4000};
+  wait_until([&] { return steady_clock::now() > end; }, "the outage lasts a while");
+  gate.cut_after(Direction::to_server, std::nullopt);
+  gate.traffic(Traffic::pass);
+  gate.admit(Admission::accept);
+  if (GetParam() == Outage::silent) gate.end_connections(Ending::reset);
+  const auto back = steady_clock::now();
+  const auto at_return = delivered();
+  wait_until([&] { return delivered() >= std::min<std::int64_t>(2000, at_return + 200); },
+             "deliveries go on");
+  EXPECT_LT(steady_clock::now() - back, milliseconds{5000});
+  wait_until_empty("orders");
+  EXPECT_EQ(delivered(), 2000);
+  EXPECT_EQ(dead_letters_of_all(), 0);
+  EXPECT_EQ(most_attempts(), 1);
+  EXPECT_EQ(expect_order(server_.requests()), 2000U);
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, WebhookOutage,
+                         testing::Values(Outage::refuses, Outage::resets, Outage::silent));
+
+TEST_F(WebhookWorker, AnEndpointThatAnswers5xxKeepsItsEntries) {
+  std::atomic<bool> broken = true;
+  server_.answer_by([&](const HttpRequest&) { return HttpAnswer{.status = broken ? 503 : 200}; });
+  enqueue_for({"acme"}, 300, 30);
+  WorkerProcess worker(options(server_.port(), "breaker.probe_max = \"300ms\""));
+  const auto end = steady_clock::now() + milliseconds{4000};
+  wait_until([&] { return steady_clock::now() > end; }, "the outage lasts a while");
+  EXPECT_EQ(dead_letters_of_all(), 0);
+  broken = false;
+  wait_until_empty("orders");
+  EXPECT_EQ(delivered(), 300);
+  EXPECT_EQ(dead_letters_of_all(), 0);
+  EXPECT_EQ(expect_order(server_.requests()), 300U);
+}
+
+TEST_F(WebhookWorker, ASlowEndpointDoesNotDelayAFastOne) {
+  server_.answer_by([](const HttpRequest& request) {
+    return HttpAnswer{.delay = milliseconds{request.target == "/slow" ? 1000 : 0}};
+  });
+  enqueue_for({"slow"}, 5000, 5000);
+  WorkerProcess worker(options(server_.port(), {}, "max_in_flight = 16"));
+  server_.wait_for(16);
+  const auto start = steady_clock::now();
+  enqueue_for({"fast"}, 1000, 100);
+  wait_until(
+      [&] {
+        const std::string query =
+            "SELECT count(*) FROM entries WHERE headers->>'endpoint' = 'fast'";
+        return sql_.number(query) == 0;
+      },
+      "the fast endpoint's entries are delivered");
+  EXPECT_LT(steady_clock::now() - start, milliseconds{5000});
+  EXPECT_EQ(dead_letters_of_all(), 0);
+  EXPECT_LE(server_.most_at_once(), 32U);
+  worker.stop();
+}
+
+}  // namespace
+}  // namespace outfall::test
