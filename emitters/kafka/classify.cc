@@ -42,6 +42,8 @@ constexpr auto kRows = std::to_array<Row>({
     {RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED,
      {Fault::destination, "kafka.cluster_authorization_failed", kRights}},
     {RD_KAFKA_RESP_ERR_POLICY_VIOLATION, {Fault::destination, "kafka.policy_violation", {}}},
+    {RD_KAFKA_RESP_ERR_UNSUPPORTED_COMPRESSION_TYPE,
+     {Fault::destination, "kafka.unsupported_compression", "set compression to another"}},
     {RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED,
      {Fault::destination, "kafka.authentication_failed", "check sasl.username and its password"}},
     {RD_KAFKA_RESP_ERR__AUTHENTICATION,

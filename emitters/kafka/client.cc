@@ -27,4 +27,11 @@ Client::~Client() {
   rd_kafka_destroy(handle_);
 }
 
+bool Client::connected() const {
+  char* const id = rd_kafka_clusterid(handle_, 0);
+  if (id == nullptr) return false;
+  rd_kafka_mem_free(handle_, id);
+  return true;
+}
+
 }  // namespace outfall::kafka

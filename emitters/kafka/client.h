@@ -35,6 +35,8 @@ class Client {
   [[nodiscard]] Event poll(Milliseconds timeout) noexcept {
     return Event(rd_kafka_queue_poll(queue_, static_cast<int>(timeout.count())));
   }
+  // Whether it has heard of the cluster.
+  [[nodiscard]] bool connected() const;
   // Takes back what was not acknowledged, by RD_KAFKA_PURGE_F_...; the reports say what was sent.
   void purge(int flags) noexcept { rd_kafka_purge(handle_, flags); }
 

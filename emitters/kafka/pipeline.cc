@@ -10,6 +10,8 @@ namespace outfall::kafka {
 namespace {
 
 constexpr Milliseconds kTick{50};
+// For an answer about a topic; without it, brokers that are there are taken at their word.
+constexpr Milliseconds kAnswerTime{5000};
 // Limits of a topic are asked for again in the background after this time, and at once before a
 // record is given up because of them.
 constexpr Milliseconds kFreshLimits{60'000};
@@ -49,7 +51,7 @@ Pipeline::Pipeline(const EmitterContext& context, const Settings& settings, int 
       wake_descriptor_(wake_descriptor),
       mapping_(settings_),
       statistics_(reporter_),
-      topics_(settings_.delivery_timeout),
+      topics_(std::min(settings_.delivery_timeout, kAnswerTime)),
       batch_bytes_(settings_.batch_bytes) {
   client_ = std::make_unique<Client>(settings_, batch_bytes_, wake_descriptor_);
   reporter_.add(kProducersTotal, 1);
@@ -349,7 +351,7 @@ void Pipeline::connection_error(rd_kafka_event_t* event, MonotonicTime now) {
 }
 
 void Pipeline::described(rd_kafka_event_t* event, MonotonicTime now) {
-  const Topic& topic = topics_.answered(event, now);
+  const Topic& topic = topics_.answered(event, *client_, now);
   came_ready_ = true;
   if (topic.state == Topic::State::away) {
     reporter_.log(ReportLevel::warning, "topic", "a topic cannot be written to",

@@ -123,21 +123,23 @@ void Topics::ask(Topic& topic, Client& client, MonotonicTime now) {
   describe_topic(client.handle(), topic.name, answer_timeout_, client.queue(), &topic);
 }
 
-Topic& Topics::answered(rd_kafka_event_t* event, MonotonicTime now) {
+Topic& Topics::answered(rd_kafka_event_t* event, const Client& client, MonotonicTime now) {
   Topic& topic = *static_cast<Topic*>(rd_kafka_event_opaque(event));
   topic.asked = false;
   --asking_;
-  judge(topic, event, now);
+  judge(topic, event, client, now);
   return topic;
 }
 
-void Topics::judge(Topic& topic, rd_kafka_event_t* event, MonotonicTime now) {
+void Topics::judge(Topic& topic, rd_kafka_event_t* event, const Client& client, MonotonicTime now) {
   const rd_kafka_resp_err_t error = rd_kafka_event_error(event);
   if (error != RD_KAFKA_RESP_ERR_NO_ERROR) {
     if (topic.state == Topic::State::ready) return;
     topic.answered_at = now;
     topic.error = error;
-    topic.state = is_outage(error) ? Topic::State::away : Topic::State::ready;
+    // Brokers that are there and do not tell (they look for a controller) may well take records.
+    topic.state =
+        is_outage(error) && !client.connected() ? Topic::State::away : Topic::State::ready;
     return;
   }
   std::size_t count = 0;

@@ -78,7 +78,7 @@ class Topics {
   // Asks the brokers for the topic's settings.
   void ask(Topic& topic, Client& client, MonotonicTime now);
   // The event of an answer; the topic, whose state has changed.
-  Topic& answered(rd_kafka_event_t* event, MonotonicTime now);
+  Topic& answered(rd_kafka_event_t* event, const Client& client, MonotonicTime now);
   // Asks about those whose time has come, for topics that are in the making.
   void ask_again(Client& client, MonotonicTime now);
   [[nodiscard]] bool asking() const noexcept { return asking_ > 0; }
@@ -100,7 +100,7 @@ class Topics {
     }
   };
 
-  void judge(Topic& topic, rd_kafka_event_t* event, MonotonicTime now);
+  void judge(Topic& topic, rd_kafka_event_t* event, const Client& client, MonotonicTime now);
   void read(Topic& topic, const rd_kafka_ConfigResource_t& resource, MonotonicTime now);
 
   const Milliseconds answer_timeout_;

@@ -1,0 +1,10 @@
+outfall_test(kafka_unit_test
+  SOURCES
+    ${CMAKE_CURRENT_LIST_DIR}/kafka_classify_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/kafka_mapping_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/kafka_mock_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/kafka_settings_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/kafka_topic_template_test.cc
+  LIBS outfall_emitter_kafka outfall_test_emitter
+  LABELS unit)
+target_compile_definitions(kafka_unit_test PRIVATE OUTFALL_SOURCE_DIR="${CMAKE_SOURCE_DIR}")

@@ -1,0 +1,164 @@
+// Errors that a real broker cannot be made to give, from librdkafka's mock cluster; it also stands
+// for a cluster that tells nothing about its topics.
+#include <array>
+
+#include <gtest/gtest.h>
+#include <librdkafka/rdkafka.h>
+#include <librdkafka/rdkafka_mock.h>
+
+#include "emitters/kafka/kafka.h"
+#include "tests/support/emitter_harness.h"
+
+namespace outfall {
+namespace {
+
+using test::TestDrain;
+using test::TestEntry;
+
+constexpr std::int16_t kProduce = 0;
+constexpr std::int16_t kInitProducerId = 22;
+
+class KafkaMockTest : public testing::Test {
+ protected:
+  KafkaMockTest() {
+    std::array<char, 256> error{};
+    client_ = rd_kafka_new(RD_KAFKA_PRODUCER, rd_kafka_conf_new(), error.data(), error.size());
+    cluster_ = rd_kafka_mock_cluster_new(client_, 1);
+    rd_kafka_mock_topic_create(cluster_, "orders", 1, 1);
+    settings_.text("brokers", rd_kafka_mock_cluster_bootstraps(cluster_))
+        .text("topic", "orders")
+        .number("delivery_timeout", 2000)
+        .number("linger", 0);
+  }
+  ~KafkaMockTest() override {
+    emitter_.reset();
+    rd_kafka_mock_cluster_destroy(cluster_);
+    rd_kafka_destroy(client_);
+  }
+
+  void start() {
+    emitter_ = test::make_emitter(kafka_emitter_kind(), settings_, drain_);
+    expect_delivered(send(1));
+  }
+  std::vector<std::uint64_t> send(int count, const std::string& key = "k") {
+    std::vector<TestEntry> entries;
+    for (int i = 0; i < count; ++i) entries.push_back({.key = key + std::to_string(i)});
+    const auto tokens = drain_.emit(*emitter_, entries);
+    drain_.wait_for_all();
+    drain_.new_runs();
+    return tokens;
+  }
+  void next_answers(const std::vector<int>& errors) {
+    std::vector<rd_kafka_resp_err_t> all;
+    for (const int error : errors) all.push_back(static_cast<rd_kafka_resp_err_t>(error));
+    rd_kafka_mock_push_request_errors_array(cluster_, kProduce, all.size(), all.data());
+  }
+  void expect_delivered(const std::vector<std::uint64_t>& tokens) {
+    for (const std::uint64_t token : tokens) {
+      const auto& outcome = *drain_.item(token).outcome;
+      EXPECT_EQ(outcome.kind, OutcomeKind::delivered) << (outcome.error ? outcome.error->code : "");
+    }
+  }
+
+  rd_kafka_t* client_ = nullptr;
+  rd_kafka_mock_cluster_t* cluster_ = nullptr;
+  test::TestSettings settings_{kafka_emitter_kind()};
+  TestDrain drain_;
+  std::unique_ptr<Emitter> emitter_;
+};
+
+TEST_F(KafkaMockTest, PassingTroubleIsLibrdkafkasToRetry) {
+  start();
+  for (const int error : {3, 5, 6, 7, 16, 19, 20, 56, 46}) {
+    SCOPED_TRACE(error);
+    next_answers({error});
+    expect_delivered(send(5));
+  }
+}
+
+TEST_F(KafkaMockTest, WhatNamesTheDestinationMakesItUnavailable) {
+  start();
+  for (const int error : {17, 29, 31, 44, 74, 76, 89}) {
+    SCOPED_TRACE(error);
+    next_answers({error, error, error, error, error, error, error, error});
+    const auto tokens = send(5);
+    for (const std::uint64_t token : tokens) {
+      EXPECT_EQ(drain_.kind(token), OutcomeKind::destination_unavailable);
+    }
+    rd_kafka_mock_clear_request_errors(cluster_, kProduce);
+    test::wait_until([&] { return drain_.kind(send(1)[0]) == OutcomeKind::delivered; },
+                     "the destination to be back");
+  }
+}
+
+TEST_F(KafkaMockTest, ARejectedBatchIsSentApartAndNothingOfItIsLost) {
+  start();
+  for (const int error : {10, 18, 32, 43, 87}) {
+    SCOPED_TRACE(error);
+    next_answers({error});
+    expect_delivered(send(50));
+  }
+}
+
+TEST_F(KafkaMockTest, ARecordThatIsRejectedAloneAsWellFails) {
+  start();
+  for (const int error : {10, 18, 32, 43, 87}) {
+    SCOPED_TRACE(error);
+    next_answers({error, error});
+    const auto tokens = send(1);
+    EXPECT_EQ(drain_.kind(tokens[0]), OutcomeKind::failed);
+    expect_delivered(send(3));
+  }
+}
+
+TEST_F(KafkaMockTest, AFatalErrorReplacesTheProducerAndNothingIsLost) {
+  start();
+  next_answers({45});
+  expect_delivered(send(200));
+  expect_delivered(send(200));
+  const auto& specs = kafka_emitter_kind().metrics;
+  std::size_t place = 0;
+  while (specs[place].name != "producers_total") ++place;
+  EXPECT_GE(test::test_reporter().value(place).value_or(0), 2);
+}
+
+TEST_F(KafkaMockTest, ABrokerThatNeverGivesAProducersIdIsUnavailable) {
+  std::array<rd_kafka_resp_err_t, 100> errors{};
+  errors.fill(RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE);
+  rd_kafka_mock_push_request_errors_array(cluster_, kInitProducerId, errors.size(), errors.data());
+  emitter_ = test::make_emitter(kafka_emitter_kind(), settings_, drain_);
+  const auto tokens = send(3);
+  for (const std::uint64_t token : tokens) {
+    EXPECT_EQ(drain_.kind(token), OutcomeKind::destination_unavailable);
+  }
+  rd_kafka_mock_clear_request_errors(cluster_, kInitProducerId);
+  test::wait_until([&] { return drain_.kind(send(1)[0]) == OutcomeKind::delivered; },
+                   "the broker to give one");
+}
+
+TEST_F(KafkaMockTest, APartitionWithoutALeaderIsUnavailableUntilItHasOne) {
+  start();
+  rd_kafka_mock_partition_set_leader(cluster_, "orders", 0, -1);
+  next_answers({6, 6, 6, 6, 6, 6});
+  const auto tokens = send(3);
+  for (const std::uint64_t token : tokens) {
+    EXPECT_EQ(drain_.kind(token), OutcomeKind::destination_unavailable);
+  }
+  rd_kafka_mock_clear_request_errors(cluster_, kProduce);
+  rd_kafka_mock_partition_set_leader(cluster_, "orders", 0, 1);
+  test::wait_until([&] { return drain_.kind(send(1)[0]) == OutcomeKind::delivered; },
+                   "the partition to have a leader");
+}
+
+TEST_F(KafkaMockTest, ACorruptMessageIsTriedAgainAndCounted) {
+  start();
+  next_answers({2});
+  const auto tokens = send(1);
+  const Outcome& outcome = *drain_.item(tokens[0]).outcome;
+  EXPECT_EQ(outcome.kind, OutcomeKind::retryable_failure);
+  EXPECT_TRUE(outcome.destination_suspect);
+  expect_delivered(send(1));
+}
+
+}  // namespace
+}  // namespace outfall

@@ -1,0 +1,118 @@
+#include <algorithm>
+
+#include <gtest/gtest.h>
+
+#include "emitters/kafka/kafka.h"
+#include "emitters/kafka/passthrough.h"
+#include "emitters/kafka/settings.h"
+#include "tests/support/emitter_harness.h"
+
+namespace outfall::kafka {
+namespace {
+
+class KafkaSettingsTest : public testing::Test {
+ protected:
+  KafkaSettingsTest() { values_.text("brokers", "kafka:9092").text("topic", "orders"); }
+
+  // The settings that have a problem.
+  std::vector<std::string> wrong() {
+    std::vector<std::string> names;
+    for (const SettingProblem& problem : setting_problems(values_.values())) {
+      EXPECT_FALSE(problem.message.empty());
+      names.push_back(problem.setting);
+    }
+    return names;
+  }
+  std::string property(const std::string& name) {
+    std::string value;
+    for (const auto& [each, text] : read_settings(values_.values()).properties) {
+      if (each == name) value = text;
+    }
+    return value;
+  }
+
+  test::TestSettings values_{kafka_emitter_kind()};
+};
+
+TEST_F(KafkaSettingsTest, TheDefaultsAreSafeAndLibrdkafkaTakesThem) {
+  EXPECT_TRUE(wrong().empty());
+  EXPECT_EQ(property("enable.idempotence"), "true");
+  EXPECT_EQ(property("acks"), "all");
+  EXPECT_EQ(property("partitioner"), "murmur2_random");
+  EXPECT_EQ(property("security.protocol"), "");
+}
+
+TEST_F(KafkaSettingsTest, TemplatesAndHeadersAreChecked) {
+  values_.text("topic", "a b").text("partition", "shard");
+  EXPECT_EQ(wrong(), (std::vector<std::string>{"topic", "partition"}));
+}
+
+TEST_F(KafkaSettingsTest, DebeziumsSettingsBelongToItsFormat) {
+  values_.text("debezium.type_header", "eventType");
+  EXPECT_EQ(wrong(), std::vector<std::string>{"format"});
+  values_.text("format", "debezium");
+  EXPECT_TRUE(wrong().empty());
+}
+
+TEST_F(KafkaSettingsTest, SecurityIsWholeOrAbsent) {
+  values_.text("tls.certificate_file", "/c.pem");
+  EXPECT_EQ(wrong(), (std::vector<std::string>{"tls.key_file", "tls.enabled"}));
+  values_.text("tls.certificate_file", "").text("sasl.mechanism", "PLAIN");
+  EXPECT_EQ(wrong(), std::vector<std::string>{"sasl.username"});
+  values_.text("sasl.username", "alice");
+  EXPECT_EQ(wrong(), std::vector<std::string>{"sasl.password"});
+  values_.text("sasl.password", "p");
+  EXPECT_TRUE(wrong().empty());
+  EXPECT_EQ(property("security.protocol"), "sasl_plaintext");
+  values_.number("tls.enabled", 1);
+  EXPECT_EQ(property("security.protocol"), "sasl_ssl");
+  EXPECT_EQ(property("ssl.endpoint.identification.algorithm"), "https");
+  values_.text("sasl.mechanism", "none");
+  EXPECT_EQ(wrong(), std::vector<std::string>{"sasl.mechanism"});
+}
+
+TEST_F(KafkaSettingsTest, ScramIsHandedToLibrdkafka) {
+  values_.text("sasl.mechanism", "SCRAM-SHA-512")
+      .text("sasl.username", "a")
+      .text("sasl.password", "p");
+  EXPECT_TRUE(wrong().empty());
+  EXPECT_EQ(property("sasl.mechanism"), "SCRAM-SHA-512");
+}
+
+TEST_F(KafkaSettingsTest, WhatBreaksThePromiseIsRefusedWithTheReason) {
+  for (const std::string_view name :
+       {"acks", "request.required.acks", "enable.idempotence", "enable.gapless.guarantee",
+        "retries", "message.send.max.retries", "message.timeout.ms", "delivery.timeout.ms",
+        "transactional.id", "queuing.strategy", "delivery.report.only.error", "bootstrap.servers",
+        "sasl.password", "batch.size", "linger.ms"}) {
+    EXPECT_FALSE(passthrough_problem(name, "1").message.empty()) << name;
+  }
+  for (const std::string_view value : {"6", "1000000", "x", "0", ""}) {
+    EXPECT_FALSE(passthrough_problem("max.in.flight", value).message.empty()) << value;
+  }
+  EXPECT_TRUE(passthrough_problem("max.in.flight", "5").message.empty());
+  EXPECT_FALSE(passthrough_problem("partitioner", "random").message.empty());
+  EXPECT_TRUE(passthrough_problem("partitioner", "fnv1a_random").message.empty());
+  EXPECT_FALSE(passthrough_problem("enable.ssl.certificate.verification", "false").message.empty());
+  EXPECT_TRUE(passthrough_problem("socket.keepalive.enable", "false").message.empty());
+}
+
+TEST_F(KafkaSettingsTest, PropertiesArePassedOnAndCheckedByLibrdkafka) {
+  values_.map("librdkafka", {{"statistics.interval.ms", "15000"}, {"max.in.flight", "1"}});
+  EXPECT_TRUE(wrong().empty());
+  EXPECT_EQ(property("statistics.interval.ms"), "15000");
+  values_.map("librdkafka", {{"no.such.property", "1"}});
+  EXPECT_EQ(wrong(), std::vector<std::string>{"librdkafka"});
+  values_.map("librdkafka", {{"acks", "1"}});
+  EXPECT_EQ(wrong(), std::vector<std::string>{"librdkafka.acks"});
+}
+
+TEST_F(KafkaSettingsTest, TheLaneFollowsTheTemplate) {
+  const EmitterKind kind = kafka_emitter_kind();
+  EXPECT_EQ(kind.lane(values_.values()), "");
+  values_.text("topic", "shop.{type}");
+  EXPECT_EQ(kind.lane(values_.values()), "type");
+}
+
+}  // namespace
+}  // namespace outfall::kafka
