@@ -230,11 +230,22 @@ SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = of
 SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-  c_park_chunk CONSTANT int := 500;
+  v_park_chunk int := 500;
   c_holds      CONSTANT int := 200;
   v_closed     text[];
 BEGIN
   SELECT array_agg(l.lane) INTO v_closed FROM unnest(p_lanes, p_lane_rooms) AS l (lane, room) WHERE l.room <= 0;
+  -- Where nearly all that comes first waits, parking much at a time gets to the rest sooner.
+  IF v_closed IS NOT NULL OR cardinality(p_blocked_keys) > 0 THEN
+    SELECT CASE WHEN count(*) FILTER (WHERE h.key IN (SELECT unnest(p_blocked_keys)) OR h.lane IN (SELECT unnest(v_closed))) >= 90
+                THEN 4000 ELSE v_park_chunk END
+      INTO v_park_chunk
+      FROM (SELECT e.key, lane_of(p_lane, e.type, e.source, e.subject, e.headers) AS lane
+              FROM entries e
+             WHERE (e.stream, e.id) >= (p_stream, p_scan) AND e.stream <= p_stream
+               AND e.status = 'pending' AND e.available_at IS NULL AND NOT e.id <@ p_active
+             ORDER BY e.stream, e.id LIMIT 100) h;
+  END IF;
 
   WITH due AS MATERIALIZED (
     SELECT e.id, e.key, lane_of(p_lane, e.type, e.source, e.subject, e.headers) AS lane,
@@ -263,13 +274,13 @@ BEGIN
        AND (e.stream, e.id) >= (p_stream, p_scan) AND e.stream <= p_stream
        AND e.status = 'pending' AND e.available_at IS NULL AND NOT e.id <@ p_active
        AND (e.key IS NULL OR hashtext(e.key) NOT IN (SELECT unnest(p_busy)))
-     ORDER BY e.stream, e.id LIMIT p_limit + c_park_chunk
+     ORDER BY e.stream, e.id LIMIT p_limit + v_park_chunk
   ), fresh AS MATERIALIZED (
     SELECT s.id, s.key, s.lane, s.bytes FROM scanned s WHERE NOT s.waits ORDER BY s.id LIMIT p_limit
   ), frontier AS MATERIALIZED (
     -- Every fresh entry up to here was read: an earlier one of a key may lie above it.
     SELECT CASE WHEN (SELECT count(*) FROM fresh) >= p_limit THEN (SELECT max(f.id) FROM fresh f)
-                WHEN (SELECT count(*) FROM scanned) >= p_limit + c_park_chunk THEN (SELECT max(s.id) FROM scanned s)
+                WHEN (SELECT count(*) FROM scanned) >= p_limit + v_park_chunk THEN (SELECT max(s.id) FROM scanned s)
                 ELSE 9223372036854775807 END AS id
   ), passed AS MATERIALIZED (
     -- Fresh entries up to there that are known to wait: they go to their hold.
@@ -385,7 +396,7 @@ BEGIN
          (SELECT count(*) FROM sized s WHERE s.fits),
          (SELECT count(*) FROM fresh) >= p_limit OR (SELECT count(*) FROM due) >= p_limit
            OR EXISTS (SELECT FROM sized s WHERE s.scope IS NULL AND NOT s.fits)
-           OR (SELECT count(*) FROM scanned) >= p_limit + c_park_chunk,
+           OR (SELECT count(*) FROM scanned) >= p_limit + v_park_chunk,
          pg_current_snapshot(),
          CASE WHEN p_scan > p_start THEN p_start
               ELSE (SELECT e.id FROM entries e
@@ -444,7 +455,8 @@ BEGIN
      WHERE d.hold_id = ANY (ARRAY(
        SELECT h.hold_id FROM holds h
         WHERE h.stream = p_stream AND h.hold_id >= p_hold_floor AND h.due_at <= p_now
-          AND NOT EXISTS (SELECT FROM entries e WHERE e.hold_id = h.hold_id AND e.status = 'held')
+          -- A probe for each: as NOT EXISTS it becomes an anti join that reads all that is held.
+          AND (SELECT e.id FROM entries e WHERE e.hold_id = h.hold_id AND e.status = 'held' LIMIT 1) IS NULL
         ORDER BY h.hold_id LIMIT 200));
     RETURN;
   END IF;
