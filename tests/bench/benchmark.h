@@ -43,6 +43,8 @@ void run_memory(const Options& options, Report& report);
 void run_hold(const Options& options, Report& report);
 void run_parked(const Options& options, Report& report);
 void run_receipts(const Options& options, Report& report);
+void run_webhook(const Options& options, Report& report);
+void run_neighbours(const Options& options, Report& report);
 
 struct Benchmark {
   std::string_view name;

@@ -1,6 +1,6 @@
-// How long a committed entry waits until its delivery is in the database, at a steady 1,000
-// transactions a second. The yardstick is a client that looks into the table every 3 ms, as a busy
-// worker does, and takes what it finds.
+// How long a committed entry waits until its delivery is in the database, and until a webhook's
+// endpoint has it, at a steady 1,000 transactions a second. The yardstick is a client that looks
+// into the table every 3 ms, as a busy worker does, and takes what it finds.
 //
 // The first second counts apart: it begins with an idle worker, whose pause between two looks has
 // grown to drain.poll_idle.
@@ -21,6 +21,7 @@
 #include "tests/bench/server.h"
 #include "tests/bench/sql_floor.h"
 #include "tests/bench/usage.h"
+#include "tests/bench/webhook_latency.h"
 #include "tests/bench/worker.h"
 
 namespace outfall::bench {
@@ -138,6 +139,7 @@ void run_latency(const Options& options, Report& report) {
   const double seconds = options.pick(31.0, 11.0, 2.0);
   Server server(options);
   std::map<std::string, std::vector<Measurement>> rounds;
+  std::vector<double> floor_waits;
   for (int round = 0; round < options.rounds(); ++round) {
     const Arrivals floor = poll_by_hand(server, seconds);
     const Arrivals settled = deliver(options, server, seconds);
@@ -170,8 +172,10 @@ void run_latency(const Options& options, Report& report) {
         fmt::format("p50 {:.2f} ms, p99 {:.2f} ms; by hand {:.2f} and {:.2f} ms",
                     percentile(settled.milliseconds, 0.5), percentile(settled.milliseconds, 0.99),
                     percentile(floor.milliseconds, 0.5), percentile(floor.milliseconds, 0.99)));
+    floor_waits = floor.milliseconds;
   }
   for (auto& [name, measurements] : rounds) report.add(median_by_value(std::move(measurements)));
+  measure_webhook_latency(options, server, floor_waits, seconds, report);
 }
 
 }  // namespace outfall::bench

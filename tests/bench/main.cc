@@ -2,6 +2,7 @@
 #include <array>
 #include <exception>
 #include <string>
+#include <sys/resource.h>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -16,12 +17,15 @@ namespace {
 
 constexpr auto kBenchmarks = std::to_array<Benchmark>({
     {"drain", "A backlog, against the least that SQL can do", &run_drain},
-    {"latency", "From commit to settled, at 1,000 transactions a second", &run_latency},
+    {"latency", "From commit to settled and to receipt, at 1,000 transactions a second",
+     &run_latency},
     {"idle", "CPU and queries of a worker that has nothing to do", &run_idle},
     {"memory", "The worker's peak memory", &run_memory},
     {"hold", "A backlog beside a transaction that stays open", &run_hold},
     {"parked", "Entries that wait behind a failed one, and those beside them", &run_parked},
     {"receipts", "What receipts cost, and how fast they are found", &run_receipts},
+    {"webhook", "A backlog into an HTTP endpoint, against a bare loop of libcurl's", &run_webhook},
+    {"neighbours", "Endpoints and keys beside a slow or absent one", &run_neighbours},
 });
 
 int run(const std::vector<const Benchmark*>& chosen, const Options& options,
@@ -40,6 +44,14 @@ int run(const std::vector<const Benchmark*>& chosen, const Options& options,
   report.print_table();
   if (!json.empty()) report.write_json(json);
   return failed == 0 ? 0 : 1;
+}
+
+// Endpoints, yardsticks and workers, which inherit the limit, have a thousand connections open.
+void allow_many_connections() {
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+  files.rlim_cur = files.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &files);
 }
 
 }  // namespace
@@ -77,6 +89,7 @@ int main(int argc, char** argv) {
   });
   CLI11_PARSE(app, argc, argv);
   options.scale = smoke ? Scale::smoke : quick ? Scale::quick : Scale::full;
+  allow_many_connections();
   curl_global_init(CURL_GLOBAL_DEFAULT);
   return run(chosen, options, json);
 }

@@ -28,8 +28,11 @@ std::string payload_of(std::int64_t number) {
 
 class Producers {
  public:
-  Producers(const std::string& dsn, double rate, double seconds)
-      : dsn_(dsn), rate_(rate), count_(static_cast<std::int64_t>(rate * seconds)) {
+  Producers(const std::string& dsn, double rate, double seconds, const std::string& headers)
+      : dsn_(dsn),
+        headers_(headers),
+        rate_(rate),
+        count_(static_cast<std::int64_t>(rate * seconds)) {
     for (int i = 0; i < kConnections; ++i) threads_.emplace_back([this, i] { run(i); });
   }
   ~Producers() { join(); }
@@ -56,14 +59,18 @@ class Producers {
     try {
       test::PgClient client(dsn_);
       client.exec(
-          "PREPARE put (text, json) AS INSERT INTO outbox.entries (stream, type, key, payload) "
-          "VALUES ('orders', 'order.created', $1, $2) RETURNING id");
+          fmt::format("PREPARE put (text, json) AS "
+                      "INSERT INTO outbox.entries (stream, type, key, payload, headers) "
+                      "VALUES ('orders', 'order.created', $1, $2, nullif('{}', '')::jsonb) "
+                      "RETURNING id, envelope_id",
+                      headers_));
       for (std::int64_t i = connection; i < count_; i += kConnections) {
         wait_until_time(begin_ + std::chrono::nanoseconds(static_cast<std::int64_t>(
                                      static_cast<double>(i) / rate_ * 1e9)));
-        const std::int64_t id = client.number(
+        const test::PgRows rows = client.query(
             fmt::format("EXECUTE put ('customer-{}', '{}')", i * 7919 % kKeys, payload_of(i)));
-        mine.push_back({id, std::chrono::system_clock::now()});
+        const auto now = std::chrono::system_clock::now();
+        mine.push_back({std::stoll(*rows[0][0]), *rows[0][1], now});
       }
     } catch (...) {
       const std::lock_guard lock(mutex_);
@@ -75,6 +82,7 @@ class Producers {
   }
 
   const std::string dsn_;
+  const std::string headers_;
   const double rate_;
   const std::int64_t count_;
   const steady_clock::time_point begin_ = steady_clock::now() + std::chrono::milliseconds(200);
@@ -87,10 +95,10 @@ class Producers {
 
 }  // namespace
 
-std::vector<Commit> produce(
-    const std::string& dsn, double transactions_per_second, double seconds,
-    const std::function<void(const std::function<bool()>& done)>& meanwhile) {
-  Producers producers(dsn, transactions_per_second, seconds);
+std::vector<Commit> produce(const std::string& dsn, double transactions_per_second, double seconds,
+                            const std::function<void(const std::function<bool()>& done)>& meanwhile,
+                            const std::string& headers) {
+  Producers producers(dsn, transactions_per_second, seconds, headers);
   meanwhile([&] { return producers.done(); });
   return producers.finish();
 }

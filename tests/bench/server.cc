@@ -66,14 +66,16 @@ void preload(Database& database, const Preload& what) {
   static_cast<void>(client.query("SELECT outbox.register_streams(ARRAY[$1])", {what.stream}));
   // Keys in random order; the payload is cut to its size, whatever the numbers in it take.
   client.change(
-      "INSERT INTO outbox.entries (stream, type, key, payload, available_at) "
-      "SELECT $1, 'order.created', 'customer-' || abs(hashint8(i)::bigint) % $2::int, "
+      "INSERT INTO outbox.entries (stream, type, key, payload, available_at, headers) "
+      "SELECT $1, 'order.created', $6 || abs(hashint8(i)::bigint) % $2::int, "
       "       (left(format('{\"order\":%s,\"customer\":%s,\"lines\":\"', i, i % 977) "
       "             || repeat(md5(i::text), $3::int / 32 + 1), $3::int - 2) || '\"}')::json, "
-      "       CASE WHEN i = 1 AND $4 THEN now() + interval '1 day' END "
+      "       CASE WHEN i = 1 AND $4 THEN now() + interval '1 day' END, "
+      "       nullif($7, '')::jsonb "
       "  FROM generate_series(1, $5::bigint) i",
       {what.stream, std::to_string(what.keys), std::to_string(what.payload_bytes),
-       what.scheduled_head ? "true" : "false", std::to_string(what.entries)});
+       what.scheduled_head ? "true" : "false", std::to_string(what.entries), what.key_prefix,
+       what.headers});
   client.exec("VACUUM (ANALYZE) outbox.entries");
   client.exec("CHECKPOINT");
 }

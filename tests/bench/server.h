@@ -35,6 +35,8 @@ struct Preload {
   std::int64_t entries = 0;
   std::string stream = "orders";
   int keys = 10'000;
+  std::string key_prefix = "customer-";
+  std::string headers = {};  // a JSON object, or none
   int payload_bytes = 450;
   // The first entry is scheduled for a day that no benchmark sees.
   bool scheduled_head = false;
