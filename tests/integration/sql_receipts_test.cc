@@ -26,10 +26,19 @@ class SqlReceipts : public SqlTest {
 
   // A receipt of one entry, delivered `age` ago.
   void receipt(const std::string& age, EntryId id = 1) {
+    receipt_of("clock_timestamp() - interval '" + age + "'", id);
+  }
+  // At noon of a day in UTC: in its partition at whatever time of the day the test runs.
+  void receipt_at_noon(int days_ago) {
+    receipt_of("date_trunc('day', now(), 'UTC') - interval '" + std::to_string(days_ago) +
+                   " days' + interval '12 hours'",
+               1);
+  }
+  void receipt_of(const std::string& time, EntryId id) {
     sql_.exec("INSERT INTO receipts SELECT t, " + std::to_string(id) + ", " + std::to_string(id) +
               ", t, t, 1, 'orders', 'noop', '{0}', ARRAY[new_envelope_id()], '{0}', '{1}', '{a}' "
-              "FROM (SELECT clock_timestamp() - interval '" +
-              age + "') AS x (t)");
+              "FROM (SELECT " +
+              time + ") AS x (t)");
   }
   PgRow maintain(const std::string& retention = "7 days", int ahead = 2) {
     return sql_
@@ -238,7 +247,7 @@ TEST_F(SqlReceipts, MaintenanceMakesPartitionsAheadInAnyTimeZone) {
 TEST_F(SqlReceipts, OldPartitionsAreDroppedAndYoungOnesKept) {
   make_day(sql_, "old_day", 9, 8);
   make_day(sql_, "kept_day", 7, 6);
-  receipt("8 days 12 hours");
+  receipt_at_noon(9);
   receipt("1 hour");
   EXPECT_EQ(maintain(), (PgRow{"t", "0", "1", "0", "0", "f"}));
   EXPECT_EQ(count("receipts_partitions() WHERE name = 'old_day'"), 0);
