@@ -153,6 +153,7 @@ EmitterKind webhook_emitter_kind() {
           .validate = problems_of,
           .lane = lane_of,
           .metrics = webhook::metrics(),
+          .attempt_limit = "timeout",
           .create = make_webhook};
 }
 

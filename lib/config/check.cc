@@ -11,6 +11,7 @@
 #include "config/print.h"
 #include "config/settings.h"
 #include "config/suggest.h"
+#include "core/quantity.h"
 
 namespace outfall {
 namespace {
@@ -176,7 +177,9 @@ class Checker {
     const bool broken = std::ranges::any_of(
         broken_, [&](const std::string& setting) { return setting.starts_with(table + "."); });
     const EmitterKind* kind = registry_.find(emitter.kind);
-    if (broken || kind == nullptr || !kind->validate) return;
+    if (broken || kind == nullptr) return;
+    check_attempt_limit(table, kind->attempt_limit, emitter.settings);
+    if (!kind->validate) return;
     for (SettingProblem problem : kind->validate(emitter.settings)) {
       if (problem.setting.starts_with(table + ".")) problem.setting.erase(0, table.size() + 1);
       const bool is_row = std::ranges::any_of(
@@ -188,6 +191,18 @@ class Checker {
       problem.setting = problem.setting.empty() ? table : table + "." + problem.setting;
       problems_.push_back(std::move(problem));
     }
+  }
+
+  void check_attempt_limit(const std::string& table, std::string_view limit,
+                           const SettingValues& settings) {
+    if (limit.empty() || !usable("drain", "lease", global("drain"))) return;
+    const Milliseconds lease = global("drain").duration("lease");
+    const Milliseconds attempt = settings.duration(limit);
+    if (attempt <= lease / 2) return;
+    report(table, limit, settings.origin(limit),
+           fmt::format("{} is more than half of drain.lease ({})",
+                       toml_quote(format_duration(attempt)), toml_quote(format_duration(lease))),
+           "lower it, or raise drain.lease");
   }
 
   const ConfigTables& tables_;

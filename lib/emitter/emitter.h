@@ -160,6 +160,10 @@ struct EmitterKind {
   // entries go to one destination.
   std::function<std::string(const SettingValues&)> lane = {};
   std::span<const EmitterMetricSpec> metrics = {};
+  // The setting, a duration, that bounds one delivery attempt. Leases are renewed when a third of
+  // them is over, so that an emitter that sends nothing which the lease may not outlast needs a
+  // lease of twice that time; with a shorter one it would never send. Empty: it has none.
+  std::string_view attempt_limit = {};
   // May throw std::runtime_error with a message for the operator when the emitter cannot be built.
   std::function<std::unique_ptr<Emitter>(EmitterContext)> create = {};
 };

@@ -18,6 +18,10 @@ constexpr auto kProbe = std::to_array<SettingSpec>({
      .max = 9},
     {.name = "eager", .type = SettingType::boolean, .default_value = "false", .summary = "Eager."},
     {.name = "wait", .type = SettingType::duration, .default_value = "\"5s\"", .summary = "Wait."},
+    {.name = "attempt",
+     .type = SettingType::duration,
+     .default_value = "\"5s\"",
+     .summary = "Attempt."},
     {.name = "size", .type = SettingType::bytes, .default_value = "\"1KiB\"", .summary = "Size."},
     {.name = "mode",
      .type = SettingType::choice,
@@ -54,6 +58,7 @@ ConfigFixture::ConfigFixture() {
                  .summary = "",
                  .settings = kProbe,
                  .validate = validate_probe,
+                 .attempt_limit = "attempt",
                  .create = {}});
 }
 

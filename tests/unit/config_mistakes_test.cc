@@ -173,6 +173,9 @@ constexpr auto kMistakes = std::to_array<Mistake>({
     {"bad_instance", "[worker]\ninstance = \"\"\n",
      "8:12: worker.instance: \"\" cannot be a label | write 1 to 63 bytes without control "
      "characters"},
+    {"attempt_beyond_its_lease", "[emitters.p]\nkind = \"probe\"\nattempt = \"16s\"\n",
+     "9:11: emitters.p.attempt: \"16s\" is more than half of drain.lease (\"30s\") | lower it, "
+     "or raise drain.lease"},
     {"rule_of_an_emitter", "[emitters.p]\nkind = \"probe\"\neager = true\n",
      "9:9: emitters.p.eager: needs mode = \"fast\" | set mode = \"fast\""},
     {"file_of_what_is_no_secret", "[worker]\ninstance_file = \"x\"\n",
