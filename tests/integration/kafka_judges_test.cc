@@ -1,0 +1,170 @@
+// What was sent, read by others' code: Java's own consumer and partitioner, and Python's
+// CloudEvents SDK.
+#include <algorithm>
+#include <map>
+#include <sstream>
+
+#include <boost/json.hpp>
+
+#include "core/text.h"
+#include "tests/integration/kafka_fixture.h"
+#include "tests/support/judges.h"
+#include "tests/support/random.h"
+
+namespace outfall::test {
+namespace {
+
+namespace json = boost::json;
+
+std::string base64(std::string_view bytes) {
+  std::string text;
+  append_base64(text, bytes);
+  return text;
+}
+
+// As KafkaJudge.java writes it.
+std::string word(const std::optional<std::string>& bytes) {
+  return bytes ? "b" + base64(*bytes) : "-";
+}
+
+class KafkaJudgesTest : public KafkaTest {
+ protected:
+  // The records of a topic in Java's words, by the word for their key and value.
+  struct Judged {
+    int partition = 0;
+    int javas_partition = 0;
+    std::int64_t timestamp_ms = 0;
+    std::string key;
+    std::string value;
+    std::map<std::string, std::string> headers;
+  };
+  static std::vector<Judged> read_by_java(const std::string& topic) {
+    const Finished judge = run(
+        {"java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", TempKafka::class_path(),
+         OUTFALL_SOURCE_FOLDER "/tests/judges/KafkaJudge.java", shared_kafka().brokers(), topic},
+        {}, std::chrono::minutes(2));
+    EXPECT_EQ(judge.status.code, 0) << judge.error_output;
+    std::vector<Judged> all;
+    std::istringstream lines(judge.output);
+    for (std::string line; std::getline(lines, line);) {
+      std::istringstream words(line);
+      Judged& one = all.emplace_back();
+      words >> one.partition >> one.javas_partition >> one.timestamp_ms >> one.key >> one.value;
+      for (std::string name, value; words >> name >> value;) one.headers[name] = value;
+    }
+    return all;
+  }
+
+  static json::array read_by_python(const std::string& topic) {
+    json::array records;
+    for (const KafkaRecord& record : shared_kafka().records(topic)) {
+      json::object headers;
+      for (const auto& [name, value] : record.headers) headers[name] = base64(*value);
+      records.push_back({{"headers", headers},
+                         {"key", record.key ? json::value(base64(*record.key)) : json::value()},
+                         {"value", base64(record.value.value_or(""))}});
+    }
+    const TempFolder folder;
+    const auto file = folder.write("records.json", json::serialize(records));
+    return json::parse(
+               run_judge(OUTFALL_SOURCE_FOLDER "/tests/judges/kafka_judge.py", {file.string()}))
+        .as_array();
+  }
+};
+
+TEST_F(KafkaJudgesTest, JavasConsumerAndPartitionerAgreeForAThousandRandomKeys) {
+  const std::string topic = fresh_topic(12);
+  start(kafka_settings(topic));
+  SeededRandom random(20261121);
+  std::vector<TestEntry> entries;
+  for (int i = 0; i < 1000; ++i) {
+    std::string key;
+    // Valid UTF-8 of all lengths from nothing on, as PostgreSQL's text is.
+    for (std::uint64_t left = random.up_to(40); left > 0; --left) {
+      append_utf8(key, static_cast<std::uint32_t>(1 + random.up_to(0xd000)));
+    }
+    TestEntry& entry = entries.emplace_back();
+    if (i % 50 != 7) entry.key = key;
+    entry.kind = i % 10 == 3 ? PayloadKind::none : PayloadKind::json;
+    entry.payload = entry.kind == PayloadKind::none ? "" : std::to_string(i);
+    entry.headers_json = R"({"number": ")" + std::to_string(i) + R"(", "Odd Name": "€"})";
+  }
+  std::vector<std::uint64_t> tokens;
+  EmitBatch batch = drain_.batch(entries, tokens);
+  std::vector<Envelope> envelopes;
+  envelopes.reserve(entries.size());
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    envelopes.push_back(*batch.items[i].envelope);
+    envelopes.back().occurred_at = WallTime(std::chrono::milliseconds(1'700'000'000'000 + i));
+    batch.items[i].envelope = &envelopes.back();
+  }
+  emitter_->emit(std::move(batch));
+  drain_.wait_for_all();
+  expect_delivered(tokens);
+
+  const auto judged = read_by_java(topic);
+  ASSERT_EQ(judged.size(), entries.size());
+  std::vector<bool> seen(entries.size());
+  for (const Judged& one : judged) {
+    const std::string number = one.headers.at(word("number"));
+    std::size_t index = 0;
+    while (index < entries.size() && word(std::to_string(index)) != number) ++index;
+    ASSERT_LT(index, entries.size());
+    EXPECT_FALSE(seen[index]);
+    seen[index] = true;
+    const TestEntry& entry = entries[index];
+    EXPECT_EQ(one.key, word(entry.key));
+    EXPECT_EQ(one.value, entry.kind == PayloadKind::none ? "-" : word(entry.payload));
+    EXPECT_EQ(one.timestamp_ms, 1'700'000'000'000 + static_cast<std::int64_t>(index));
+    EXPECT_EQ(one.javas_partition, entry.key ? one.partition : -1);
+    EXPECT_EQ(one.headers.at(word("Odd Name")), word("€"));
+    EXPECT_EQ(one.headers.at(word("ce_specversion")), word("1.0"));
+    EXPECT_EQ(one.headers.at(word("ce_id")),
+              word(drain_.item(tokens[index]).envelope_id.to_string()));
+    EXPECT_TRUE(
+        drain_.item(tokens[index])
+            .outcome->record_id.starts_with(topic + "/" + std::to_string(one.partition) + "/"));
+  }
+}
+
+TEST_F(KafkaJudgesTest, TheCloudEventsSdkOfPythonReadsBothModes) {
+  const std::vector<TestEntry> entries = {
+      {.key = "käse €", .payload = R"({"n": 1, "text": "ü \" \\"})", .subject = "order 7/ä%"},
+      {.headers_json =
+           R"({"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})"},
+      {.key = "b", .kind = PayloadKind::binary, .payload = std::string("\0\xff", 2)},
+      {.key = "t", .kind = PayloadKind::none, .payload = ""}};
+  for (const std::string format : {"binary", "structured"}) {
+    SCOPED_TRACE(format);
+    const std::string topic = fresh_topic(1);
+    start(kafka_settings(topic).text("format", format));
+    const auto tokens = emit(entries);
+    drain_.wait_for_all();
+    expect_delivered(tokens);
+    const json::array events = read_by_python(topic);
+    ASSERT_EQ(events.size(), entries.size());
+    std::map<std::string, json::object> by_id;
+    for (const json::value& event : events) {
+      by_id[std::string(event.at("attributes").at("id").as_string())] = event.as_object();
+    }
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      const auto& event = by_id.at(drain_.item(tokens[i]).envelope_id.to_string());
+      const json::object& attributes = event.at("attributes").as_object();
+      EXPECT_EQ(attributes.at("type").as_string(), "test.entry");
+      EXPECT_EQ(attributes.at("specversion").as_string(), "1.0");
+      if (!entries[i].subject.empty()) {
+        EXPECT_EQ(attributes.at("subject").as_string(), entries[i].subject);
+      }
+      EXPECT_EQ(attributes.contains("traceparent"), !entries[i].headers_json.empty());
+    }
+    const auto data = [&](std::size_t i) {
+      return by_id.at(drain_.item(tokens[i]).envelope_id.to_string()).at("data");
+    };
+    EXPECT_EQ(data(0), json::parse(entries[0].payload));
+    EXPECT_EQ(data(2), (json::value{{"base64", base64(entries[2].payload)}}));
+    drain_.new_runs();
+  }
+}
+
+}  // namespace
+}  // namespace outfall::test

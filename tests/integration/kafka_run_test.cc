@@ -1,0 +1,127 @@
+// Goal: from the table to the topic nothing is lost, dead-lettered or out of order, whatever the
+// broker goes through. Method: the real worker, server and broker.
+#include <map>
+#include <set>
+
+#include "tests/integration/worker_fixture.h"
+#include "tests/support/temp_kafka.h"
+#include "tests/support/wait_until.h"
+
+namespace outfall::test {
+namespace {
+
+TempKafka& broker() {
+  static TempKafka kafka;
+  return kafka;
+}
+
+class KafkaRunTest : public WorkerTest {
+ protected:
+  static WorkerProcess::Options options(const std::string& dsn, const std::string& topic,
+                                        const std::string& emitter = {},
+                                        const std::string& stream = {}) {
+    return {.dsn = dsn,
+            .streams = "[streams.orders]\nemitter = \"bus\"\n" + stream +
+                       "\n[emitters.bus]\nkind = \"kafka\"\nbrokers = \"" + broker().brokers() +
+                       "\"\ntopic = \"" + topic + "\"\ndelivery_timeout = \"3s\"\n" + emitter};
+  }
+
+  // The first copies, key by key; fails where one is out of order.
+  static std::map<std::string, std::vector<std::string>> first_copies(const std::string& topic) {
+    std::map<std::string, std::vector<std::string>> keys;
+    std::set<std::string> seen;
+    for (const KafkaRecord& record : broker().records(topic)) {
+      if (!seen.insert(record.header("ce_id")).second) continue;
+      keys[record.key.value_or("")].push_back(*record.value);
+    }
+    return keys;
+  }
+  static int number_of(const std::string& payload) {
+    return static_cast<int>(boost::json::parse(payload).at("n").to_number<std::int64_t>());
+  }
+  static void expect_whole(const std::string& topic, std::size_t count) {
+    std::size_t found = 0;
+    for (const auto& [key, payloads] : first_copies(topic)) {
+      found += payloads.size();
+      for (std::size_t i = 1; i < payloads.size(); ++i) {
+        EXPECT_LT(number_of(payloads[i - 1]), number_of(payloads[i])) << key;
+      }
+    }
+    EXPECT_EQ(found, count);
+  }
+};
+
+TEST_F(KafkaRunTest, ReceiptsNameTopicPartitionAndOffset) {
+  broker().create_topic("receipts", 3);
+  WorkerProcess worker(options(database_.dsn(), "receipts"));
+  enqueue_many("orders", 100, 10);
+  wait_until_empty("orders");
+  expect_whole("receipts", 100);
+  std::set<std::string> places;
+  for (const KafkaRecord& record : broker().records("receipts")) {
+    places.insert("receipts/" + std::to_string(record.partition) + "/" +
+                  std::to_string(record.offset));
+  }
+  wait_until([&] { return delivered() == 100; }, "the receipts");
+  EXPECT_EQ(sql_.number("SELECT count(DISTINCT record_id) FROM delivered"), 100);
+  EXPECT_TRUE(places.contains(sql_.value("SELECT min(record_id) FROM delivered")));
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+TEST_F(KafkaRunTest, ABrokerThatDiesAndHangsUnderLoadCostsNeitherOrderNorAttempts) {
+  broker().create_topic("outage", 4);
+  WorkerProcess worker(options(database_.dsn(), "outage"));
+  enqueue_many("orders", 50'000, 200);
+  wait_until([&] { return broker().count("outage") > 5000; }, "the first records");
+  broker().kill();
+  worker.process().wait_for_output("breaker");
+  broker().start();
+  const auto back = std::chrono::steady_clock::now();
+  const std::int64_t before = live("orders");
+  wait_until([&] { return live("orders") < before; }, "delivery to go on");
+  EXPECT_LT(std::chrono::steady_clock::now() - back, std::chrono::seconds(5));
+  broker().freeze();
+  EXPECT_FALSE(holds_within([&] { return live("orders") == 0; }, std::chrono::seconds(6)));
+  broker().thaw();
+  wait_until_empty("orders");
+  expect_whole("outage", 50'000);
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 0);
+  EXPECT_EQ(sql_.number("SELECT max(attempts) FROM delivered"), 1);
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+TEST_F(KafkaRunTest, OnePoisonRecordInTheMiddleIsTheOnlyDeadLetter) {
+  broker().create_topic("poison", 4, {{"max.message.bytes", "5000"}});
+  enqueue_many("orders", 5000, 100);
+  sql_.query(
+      "INSERT INTO entries (stream, type, key, payload) VALUES ('orders', 'order.placed', 'key-7', "
+      "json_build_object('n', 5001, 'x', repeat('x', 10000)))");
+  sql_.query(
+      "INSERT INTO entries (stream, type, key, payload) SELECT 'orders', 'order.placed', 'key-' || "
+      "(i % 100), json_build_object('n', i) FROM generate_series(5002, 10000) i");
+  WorkerProcess worker(options(database_.dsn(), "poison"));
+  wait_until_empty("orders");
+  EXPECT_EQ(dead_letters("kafka.msg_size_too_large"), 1);
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 1);
+  expect_whole("poison", 9999);
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+TEST_F(KafkaRunTest, APoisonRecordHoldsItsKeyWhereTheStreamSaysSo) {
+  broker().create_topic("hold", 1, {{"max.message.bytes", "5000"}});
+  for (const std::string& payload :
+       {std::string("{\"n\": 1}"), "{\"n\": 2, \"x\": \"" + std::string(9000, 'x') + "\"}",
+        std::string("{\"n\": 3}")}) {
+    enqueue("orders", "held", payload);
+  }
+  enqueue("orders", "other", "{\"n\": 4}");
+  WorkerProcess worker(options(database_.dsn(), "hold", {}, "on_dead_letter = \"hold-key\"\n"));
+  wait_until([&] { return live("orders") == 1 && broker().count("hold") == 2; },
+             "all but the held");
+  EXPECT_EQ(first_copies("hold").at("held").size(), 1U);
+  EXPECT_EQ(dead_letters("kafka.msg_size_too_large"), 1);
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+}  // namespace
+}  // namespace outfall::test

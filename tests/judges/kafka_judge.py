@@ -1,0 +1,35 @@
+"""Reads recorded Kafka records as a consumer in Python does, by the CloudEvents SDK.
+
+Input: a JSON file with an array of {"headers": {name: base64}, "key": base64 or null, "value": base64}.
+Output: a JSON array with the attributes of each record's event, and its data.
+"""
+
+import base64
+import json
+import sys
+
+from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka_event
+
+
+def told(event):
+    attributes = {name: str(value) for name, value in event.get_attributes().items()}
+    data = event.get_data()
+    if isinstance(data, bytes):
+        data = {"base64": base64.b64encode(data).decode()}
+    return {"attributes": attributes, "data": data}
+
+
+def message(record):
+    headers = {name: base64.b64decode(value) for name, value in record["headers"].items()}
+    key = record["key"]
+    return KafkaMessage(headers, None if key is None else base64.b64decode(key),
+                        base64.b64decode(record["value"]))
+
+
+def main():
+    with open(sys.argv[1], encoding="utf-8") as file:
+        records = json.load(file)
+    json.dump([told(from_kafka_event(message(record))) for record in records], sys.stdout)
+
+
+main()
