@@ -234,23 +234,25 @@ void StreamDrain::completed(HeldEntry& entry, Completion& completion) {
   }
 }
 
-void StreamDrain::decide_other(HeldEntry& entry, Outcome& outcome) {
-  HeldLease& lease = *entry.lease;
-  HeldLane& lane = *entry.lane;
+AttemptContext StreamDrain::attempt_context(const HeldEntry& entry, MonotonicTime now) const {
+  const HeldLease& lease = *entry.lease;
   const Envelope& envelope = entry.leased->envelope;
-  const MonotonicTime now = host_.now();
-  const auto open_time = lane.breaker.open_time(now) - entry.lane_open_time;
+  const auto open_time = entry.lane->breaker.open_time(now) - entry.lane_open_time;
   // By the database's clock at the claim, and by ours only from there on.
   const auto age =
       std::chrono::duration_cast<Milliseconds>(lease.batch.claimed_at - envelope.created_at) +
       std::chrono::duration_cast<Milliseconds>(now - lease.batch.asked_at - open_time);
-  const AttemptContext context{.attempts = envelope.attempts,
-                               .attempts_base = entry.leased->attempts_base,
-                               .age = std::max(age, Milliseconds{0}),
-                               .breaker_open = lane.breaker.state() != BreakerState::closed};
-  Transition transition = decide(outcome, context, options_.policy, host_.random());
+  return {.attempts = envelope.attempts,
+          .attempts_base = entry.leased->attempts_base,
+          .age = std::max(age, Milliseconds{0}),
+          .breaker_open = entry.lane->breaker.state() != BreakerState::closed};
+}
+
+void StreamDrain::tell_lane(HeldEntry& entry, OutcomeKind kind, const Transition& transition,
+                            MonotonicTime now) {
+  HeldLane& lane = *entry.lane;
   const BreakerState before = lane.breaker.state();
-  const bool unsent = outcome.kind == OutcomeKind::blocked || outcome.kind == OutcomeKind::shutdown;
+  const bool unsent = kind == OutcomeKind::blocked || kind == OutcomeKind::shutdown;
   if (entry.probe && unsent) {
     lane.breaker.return_probe(now);
   } else {
@@ -258,6 +260,14 @@ void StreamDrain::decide_other(HeldEntry& entry, Outcome& outcome) {
   }
   if (lane.breaker.state() != before) lane_changed(lane, before);
   if (transition.parks_destination) park(lane, transition);
+}
+
+void StreamDrain::decide_other(HeldEntry& entry, Outcome& outcome) {
+  HeldLease& lease = *entry.lease;
+  const MonotonicTime now = host_.now();
+  Transition transition =
+      decide(outcome, attempt_context(entry, now), options_.policy, host_.random());
+  tell_lane(entry, outcome.kind, transition, now);
   if (transition.possible_duplicate) metrics_.duplicates_possible.Increment();
   if (!transition.next || *transition.next == EntryStatus::held) {
     give_back(entry);
@@ -270,27 +280,7 @@ void StreamDrain::decide_other(HeldEntry& entry, Outcome& outcome) {
   }
   Unsettled& unsettled = lease.unsettled;
   if (unsettled.empty()) unsettled.since = now;
-  SettledOther other{.id = envelope.entry_id,
-                     .status = *transition.next,
-                     .counted = transition.counts_attempt,
-                     .delay = transition.delay,
-                     .code = std::move(transition.error_code),
-                     .message = std::move(transition.error_message)};
-  if (other.status == EntryStatus::dead_lettered) {
-    other.code = transition.reason_code;
-    other.message = transition.reason;
-    metrics_.dead_lettered(other.code);
-    host_.log().limited(LogLevel::warning, "dead_letter/" + options_.name + "/" + other.code,
-                        "dead-lettered",
-                        {{"stream", options_.name},
-                         {"envelope_id", envelope.envelope_id},
-                         {"entry_id", envelope.entry_id},
-                         {"error_code", other.code}});
-  } else {
-    ++consecutive_failures_;
-    metrics_.consecutive_failures.Set(static_cast<double>(consecutive_failures_));
-  }
-  unsettled.others.push_back(std::move(other));
+  unsettled.others.push_back(settled_other(entry, transition));
   if (entry.key == nullptr) return;
   if (transition.blocks_key) {
     unsettled.failed_keys.push_back(entry.key);
@@ -304,6 +294,31 @@ void StreamDrain::decide_other(HeldEntry& entry, Outcome& outcome) {
     send_next_of(*entry.key);
     keys_.forget_if_idle(*entry.key);
   }
+}
+
+SettledOther StreamDrain::settled_other(const HeldEntry& entry, Transition& transition) {
+  const Envelope& envelope = entry.leased->envelope;
+  SettledOther other{.id = envelope.entry_id,
+                     .status = *transition.next,
+                     .counted = transition.counts_attempt,
+                     .delay = transition.delay,
+                     .code = std::move(transition.error_code),
+                     .message = std::move(transition.error_message)};
+  if (other.status != EntryStatus::dead_lettered) {
+    ++consecutive_failures_;
+    metrics_.consecutive_failures.Set(static_cast<double>(consecutive_failures_));
+    return other;
+  }
+  other.code = transition.reason_code;
+  other.message = transition.reason;
+  metrics_.dead_lettered(other.code);
+  host_.log().limited(LogLevel::warning, "dead_letter/" + options_.name + "/" + other.code,
+                      "dead-lettered",
+                      {{"stream", options_.name},
+                       {"envelope_id", envelope.envelope_id},
+                       {"entry_id", envelope.entry_id},
+                       {"error_code", other.code}});
+  return other;
 }
 
 void StreamDrain::lane_changed(HeldLane& lane, BreakerState before) {

@@ -93,6 +93,10 @@ class StreamDrain {
   [[nodiscard]] bool must_wait(const HeldKey& key) const;
   void park(HeldLane& lane, const Transition& transition);
   void decide_other(HeldEntry& entry, Outcome& outcome);
+  [[nodiscard]] AttemptContext attempt_context(const HeldEntry& entry, MonotonicTime now) const;
+  void tell_lane(HeldEntry& entry, OutcomeKind kind, const Transition& transition,
+                 MonotonicTime now);
+  SettledOther settled_other(const HeldEntry& entry, Transition& transition);
   void give_back(HeldEntry& entry);
   void block(HeldKey& key, bool unsettled);
   void close_entry(HeldEntry& entry);

@@ -40,9 +40,9 @@ class ClaimFloor {
     std::int64_t epoch = 0;
     std::optional<std::int64_t> next_lease_floor;
     std::int64_t next_hold_floor = 0;  // no hold of the stream has a lower id, now or later
-    std::int64_t sequence_last = 0;  // L of the probe after the pick
-    std::vector<std::string> shown;  // transactions that hold the table in that probe
-    std::vector<std::string> used;   // tracked ones that had ended before the last pick
+    std::int64_t sequence_last = 0;    // L of the probe after the pick
+    std::vector<std::string> shown;    // transactions that hold the table in that probe
+    std::vector<std::string> used;     // tracked ones that had ended before the last pick
   };
 
   [[nodiscard]] Input input() const;

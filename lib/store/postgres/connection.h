@@ -111,9 +111,9 @@ class Connection {
 
   // One statement, one round trip. Prepared on first use unless there is a pooler.
   Result query(const std::string& sql, const Params& params);
-  // Two statements, each its own transaction, in one round trip where there is no pooler. The server
-  // cancels the first one after claim_timeout; behind a pooler, which forbids session settings, after
-  // statement_timeout like every other.
+  // Two statements, each its own transaction, in one round trip where there is no pooler. The
+  // server cancels the first one after claim_timeout; behind a pooler, which forbids session
+  // settings, after statement_timeout like every other.
   std::pair<Result, Result> query_both(const std::string& first, const Params& first_params,
                                        const std::string& second, const Params& second_params);
   // Simple protocol, for scripts; may hold several statements and returns the last one's text
