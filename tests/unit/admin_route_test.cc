@@ -1,5 +1,7 @@
 // How a request line finds its route, and what the bearer token lets through.
 
+#include <fstream>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -9,6 +11,7 @@
 
 #include "daemon/admin/bearer_token.h"
 #include "daemon/admin/route.h"
+#include "daemon/admin/standard_routes.h"
 
 namespace outfall {
 namespace {
@@ -29,6 +32,15 @@ RouteTable table() {
   return RouteTable({row("GET", "/streams"), row("GET", "/streams/{stream}"),
                      row("POST", "/streams/{stream}/pause"), row("DELETE", "/streams/{stream}"),
                      row("GET", "/")});
+}
+
+TEST(AdminRoute, TheReferenceNamesEveryRoute) {
+  std::ostringstream page;
+  page << std::ifstream(OUTFALL_SOURCE_FOLDER "/docs/reference/http.md").rdbuf();
+  for (const Route& route : standard_routes({})) {
+    const std::string words = "| `" + route.method + " " + route.pattern + "` | " + route.summary;
+    EXPECT_THAT(page.str(), testing::HasSubstr(words));
+  }
 }
 
 TEST(AdminRoute, MatchesLiteralsAndParameters) {
