@@ -32,6 +32,12 @@ if(OUTFALL_SANITIZE)
     -fsanitize=${OUTFALL_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(outfall_options INTERFACE -fsanitize=${OUTFALL_SANITIZE})
 endif()
+if(OUTFALL_SANITIZE STREQUAL "thread")
+  add_library(outfall_c11_threads STATIC "${CMAKE_SOURCE_DIR}/tests/sanitizers/c11_threads.cc")
+  target_compile_options(outfall_c11_threads PRIVATE -fsanitize=thread)
+  target_link_libraries(outfall_options INTERFACE outfall_c11_threads)
+  target_link_options(outfall_options INTERFACE -Wl,--undefined=thrd_create)
+endif()
 
 # outfall_library(NAME SOURCES... [PUBLIC deps...] [PRIVATE deps...])
 # Third-party headers come in as SYSTEM so that -Werror is about our code.

@@ -451,13 +451,17 @@ bool Drain::wait_until_idle(MonotonicTime deadline) {
 }
 
 bool Drain::stop() {
-  const MonotonicTime deadline = clock_.monotonic() + options_.shutdown_timeout;
-  post([this] {
+  const MonotonicTime asked_at = clock_.monotonic();
+  std::promise<Milliseconds> begun;
+  post([&] {
     stopping_ = true;
     look_timer_.cancel();
     for (const auto& [name, stream] : streams_) stream->stop();
+    begun.set_value(options_.shutdown_timeout);  // which a reload may have changed just now
   });
-  const auto emitters_deadline = deadline - options_.shutdown_timeout / 5;
+  const Milliseconds shutdown_timeout = begun.get_future().get();
+  const MonotonicTime deadline = asked_at + shutdown_timeout;
+  const auto emitters_deadline = deadline - shutdown_timeout / 5;
   wait_until_idle(emitters_deadline);
   for (auto& [name, use] : emitters_) {
     const auto left =

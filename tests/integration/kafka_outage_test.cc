@@ -111,7 +111,8 @@ TEST_F(KafkaOutageTest, ANetworkThatSwallowsEverythingIsFoundOutAndLeftBehind) {
 // The broker has written them, and nobody has heard of it: librdkafka asks again by sequence
 // number.
 TEST_F(KafkaOutageTest, AConnectionThatIsCutBeforeTheAnswerDoublesNothing) {
-  start(gated(topic_).number("delivery_timeout", 20'000));
+  // So long that the records share few requests: no more than five may be without an answer.
+  start(gated(topic_).number("delivery_timeout", 20'000).number("linger", 300));
   deliver_all(numbered(500, 20));
   shared_kafka().gate().traffic(Direction::to_client, Traffic::drop);
   const auto unanswered = emit(numbered(500, 20, 500));
