@@ -4,7 +4,7 @@
 usage: judge.py FOLDER --json FILE
 
 Reads from FOLDER: ledger.tsv (the end of every transaction), events.jsonl (what the sink got, in its
-order), dead_letters.tsv, metrics.txt and rate. Prints a report and writes it as JSON. Ends with 1
+order, or the records of a Kafka topic as `kcat -J` prints them), dead_letters.tsv, metrics.txt and rate. Prints a report and writes it as JSON. Ends with 1
 when something was lost, delivered out of order, delivered without having been committed, or delivered
 twice without outfall knowing that it may have been.
 """
@@ -45,8 +45,15 @@ def read_events(text):
     events = []
     for line in text.splitlines():
         event = json.loads(line)
-        events.append(Event(event["id"], event["partitionkey"], event["data"]["number"]))
+        events.append(read_record(event) if "topic" in event else
+                      Event(event["id"], event["partitionkey"], event["data"]["number"]))
     return events
+
+
+def read_record(record):
+    """A Kafka record with a CloudEvent in binary mode, as kcat prints it."""
+    headers = dict(zip(record["headers"][::2], record["headers"][1::2]))
+    return Event(headers["ce_id"], record["key"], json.loads(record["payload"])["number"])
 
 
 def known_duplicates(metrics):
@@ -99,7 +106,7 @@ def table(report):
     notes = {
         "committed": "entries, each in one transaction with its order",
         "rolled_back": "transactions, of which nothing may ever be delivered",
-        "delivered": "CloudEvents, a line each, in the order of their delivery",
+        "delivered": "CloudEvents, each as a line of a file or as a record",
         "dead_letters": "entry that was poisoned on purpose",
         "entries_per_second": "while the backlog lasted, with the start of outfall",
     }

@@ -13,6 +13,13 @@ def event(key, number):
     return json.dumps({"id": IDS[key, number], "partitionkey": key, "data": {"number": number}})
 
 
+def record(key, number):
+    """As kcat -J prints what the emitter kafka has written."""
+    return json.dumps({"topic": "shop.order.placed", "partition": 1, "offset": 7, "key": key,
+                       "headers": ["ce_specversion", "1.0", "ce_id", IDS[key, number]],
+                       "payload": json.dumps({"number": number})})
+
+
 def ledger(*extra):
     lines = [f"committed\t{key}\t{number}\t{id_}" for (key, number), id_ in IDS.items()]
     return "\n".join([*lines, "rolled_back\ta\t2\tghost", "committed\t\t\tpoisoned", *extra]) + "\n"
@@ -34,6 +41,12 @@ class JudgeTest(unittest.TestCase):
         self.assertEqual(good.report, {
             "committed": 7, "rolled_back": 1, "delivered": 6, "lost": 0, "duplicates": 0,
             "order_violations": 0, "dead_letters": 1, "entries_per_second": 1234})
+
+    def test_records_of_a_topic(self):
+        order = [("a", 1), ("b", 1), ("b", 2), ("a", 2), ("a", 3), ("b", 3)]
+        self.assertEqual(verdict([record(*each) for each in order]).report, verdict(GOOD).report)
+        bad = verdict([record(*each) for each in [*order[3:], *order[:3], ("b", 1)]])
+        self.assertEqual((bad.report["order_violations"], bad.report["duplicates"]), (3, 1))
 
     def test_a_lost_entry(self):
         bad = verdict(GOOD[:-1])
