@@ -152,7 +152,10 @@ void Mapping::add_attributes(const Envelope& envelope, Mapped& mapped) {
   if (settings_.format == Format::debezium) {
     encode(scratch_, id_text, settings_.id_encoding, kUuidSchema);
     add(mapped, "id", scratch_);
-    if (!settings_.type_header.empty()) add(mapped, settings_.type_header, envelope.type);
+    if (settings_.type_header.empty()) return;
+    // Kafka Connect has one converter for all headers.
+    encode(scratch_, envelope.type, settings_.id_encoding, kTextSchema);
+    add(mapped, settings_.type_header, scratch_);
     return;
   }
   if (settings_.format == Format::structured) {

@@ -48,8 +48,8 @@ constexpr auto kSpecs = std::to_array<SettingSpec>({
     {.name = "debezium.id_encoding",
      .type = SettingType::choice,
      .default_value = "\"raw\"",
-     .summary = "With `format = \"debezium\"`: how the header `id` is written, as for "
-                "`key_encoding`.",
+     .summary = "With `format = \"debezium\"`: how the header `id` and that of the type are "
+                "written, as for `key_encoding`.",
      .choices = kEncodings},
     {.name = "debezium.type_header",
      .type = SettingType::string,

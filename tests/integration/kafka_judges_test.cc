@@ -2,11 +2,11 @@
 // CloudEvents SDK.
 #include <algorithm>
 #include <map>
-#include <sstream>
 
 #include <boost/json.hpp>
 
 #include "core/text.h"
+#include "tests/integration/java_judge.h"
 #include "tests/integration/kafka_fixture.h"
 #include "tests/support/judges.h"
 #include "tests/support/random.h"
@@ -22,39 +22,8 @@ std::string base64(std::string_view bytes) {
   return text;
 }
 
-// As KafkaJudge.java writes it.
-std::string word(const std::optional<std::string>& bytes) {
-  return bytes ? "b" + base64(*bytes) : "-";
-}
-
 class KafkaJudgesTest : public KafkaTest {
  protected:
-  // The records of a topic in Java's words, by the word for their key and value.
-  struct Judged {
-    int partition = 0;
-    int javas_partition = 0;
-    std::int64_t timestamp_ms = 0;
-    std::string key;
-    std::string value;
-    std::map<std::string, std::string> headers;
-  };
-  static std::vector<Judged> read_by_java(const std::string& topic) {
-    const Finished judge = run(
-        {"java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", TempKafka::class_path(),
-         OUTFALL_SOURCE_FOLDER "/tests/judges/KafkaJudge.java", shared_kafka().brokers(), topic},
-        {}, std::chrono::minutes(2));
-    EXPECT_EQ(judge.status.code, 0) << judge.error_output;
-    std::vector<Judged> all;
-    std::istringstream lines(judge.output);
-    for (std::string line; std::getline(lines, line);) {
-      std::istringstream words(line);
-      Judged& one = all.emplace_back();
-      words >> one.partition >> one.javas_partition >> one.timestamp_ms >> one.key >> one.value;
-      for (std::string name, value; words >> name >> value;) one.headers[name] = value;
-    }
-    return all;
-  }
-
   static json::array read_by_python(const std::string& topic) {
     json::array records;
     for (const KafkaRecord& record : shared_kafka().records(topic)) {
@@ -102,25 +71,25 @@ TEST_F(KafkaJudgesTest, JavasConsumerAndPartitionerAgreeForAThousandRandomKeys) 
   drain_.wait_for_all();
   expect_delivered(tokens);
 
-  const auto judged = read_by_java(topic);
+  const auto judged = read_by_java(shared_kafka().brokers(), topic);
   ASSERT_EQ(judged.size(), entries.size());
   std::vector<bool> seen(entries.size());
-  for (const Judged& one : judged) {
-    const std::string number = one.headers.at(word("number"));
+  for (const JavasRecord& one : judged) {
+    const std::string number = one.headers.at(java_word("number"));
     std::size_t index = 0;
-    while (index < entries.size() && word(std::to_string(index)) != number) ++index;
+    while (index < entries.size() && java_word(std::to_string(index)) != number) ++index;
     ASSERT_LT(index, entries.size());
     EXPECT_FALSE(seen[index]);
     seen[index] = true;
     const TestEntry& entry = entries[index];
-    EXPECT_EQ(one.key, word(entry.key));
-    EXPECT_EQ(one.value, entry.kind == PayloadKind::none ? "-" : word(entry.payload));
+    EXPECT_EQ(one.key, java_word(entry.key));
+    EXPECT_EQ(one.value, entry.kind == PayloadKind::none ? "-" : java_word(entry.payload));
     EXPECT_EQ(one.timestamp_ms, 1'700'000'000'000 + static_cast<std::int64_t>(index));
     EXPECT_EQ(one.javas_partition, entry.key ? one.partition : -1);
-    EXPECT_EQ(one.headers.at(word("Odd Name")), word("€"));
-    EXPECT_EQ(one.headers.at(word("ce_specversion")), word("1.0"));
-    EXPECT_EQ(one.headers.at(word("ce_id")),
-              word(drain_.item(tokens[index]).envelope_id.to_string()));
+    EXPECT_EQ(one.headers.at(java_word("Odd Name")), java_word("€"));
+    EXPECT_EQ(one.headers.at(java_word("ce_specversion")), java_word("1.0"));
+    EXPECT_EQ(one.headers.at(java_word("ce_id")),
+              java_word(drain_.item(tokens[index]).envelope_id.to_string()));
     EXPECT_TRUE(
         drain_.item(tokens[index])
             .outcome->record_id.starts_with(topic + "/" + std::to_string(one.partition) + "/"));

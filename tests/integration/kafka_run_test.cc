@@ -3,17 +3,12 @@
 #include <map>
 #include <set>
 
+#include "tests/integration/plain_kafka.h"
 #include "tests/integration/worker_fixture.h"
-#include "tests/support/temp_kafka.h"
 #include "tests/support/wait_until.h"
 
 namespace outfall::test {
 namespace {
-
-TempKafka& broker() {
-  static TempKafka kafka;
-  return kafka;
-}
 
 class KafkaRunTest : public WorkerTest {
  protected:
@@ -22,15 +17,16 @@ class KafkaRunTest : public WorkerTest {
                                         const std::string& stream = {}) {
     return {.dsn = dsn,
             .streams = "[streams.orders]\nemitter = \"bus\"\n" + stream +
-                       "\n[emitters.bus]\nkind = \"kafka\"\nbrokers = \"" + broker().brokers() +
-                       "\"\ntopic = \"" + topic + "\"\ndelivery_timeout = \"3s\"\n" + emitter};
+                       "\n[emitters.bus]\nkind = \"kafka\"\nbrokers = \"" +
+                       plain_kafka().brokers() + "\"\ntopic = \"" + topic +
+                       "\"\ndelivery_timeout = \"3s\"\n" + emitter};
   }
 
   // The first copies, key by key; fails where one is out of order.
   static std::map<std::string, std::vector<std::string>> first_copies(const std::string& topic) {
     std::map<std::string, std::vector<std::string>> keys;
     std::set<std::string> seen;
-    for (const KafkaRecord& record : broker().records(topic)) {
+    for (const KafkaRecord& record : plain_kafka().records(topic)) {
       if (!seen.insert(record.header("ce_id")).second) continue;
       keys[record.key.value_or("")].push_back(*record.value);
     }
@@ -52,13 +48,13 @@ class KafkaRunTest : public WorkerTest {
 };
 
 TEST_F(KafkaRunTest, ReceiptsNameTopicPartitionAndOffset) {
-  broker().create_topic("receipts", 3);
+  plain_kafka().create_topic("receipts", 3);
   WorkerProcess worker(options(database_.dsn(), "receipts"));
   enqueue_many("orders", 100, 10);
   wait_until_empty("orders");
   expect_whole("receipts", 100);
   std::set<std::string> places;
-  for (const KafkaRecord& record : broker().records("receipts")) {
+  for (const KafkaRecord& record : plain_kafka().records("receipts")) {
     places.insert("receipts/" + std::to_string(record.partition) + "/" +
                   std::to_string(record.offset));
   }
@@ -69,20 +65,20 @@ TEST_F(KafkaRunTest, ReceiptsNameTopicPartitionAndOffset) {
 }
 
 TEST_F(KafkaRunTest, ABrokerThatDiesAndHangsUnderLoadCostsNeitherOrderNorAttempts) {
-  broker().create_topic("outage", 4);
+  plain_kafka().create_topic("outage", 4);
   WorkerProcess worker(options(database_.dsn(), "outage"));
   enqueue_many("orders", 50'000, 200);
-  wait_until([&] { return broker().count("outage") > 5000; }, "the first records");
-  broker().kill();
+  wait_until([&] { return plain_kafka().count("outage") > 5000; }, "the first records");
+  plain_kafka().kill();
   worker.process().wait_for_output("breaker");
-  broker().start();
+  plain_kafka().start();
   const auto back = std::chrono::steady_clock::now();
   const std::int64_t before = live("orders");
   wait_until([&] { return live("orders") < before; }, "delivery to go on");
   EXPECT_LT(std::chrono::steady_clock::now() - back, std::chrono::seconds(5));
-  broker().freeze();
+  plain_kafka().freeze();
   EXPECT_FALSE(holds_within([&] { return live("orders") == 0; }, std::chrono::seconds(6)));
-  broker().thaw();
+  plain_kafka().thaw();
   wait_until_empty("orders");
   expect_whole("outage", 50'000);
   EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 0);
@@ -91,7 +87,7 @@ TEST_F(KafkaRunTest, ABrokerThatDiesAndHangsUnderLoadCostsNeitherOrderNorAttempt
 }
 
 TEST_F(KafkaRunTest, OnePoisonRecordInTheMiddleIsTheOnlyDeadLetter) {
-  broker().create_topic("poison", 4, {{"max.message.bytes", "5000"}});
+  plain_kafka().create_topic("poison", 4, {{"max.message.bytes", "5000"}});
   enqueue_many("orders", 5000, 100);
   sql_.query(
       "INSERT INTO entries (stream, type, key, payload) VALUES ('orders', 'order.placed', 'key-7', "
@@ -108,7 +104,7 @@ TEST_F(KafkaRunTest, OnePoisonRecordInTheMiddleIsTheOnlyDeadLetter) {
 }
 
 TEST_F(KafkaRunTest, APoisonRecordHoldsItsKeyWhereTheStreamSaysSo) {
-  broker().create_topic("hold", 1, {{"max.message.bytes", "5000"}});
+  plain_kafka().create_topic("hold", 1, {{"max.message.bytes", "5000"}});
   for (const std::string& payload :
        {std::string("{\"n\": 1}"), "{\"n\": 2, \"x\": \"" + std::string(9000, 'x') + "\"}",
         std::string("{\"n\": 3}")}) {
@@ -116,7 +112,7 @@ TEST_F(KafkaRunTest, APoisonRecordHoldsItsKeyWhereTheStreamSaysSo) {
   }
   enqueue("orders", "other", "{\"n\": 4}");
   WorkerProcess worker(options(database_.dsn(), "hold", {}, "on_dead_letter = \"hold-key\"\n"));
-  wait_until([&] { return live("orders") == 1 && broker().count("hold") == 2; },
+  wait_until([&] { return live("orders") == 1 && plain_kafka().count("hold") == 2; },
              "all but the held");
   EXPECT_EQ(first_copies("hold").at("held").size(), 1U);
   EXPECT_EQ(dead_letters("kafka.msg_size_too_large"), 1);

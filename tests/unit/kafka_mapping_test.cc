@@ -128,14 +128,18 @@ TEST_F(KafkaMappingTest, KeysAndIdsAreWrittenAsConnectsConvertersDo) {
   EXPECT_EQ(mapped_.key, R"("a\"b")");
   values_.text("key_encoding", "json_schema")
       .text("format", "debezium")
-      .text("debezium.id_encoding", "json_schema");
+      .text("debezium.id_encoding", "json_schema")
+      .text("debezium.type_header", "eventType");
   EXPECT_FALSE(map());
   EXPECT_EQ(mapped_.key, R"({"schema":{"type":"string","optional":false},"payload":"a\"b"})");
   EXPECT_THAT(
       headers_of(mapped_),
-      ElementsAre(Pair(
-          "id", R"({"schema":{"type":"string","optional":false,"name":"io.debezium.data.Uuid",)"
-                R"("version":1},"payload":"01a1fd77-3731-71c4-b617-bb9798dca0b8"})")));
+      ElementsAre(
+          Pair("id",
+               R"({"schema":{"type":"string","optional":false,"name":"io.debezium.data.Uuid",)"
+               R"("version":1},"payload":"01a1fd77-3731-71c4-b617-bb9798dca0b8"})"),
+          Pair("eventType",
+               R"({"schema":{"type":"string","optional":false},"payload":"order.placed"})")));
 }
 
 TEST_F(KafkaMappingTest, ThePartitionComesFromItsHeader) {
