@@ -18,6 +18,7 @@ outfall_test(kafka_run_test
     ${CMAKE_CURRENT_LIST_DIR}/admin_client.cc
     ${CMAKE_CURRENT_LIST_DIR}/java_judge.cc
     ${CMAKE_CURRENT_LIST_DIR}/kafka_debezium_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/kafka_rotation_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/kafka_run_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/worker_fixture.cc
   LIBS outfall_core outfall_test_support outfall_test_kafka outfall_json CURL::libcurl
