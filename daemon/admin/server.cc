@@ -107,7 +107,7 @@ tcp::acceptor open_acceptor(asio::io_context& io, const std::string& listen) {
 
 class AdminServer::Impl {
  public:
-  Impl(AdminOptions options, std::vector<Route> routes, Logger& log)
+  Impl(const AdminOptions& options, std::vector<Route> routes, Logger& log)
       : limits_(options.limits),
         token_(options.token),
         routes_(std::move(routes)),

@@ -186,14 +186,15 @@ void Pipeline::begin_isolation() {
   isolate_ = false;
   std::set<const Topic*> topics;
   std::size_t suspects = 0;
-  for (auto flight = flights_.rbegin(); flight != flights_.rend(); ++flight) {
-    for (auto record = flight->records.rbegin(); record != flight->records.rend(); ++record) {
-      if (record->state != State::unsent) continue;
-      if (record->suspect) topics.insert(record->topic);
-      record->suspect = topics.contains(record->topic);
-      if (record->suspect) ++suspects;
-    }
-  }
+  const auto look_at = [&](Record& record) {
+    if (record.state != State::unsent) return;
+    if (record.suspect) topics.insert(record.topic);
+    record.suspect = topics.contains(record.topic);
+    if (record.suspect) ++suspects;
+  };
+  std::for_each(flights_.rbegin(), flights_.rend(), [&](Flight& flight) {
+    std::for_each(flight.records.rbegin(), flight.records.rend(), look_at);
+  });
   isolating_ = suspects > 0;
   group_limit_ = std::max<std::size_t>(1, suspects / 2);
   group_size_ = 0;

@@ -90,12 +90,12 @@ Endpoint* Dispatcher::endpoint_of(const EmitItem& item, const QueuedItem& queued
   if (!fixed_endpoint_.empty()) return &endpoint_named(fixed_endpoint_);
   url_.clear();
   if (auto problem = options_.url.expand(*item.envelope, url_)) {
-    complete_bad_url(queued, std::move(*problem));
+    complete_bad_url(queued, *problem);
     return nullptr;
   }
   auto target = target_of(url_);
   if (auto* problem = std::get_if<std::string>(&target)) {
-    complete_bad_url(queued, std::move(*problem));
+    complete_bad_url(queued, *problem);
     return nullptr;
   }
   return &endpoint_named(std::get<UrlTarget>(target).origin());
@@ -110,7 +110,7 @@ Endpoint& Dispatcher::endpoint_named(std::string_view name) {
 bool Dispatcher::make_url(const QueuedItem& queued, Endpoint& endpoint) {
   url_.clear();
   if (auto problem = options_.url.expand(*queued.item->envelope, url_)) {
-    complete_bad_url(queued, std::move(*problem));
+    complete_bad_url(queued, *problem);
     return false;
   }
   if (url_ == endpoint.checked_url) return true;
@@ -132,7 +132,7 @@ bool Dispatcher::make_url(const QueuedItem& queued, Endpoint& endpoint) {
 
 // A bad URL is the destination's where the entry has a lane, since the lane is what the URL is made
 // of. Without one it would stop every entry of the stream, so it is the entry's own fault.
-void Dispatcher::complete_bad_url(const QueuedItem& queued, std::string problem) {
+void Dispatcher::complete_bad_url(const QueuedItem& queued, std::string_view problem) {
   Attempt attempt;
   attempt.fault = Fault::bad_url;
   attempt.detail = problem;

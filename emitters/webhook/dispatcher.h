@@ -70,7 +70,7 @@ class Dispatcher {
   Endpoint& endpoint_named(std::string_view name);
   // The URL of the item in url_, or false, and the item is complete.
   bool make_url(const QueuedItem& queued, Endpoint& endpoint);
-  void complete_bad_url(const QueuedItem& queued, std::string problem);
+  void complete_bad_url(const QueuedItem& queued, std::string_view problem);
 
   void start_ready();
   void start_one(Endpoint& endpoint);
@@ -83,7 +83,7 @@ class Dispatcher {
 
   std::unique_ptr<Delivery> idle_delivery();
   std::unique_ptr<Delivery> retire(Delivery& delivery) noexcept;
-  void finish(Delivery& delivery, CURLcode code) noexcept;
+  void finish(Delivery& ended, CURLcode code) noexcept;
   void note(Endpoint& endpoint, const Delivery& delivery, const Attempt& attempt,
             MonotonicTime now);
   bool isolate(Endpoint& endpoint, Delivery& delivery) noexcept;

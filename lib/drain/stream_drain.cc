@@ -74,6 +74,8 @@ bool StreamDrain::admit(HeldEntry& entry) {
       return true;
     case Breaker::Admission::probe:
       entry.probe = true;
+      metrics_.breakers(BreakerState::open).Decrement();
+      metrics_.breakers(BreakerState::half_open).Increment();
       return true;
     case Breaker::Admission::wait:
       return false;

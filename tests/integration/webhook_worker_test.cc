@@ -154,6 +154,10 @@ TEST_P(WebhookOutage, LosesNothingAndSpendsNoAttempt) {
   EXPECT_EQ(dead_letters_of_all(), 0);
   EXPECT_EQ(most_attempts(), 1);
   EXPECT_EQ(expect_order(server_.requests()), 2000U);
+  // Probes come and go without a trace in the gauges.
+  EXPECT_EQ(worker.metric("outfall_breaker_state{state=\"open\",stream=\"orders\"}"), 0);
+  EXPECT_EQ(worker.metric("outfall_breaker_state{state=\"half_open\",stream=\"orders\"}"), 0);
+  EXPECT_EQ(worker.metric("outfall_breaker_state{state=\"closed\",stream=\"orders\"}"), 1);
   EXPECT_EQ(worker.stop(), 0);
 }
 

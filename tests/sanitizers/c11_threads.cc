@@ -1,13 +1,13 @@
-// librdkafka makes its threads and locks by C11's functions, of which the thread sanitizer (clang 14)
-// knows nothing: it crashes in a thread that it did not see begin, and takes everything that such a
-// lock protects for a race. glibc's C11 types are those of POSIX under other names, so that these
-// definitions, which come before those of the C library, lead to functions that the sanitizer knows.
-#include <pthread.h>
-#include <threads.h>
-
+// librdkafka makes its threads and locks by C11's functions, of which the thread sanitizer (clang
+// 14) knows nothing: it crashes in a thread that it did not see begin, and takes everything that
+// such a lock protects for a race. glibc's C11 types are those of POSIX under other names, so that
+// these definitions, which come before those of the C library, lead to functions that the sanitizer
+// knows.
 #include <cerrno>
 #include <cstdint>
 #include <memory>
+#include <pthread.h>
+#include <threads.h>
 
 namespace {
 
@@ -15,8 +15,12 @@ static_assert(sizeof(mtx_t) == sizeof(pthread_mutex_t));
 static_assert(sizeof(cnd_t) == sizeof(pthread_cond_t));
 static_assert(sizeof(once_flag) == sizeof(pthread_once_t));
 
-pthread_mutex_t* posix(mtx_t* mutex) { return reinterpret_cast<pthread_mutex_t*>(mutex); }
-pthread_cond_t* posix(cnd_t* condition) { return reinterpret_cast<pthread_cond_t*>(condition); }
+pthread_mutex_t* posix(mtx_t* mutex) {
+  return reinterpret_cast<pthread_mutex_t*>(mutex);
+}
+pthread_cond_t* posix(cnd_t* condition) {
+  return reinterpret_cast<pthread_cond_t*>(condition);
+}
 
 int result(int code) {
   switch (code) {
@@ -71,14 +75,28 @@ int mtx_init(mtx_t* mutex, int type) {
   pthread_mutexattr_destroy(&attributes);
   return result(code);
 }
-void mtx_destroy(mtx_t* mutex) { pthread_mutex_destroy(posix(mutex)); }
-int mtx_lock(mtx_t* mutex) { return result(pthread_mutex_lock(posix(mutex))); }
-int mtx_unlock(mtx_t* mutex) { return result(pthread_mutex_unlock(posix(mutex))); }
+void mtx_destroy(mtx_t* mutex) {
+  pthread_mutex_destroy(posix(mutex));
+}
+int mtx_lock(mtx_t* mutex) {
+  return result(pthread_mutex_lock(posix(mutex)));
+}
+int mtx_unlock(mtx_t* mutex) {
+  return result(pthread_mutex_unlock(posix(mutex)));
+}
 
-int cnd_init(cnd_t* condition) { return result(pthread_cond_init(posix(condition), nullptr)); }
-void cnd_destroy(cnd_t* condition) { pthread_cond_destroy(posix(condition)); }
-int cnd_signal(cnd_t* condition) { return result(pthread_cond_signal(posix(condition))); }
-int cnd_broadcast(cnd_t* condition) { return result(pthread_cond_broadcast(posix(condition))); }
+int cnd_init(cnd_t* condition) {
+  return result(pthread_cond_init(posix(condition), nullptr));
+}
+void cnd_destroy(cnd_t* condition) {
+  pthread_cond_destroy(posix(condition));
+}
+int cnd_signal(cnd_t* condition) {
+  return result(pthread_cond_signal(posix(condition)));
+}
+int cnd_broadcast(cnd_t* condition) {
+  return result(pthread_cond_broadcast(posix(condition)));
+}
 int cnd_wait(cnd_t* condition, mtx_t* mutex) {
   return result(pthread_cond_wait(posix(condition), posix(mutex)));
 }

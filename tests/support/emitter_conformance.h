@@ -45,11 +45,13 @@ struct ConformanceCase {
   std::function<std::unique_ptr<ConformanceSubject>()> make;
 };
 
-// gtest prints parameters by this.
-void PrintTo(const ConformanceCase& subject, std::ostream* out);
+// gtest prints parameters by this, and names it.
+void PrintTo(  // NOLINT(readability-identifier-naming)
+    const ConformanceCase& subject, std::ostream* out);
 
 // The suite: a test for each ✓ of lib/emitter/README.md. Tests wait by deadlines of
 // kDefaultDeadline; what must be quick is measured against kPrompt.
+// NOLINTNEXTLINE(cppcoreguidelines-virtual-class-destructor): as googletest has it
 class EmitterConformance : public testing::TestWithParam<ConformanceCase> {
  protected:
   // Generous for a loaded machine under a sanitizer, and far below any sink's time-out.

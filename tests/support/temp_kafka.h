@@ -13,7 +13,7 @@
 #include "tests/support/tcp_gate.h"
 #include "tests/support/temp_folder.h"
 
-typedef struct rd_kafka_s rd_kafka_t;
+using rd_kafka_t = struct rd_kafka_s;
 
 namespace outfall::test {
 
