@@ -47,8 +47,9 @@ TEST(Bench, EveryBenchmarkRunsAndWritesJson) {
     ++figures[object.at("benchmark").as_string().c_str()];
     expect_measurement(object);
   }
-  for (const auto* benchmark : {"drain", "latency", "idle", "memory", "hold", "parked", "receipts",
-                                "webhook", "neighbours"}) {
+  for (const auto* benchmark :
+       {"drain", "latency", "idle", "memory", "hold", "parked", "receipts", "webhook", "neighbours",
+        "kafka", "kafka-latency", "kafka-memory"}) {
     EXPECT_GE(figures[benchmark], 2) << benchmark;
     EXPECT_NE(finished.output.find(benchmark), std::string::npos) << finished.output;
   }

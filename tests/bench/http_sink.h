@@ -23,7 +23,7 @@ struct SinkRequest {
 
 // When a request had arrived as a whole, by the machine's clock.
 struct Receipt {
-  std::string webhook_id;
+  std::string envelope_id;
   std::chrono::system_clock::time_point at;
 };
 

@@ -65,7 +65,7 @@ void Report::add(Measurement measurement) {
 }
 
 void Report::print_table() const {
-  constexpr auto kRow = "{:<10} {:<46} {:>9} {:<14} {:>9} {:>7} {:>9} {:>9} {:>8}  {}\n";
+  constexpr auto kRow = "{:<13} {:<52} {:>9} {:<14} {:>9} {:>7} {:>9} {:>9} {:>8}  {}\n";
   fmt::print(kRow, "benchmark", "case", "value", "unit", "floor", "ratio", "worker us", "server us",
              "RSS MiB", "");
   for (const Measurement& m : measurements_) {

@@ -30,7 +30,7 @@ Waits waits_of(const std::vector<Commit>& commits, const std::vector<Receipt>& r
   received.reserve(receipts.size());
   Waits waits;
   for (const Receipt& receipt : receipts) {
-    if (!received.emplace(receipt.webhook_id, receipt.at).second) ++waits.duplicates;
+    if (!received.emplace(receipt.envelope_id, receipt.at).second) ++waits.duplicates;
   }
   const auto now = std::chrono::system_clock::now();
   auto first = std::chrono::system_clock::time_point::max();
@@ -57,7 +57,7 @@ std::vector<Receipt> collect_receipts(HttpSink& sink, const std::vector<Commit>&
   std::vector<Receipt> receipts;
   const auto all_came = [&] {
     for (Receipt& receipt : sink.take_receipts()) {
-      missing.erase(receipt.webhook_id);
+      missing.erase(receipt.envelope_id);
       receipts.push_back(std::move(receipt));
     }
     return missing.empty();
