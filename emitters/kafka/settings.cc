@@ -146,6 +146,12 @@ Encoding encoding_of(const SettingValues& values, std::string_view name) {
   return static_cast<Encoding>(index_of(kEncodings, values.text(name)));
 }
 
+// librdkafka waits in whole milliseconds, rounded down, and spins for the rest of the time. With a
+// tenth more than whole ones that rest is short.
+std::string linger_ms(Milliseconds linger) {
+  return std::to_string(linger.count()) + (linger.count() > 0 ? ".1" : "");
+}
+
 // What outfall asks of librdkafka unless the pass-through table says otherwise.
 void add_defaults(Settings& settings, const SettingValues& values) {
   auto& list = settings.properties;
@@ -159,7 +165,7 @@ void add_defaults(Settings& settings, const SettingValues& values) {
       // Our own clock decides, and then takes back everything at once: a limit of librdkafka's own
       // would let a later record of a key through after an earlier one timed out.
       {"message.timeout.ms", "0"},
-      {"linger.ms", std::to_string(values.duration("linger").count())},
+      {"linger.ms", linger_ms(values.duration("linger"))},
       {"compression.codec", values.text("compression")},
       {"partitioner", "murmur2_random"},
       // The topic's own limit is what counts.

@@ -44,8 +44,11 @@ class KafkaBenchmark {
     hot_ = load("one key", 1, entries / 2);
     // Some hundred a second: enough of them to see it.
     few_ = load("one key", 1, options.pick<std::int64_t>(10'000, 5000, 300));
-    // The first requests would measure Java's compiler.
-    static_cast<void>(run_bare(options.pick<std::int64_t>(500'000, 300'000, 1000), 10'000));
+    // The first ones would measure Java's compiler.
+    static_cast<void>(run_bare(entries, many_.keys));
+    const std::string topic = new_topic();
+    static_cast<void>(drain(many_, kafka_stream(kafka_.brokers(), topic)));
+    check_and_delete(topic, entries);
   }
 
   void run(Report& report) {
@@ -102,9 +105,9 @@ class KafkaBenchmark {
 
   Yardsticks measure_yardsticks(const Load& load) {
     Yardsticks measured{.noop = drain(load, noop_stream("key", "on"))};
-    const double before = cpu_seconds(kafka_.pid());
+    const double before = process_cpu_seconds(kafka_.pid());
     measured.bare = run_bare(load.entries, load.keys);
-    measured.bare_broker_cpu = cpu_seconds(kafka_.pid()) - before;
+    measured.bare_broker_cpu = process_cpu_seconds(kafka_.pid()) - before;
     Report::progress(fmt::format(
         "{}: no-op {:.0f} entries/s, worker {:.2f} us, server {:.2f} us; bare producer {:.0f} "
         "records/s, {:.2f} us, broker {:.2f} us",
@@ -116,10 +119,10 @@ class KafkaBenchmark {
 
   void measure(const Load& load, int key_window, const Yardsticks& yardsticks) {
     const std::string topic = new_topic();
-    const double broker_before = cpu_seconds(kafka_.pid());
+    const double broker_before = process_cpu_seconds(kafka_.pid());
     const DrainRun run = drain(
         load, kafka_stream(kafka_.brokers(), topic, fmt::format("key_window = {}", key_window)));
-    const double broker_cpu = cpu_seconds(kafka_.pid()) - broker_before;
+    const double broker_cpu = process_cpu_seconds(kafka_.pid()) - broker_before;
     check_and_delete(topic, load.entries);
     const std::string name = fmt::format("{}, key_window {}", load.name, key_window);
     Measurement result{

@@ -13,6 +13,7 @@
 
 #include "emitters/kafka/kafka.h"
 #include "emitters/kafka/settings.h"
+#include "tests/bench/clock.h"
 #include "tests/bench/usage.h"
 #include "tests/support/emitter_harness.h"
 
@@ -35,9 +36,13 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kHeaders{
     {"content-type", "application/json"},
 }};
 
-rd_kafka_t* new_producer(const std::string& brokers, const std::string& topic) {
+// The emitter's default.
+constexpr Milliseconds kLinger{2};
+
+rd_kafka_t* new_producer(const std::string& brokers, const std::string& topic,
+                         Milliseconds linger) {
   test::TestSettings values(kafka_emitter_kind());
-  values.text("brokers", brokers).text("topic", topic);
+  values.text("brokers", brokers).text("topic", topic).number("linger", linger.count());
   const kafka::Settings settings = kafka::read_settings(values.values());
   kafka::Conf conf = kafka::make_conf(settings, settings.batch_bytes);
   rd_kafka_conf_set_events(conf.get(), RD_KAFKA_EVENT_DR);
@@ -52,10 +57,11 @@ rd_kafka_t* new_producer(const std::string& brokers, const std::string& topic) {
 
 class BareProducer {
  public:
-  BareProducer(const std::string& brokers, const std::string& topic, const KafkaLoad& load)
+  BareProducer(const std::string& brokers, const std::string& topic, const KafkaLoad& load,
+               Milliseconds linger)
       : load_(load),
         payload_(static_cast<std::size_t>(load.payload_bytes), 'x'),
-        producer_(new_producer(brokers, topic), rd_kafka_destroy),
+        producer_(new_producer(brokers, topic, linger), rd_kafka_destroy),
         queue_(rd_kafka_queue_get_main(producer_.get()), rd_kafka_queue_destroy),
         topic_(rd_kafka_topic_new(producer_.get(), topic.c_str(), nullptr),
                rd_kafka_topic_destroy) {
@@ -81,10 +87,25 @@ class BareProducer {
             .records = load_.records};
   }
 
+  std::vector<Commit> run_on_schedule(double per_second) {
+    std::vector<Commit> handed_over;
+    const auto begin = steady_clock::now();
+    for (std::int64_t i = 0; i < load_.records; ++i) {
+      wait_until_time(begin + std::chrono::nanoseconds(static_cast<std::int64_t>(
+                                  static_cast<double>(i) / per_second * 1e9)));
+      handed_over.push_back({i, std::to_string(i), std::chrono::system_clock::now()});
+      produce(i, handed_over.back().envelope_id);
+      serve(0);
+    }
+    while (acknowledged_ < load_.records) serve(kTimeoutMs);
+    return handed_over;
+  }
+
  private:
-  void produce(std::int64_t number) {
+  void produce(std::int64_t number, std::string_view id = {}) {
     rd_kafka_headers_t* headers = rd_kafka_headers_new(kHeaders.size());
-    for (const auto& [name, value] : kHeaders) {
+    for (const auto& [name, usual] : kHeaders) {
+      const std::string_view value = name == "ce_id" && !id.empty() ? id : usual;
       rd_kafka_header_add(headers, name.data(), static_cast<ssize_t>(name.size()), value.data(),
                           static_cast<ssize_t>(value.size()));
     }
@@ -126,7 +147,13 @@ class BareProducer {
 
 KafkaFloor produce_with_librdkafka(const std::string& brokers, const std::string& topic,
                                    const KafkaLoad& load) {
-  return BareProducer(brokers, topic, load).run();
+  return BareProducer(brokers, topic, load, kLinger).run();
+}
+
+std::vector<Commit> produce_on_schedule(const std::string& brokers, const std::string& topic,
+                                        Milliseconds linger, double per_second, double seconds) {
+  const KafkaLoad load{.records = static_cast<std::int64_t>(per_second * seconds)};
+  return BareProducer(brokers, topic, load, linger).run_on_schedule(per_second);
 }
 
 }  // namespace outfall::bench

@@ -2,6 +2,10 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
+
+#include "core/clock.h"
+#include "tests/bench/producers.h"
 
 namespace outfall::bench {
 
@@ -26,5 +30,11 @@ struct KafkaLoad {
 // Blocks until all records are acknowledged; throws when one is not.
 [[nodiscard]] KafkaFloor produce_with_librdkafka(const std::string& brokers,
                                                  const std::string& topic, const KafkaLoad& load);
+
+// The same with one record after the other on a schedule, `per_second` of them, each with a
+// `ce_id` of its own. Tells when each was handed to librdkafka.
+[[nodiscard]] std::vector<Commit> produce_on_schedule(const std::string& brokers,
+                                                      const std::string& topic, Milliseconds linger,
+                                                      double per_second, double seconds);
 
 }  // namespace outfall::bench

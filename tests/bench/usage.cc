@@ -16,15 +16,17 @@ std::string proc(pid_t pid) {
   return "/proc/" + std::to_string(pid);
 }
 
-// What the process's ended children have used, in whole ticks.
-double ended_children_seconds(pid_t pid) {
+enum class Of { process, ended_children };
+
+// User and system time of the process, or of its ended children, in whole ticks.
+double ticked_seconds(pid_t pid, Of of) {
   std::ifstream file(proc(pid) + "/stat");
   std::string line;
   if (!std::getline(file, line)) return 0;
   // The name in parentheses may hold anything; behind it are fields without spaces.
   std::istringstream fields(line.substr(line.rfind(')') + 2));
   std::string skipped;
-  for (int i = 0; i < 13; ++i) fields >> skipped;
+  for (int i = 0; i < (of == Of::process ? 11 : 13); ++i) fields >> skipped;
   double user = 0;
   double system = 0;
   fields >> user >> system;
@@ -46,9 +48,13 @@ double cpu_seconds(pid_t pid) {
   return nanoseconds * 1e-9;
 }
 
+double process_cpu_seconds(pid_t pid) {
+  return ticked_seconds(pid, Of::process);
+}
+
 double tree_cpu_seconds(pid_t pid) {
   // A process that ends while its parent is being read is missing until it counts as ended.
-  double total = cpu_seconds(pid) + ended_children_seconds(pid);
+  double total = cpu_seconds(pid) + ticked_seconds(pid, Of::ended_children);
   std::ifstream children(proc(pid) + "/task/" + std::to_string(pid) + "/children");
   for (pid_t child = 0; children >> child;) total += tree_cpu_seconds(child);
   return total;

@@ -8,6 +8,9 @@ namespace outfall::bench {
 // User and system CPU time of a process so far, in seconds, from /proc; of its live threads.
 [[nodiscard]] double cpu_seconds(pid_t pid);
 
+// The same, of its ended threads as well, in ticks of 10 ms.
+[[nodiscard]] double process_cpu_seconds(pid_t pid);
+
 // The same of a process and all its descendants, those that have ended included.
 [[nodiscard]] double tree_cpu_seconds(pid_t pid);
 
