@@ -77,7 +77,7 @@ constexpr auto kSpecs = std::to_array<SettingSpec>({
      .max = 300'000},
     {.name = "linger",
      .type = SettingType::duration,
-     .default_value = "\"2ms\"",
+     .default_value = "\"1ms\"",
      .summary = "How long a record waits for others to share a request with. More is less work for "
                 "the broker, 0ms the lowest latency.",
      .max = 1000},

@@ -3,6 +3,7 @@
 #include <array>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string_view>
 #include <unistd.h>
@@ -36,13 +37,11 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kHeaders{
     {"content-type", "application/json"},
 }};
 
-// The emitter's default.
-constexpr Milliseconds kLinger{2};
-
 rd_kafka_t* new_producer(const std::string& brokers, const std::string& topic,
-                         Milliseconds linger) {
+                         std::optional<Milliseconds> linger) {
   test::TestSettings values(kafka_emitter_kind());
-  values.text("brokers", brokers).text("topic", topic).number("linger", linger.count());
+  values.text("brokers", brokers).text("topic", topic);
+  if (linger) values.number("linger", linger->count());
   const kafka::Settings settings = kafka::read_settings(values.values());
   kafka::Conf conf = kafka::make_conf(settings, settings.batch_bytes);
   rd_kafka_conf_set_events(conf.get(), RD_KAFKA_EVENT_DR);
@@ -58,7 +57,7 @@ rd_kafka_t* new_producer(const std::string& brokers, const std::string& topic,
 class BareProducer {
  public:
   BareProducer(const std::string& brokers, const std::string& topic, const KafkaLoad& load,
-               Milliseconds linger)
+               std::optional<Milliseconds> linger)
       : load_(load),
         payload_(static_cast<std::size_t>(load.payload_bytes), 'x'),
         producer_(new_producer(brokers, topic, linger), rd_kafka_destroy),
@@ -147,11 +146,12 @@ class BareProducer {
 
 KafkaFloor produce_with_librdkafka(const std::string& brokers, const std::string& topic,
                                    const KafkaLoad& load) {
-  return BareProducer(brokers, topic, load, kLinger).run();
+  return BareProducer(brokers, topic, load, std::nullopt).run();
 }
 
 std::vector<Commit> produce_on_schedule(const std::string& brokers, const std::string& topic,
-                                        Milliseconds linger, double per_second, double seconds) {
+                                        std::optional<Milliseconds> linger, double per_second,
+                                        double seconds) {
   const KafkaLoad load{.records = static_cast<std::int64_t>(per_second * seconds)};
   return BareProducer(brokers, topic, load, linger).run_on_schedule(per_second);
 }

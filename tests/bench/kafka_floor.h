@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,9 +33,11 @@ struct KafkaLoad {
                                                  const std::string& topic, const KafkaLoad& load);
 
 // The same with one record after the other on a schedule, `per_second` of them, each with a
-// `ce_id` of its own. Tells when each was handed to librdkafka.
+// `ce_id` of its own; with the linger of the emitter unless another is given. Tells when each was
+// handed to librdkafka.
 [[nodiscard]] std::vector<Commit> produce_on_schedule(const std::string& brokers,
-                                                      const std::string& topic, Milliseconds linger,
+                                                      const std::string& topic,
+                                                      std::optional<Milliseconds> linger,
                                                       double per_second, double seconds);
 
 }  // namespace outfall::bench
