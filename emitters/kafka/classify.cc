@@ -68,6 +68,9 @@ constexpr auto kRows = std::to_array<Row>({
      {Fault::destination, "kafka.not_enough_replicas", kLater}},
     {RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR, {Fault::destination, "kafka.storage_error", kLater}},
 
+    {RD_KAFKA_RESP_ERR__NO_OFFSET,
+     {Fault::destination, "kafka.unconfirmed", "no broker said where it is; it is sent again"}},
+
     {RD_KAFKA_RESP_ERR_INVALID_MSG, {Fault::suspect, "kafka.corrupt_message", {}}},
 
     {RD_KAFKA_RESP_ERR__FATAL, {Fault::fatal, "kafka.fatal", {}}},

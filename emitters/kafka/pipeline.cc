@@ -293,6 +293,14 @@ void Pipeline::reported(const rd_kafka_message_t& message, MonotonicTime now) {
   --out_;
   --topic.out;
   if (message.err != RD_KAFKA_RESP_ERR_NO_ERROR) return not_delivered(record, message);
+  // librdkafka reports a record that was refused as written when a later one of its partition is,
+  // since no broker lets a gap into a producer's sequence; but one that has not yet seen the
+  // producer does (confluent-kafka-go issue 921). No answer named such a record, so it has no
+  // offset.
+  if (message.offset < 0) {
+    record.in_doubt = true;
+    return finish(record, outcome_of(RD_KAFKA_RESP_ERR__NO_OFFSET, doubt(record)));
+  }
   topic.progressed_at = now;
   delivered_at_ = now;
   fruitless_ = 0;
