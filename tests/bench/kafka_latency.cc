@@ -61,7 +61,7 @@ class KafkaLatencyBenchmark {
 
   void run(Report& report) {
     // The first requests would measure Java's compiler.
-    static_cast<void>(deliver(kCases[0], options_.pick(20.0, 10.0, 1.0), {}));
+    static_cast<void>(deliver(kCases[0], options_.pick(20.0, 10.0, 2.0), {}));
     std::vector<std::string> order;
     std::map<std::string, std::vector<Measurement>> rounds;
     for (int round = 0; round < options_.rounds(); ++round) {
@@ -84,16 +84,21 @@ class KafkaLatencyBenchmark {
     return topic;
   }
 
-  Waits waits_for(const std::vector<Commit>& commits, const std::string& topic) {
-    Waits waits = waits_of(commits, receipts_of(kafka_, topic), kIdleStart);
+  Waits waits_for(const std::string& who, const std::vector<Commit>& commits,
+                  const std::string& topic) {
+    const std::vector<Receipt> receipts = receipts_of(kafka_, topic);
+    Waits waits = waits_of(commits, receipts, kIdleStart);
     kafka_.delete_topic(topic);
     if (waits.missing == 0) return waits;
-    throw std::runtime_error(fmt::format("{} entries did not arrive", waits.missing));
+    throw std::runtime_error(fmt::format("{}: {} of {} did not arrive; the topic has {}, {} twice",
+                                         who, waits.missing, commits.size(), receipts.size(),
+                                         waits.duplicates));
   }
 
   Waits hand_over(const Case& which) {
     const std::string topic = new_topic();
-    return waits_for(produce_on_schedule(kafka_.brokers(), topic, which.linger, kRate, seconds_),
+    return waits_for("bare producer",
+                     produce_on_schedule(kafka_.brokers(), topic, which.linger, kRate, seconds_),
                      topic);
   }
 
@@ -126,7 +131,7 @@ class KafkaLatencyBenchmark {
         .note = fmt::format("broker {:.1f} us",
                             per_entry(process_cpu_seconds(kafka_.pid()) - broker_before))};
     worker.stop();
-    return measurements(which, waits_for(commits, topic), floor, common);
+    return measurements(which, waits_for("outfall", commits, topic), floor, common);
   }
 
   static std::vector<Measurement> measurements(const Case& which, const Waits& waits,

@@ -309,6 +309,7 @@ void TempKafka::create_topic(const std::string& topic, int partitions,
             count, what);
       });
   wait_until([&] { return partitions_of(admin(), topic) == partitions; }, what);
+  static_cast<void>(count(topic));  // once it answers, each partition has its leader
 }
 
 void TempKafka::delete_topic(const std::string& topic) {
