@@ -342,10 +342,9 @@ constexpr auto kStreams = std::to_array<SettingSpec>({
      .max = 1000},
     {.name = "key_in_flight",
      .type = SettingType::integer,
-     .default_value = "4000",
-     .summary =
-         "How many entries of one key the worker holds at once. Further ones wait, so that a hot "
-         "key does not fill the worker.",
+     .default_value = "1000",
+     .summary = "How many entries of one key the worker holds at once, and never more than half of "
+                "lane_in_flight. Further ones wait, so that a hot key does not fill the worker.",
      .reload = Reload::live,
      .min = 1,
      .max = 1'000'000},

@@ -1,5 +1,7 @@
 #include "drain/held.h"
 
+#include <algorithm>
+
 namespace outfall {
 
 HeldKey& HeldKeys::arrive(std::int32_t hash) {
@@ -24,9 +26,10 @@ void HeldKeys::forget_if_idle(HeldKey& key) {
   }
 }
 
-void HeldKeys::note_fill(HeldKey& key, std::string_view name, std::int32_t limit) {
+void HeldKeys::note_fill(HeldKey& key, std::string_view name, std::int32_t limit,
+                         MonotonicTime now) {
   if (key.held >= limit) {
-    full_.try_emplace(key.hash, name);
+    full_.try_emplace(key.hash, Full{std::string(name), now});
   } else if (!full_.empty() && key.held < limit / 2) {
     full_.erase(key.hash);
   }
@@ -35,8 +38,22 @@ void HeldKeys::note_fill(HeldKey& key, std::string_view name, std::int32_t limit
 std::vector<Room> HeldKeys::full() const {
   std::vector<Room> rooms;
   rooms.reserve(full_.size());
-  for (const auto& [hash, name] : full_) rooms.push_back({name, 0});
+  for (const auto& [hash, full] : full_) rooms.push_back({full.name, 0});
   return rooms;
+}
+
+std::optional<MonotonicTime> HeldKeys::last_full_since() const {
+  std::optional<MonotonicTime> last;
+  for (const auto& [hash, full] : full_) last = std::max(last.value_or(full.since), full.since);
+  return last;
+}
+
+std::int32_t HeldKeys::largest_room_taken() const {
+  std::int32_t largest = 0;
+  for (const auto& [hash, key] : keys_) {
+    if (key->held > largest && !full_.contains(hash)) largest = key->held;
+  }
+  return largest;
 }
 
 }  // namespace outfall

@@ -46,7 +46,9 @@ struct HeldLane {
   std::string name;
   Breaker breaker;
   std::int32_t held = 0;  // entries without an outcome
-  bool parking = false;   // on its way to the database
+  // Since when its limit is reached, until it is half empty again.
+  std::optional<MonotonicTime> full_since;
+  bool parking = false;  // on its way to the database
 };
 
 // One entry of a lease. Its address is its token at the emitter.
@@ -97,8 +99,12 @@ class HeldKeys {
   void leave(HeldKey& key);
   void forget_if_idle(HeldKey& key);
   // Marks keys as full at `limit` held entries and as free again at half of it.
-  void note_fill(HeldKey& key, std::string_view name, std::int32_t limit);
+  void note_fill(HeldKey& key, std::string_view name, std::int32_t limit, MonotonicTime now);
   [[nodiscard]] std::vector<Room> full() const;
+  // Since when the key that became full last is full; none while no key is.
+  [[nodiscard]] std::optional<MonotonicTime> last_full_since() const;
+  // How many entries the largest key has that is not full.
+  [[nodiscard]] std::int32_t largest_room_taken() const;
   [[nodiscard]] std::size_t size() const { return keys_.size(); }
   template <typename Visit>
   void for_each(Visit visit) {
@@ -110,8 +116,12 @@ class HeldKeys {
   }
 
  private:
+  struct Full {
+    std::string name;
+    MonotonicTime since;
+  };
   std::unordered_map<std::int32_t, std::unique_ptr<HeldKey>> keys_;
-  std::unordered_map<std::int32_t, std::string> full_;
+  std::unordered_map<std::int32_t, Full> full_;
 };
 
 }  // namespace outfall

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 
@@ -18,10 +19,15 @@ struct StreamOptions {
   std::string lane;  // selector; empty: the whole stream is one lane
   bool receipts = true;
   std::int32_t max_abandoned = 5;
-  std::int32_t key_in_flight = 4000;   // entries of one key that this worker holds
+  std::int32_t key_in_flight = 1000;   // entries of one key that this worker holds
   std::int32_t lane_in_flight = 2000;  // entries of one lane that this worker holds
   BreakerPolicy breaker;
   std::int64_t max_payload_bytes = 0;  // 0: no limit
+
+  // A key gets no more than half of its lane, or one slow key would close the lane for the others.
+  [[nodiscard]] std::int32_t key_limit() const {
+    return std::max(1, std::min(key_in_flight, lane_in_flight / 2));
+  }
 };
 
 // What holds for all streams of the worker.

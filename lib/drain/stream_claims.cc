@@ -12,6 +12,11 @@ std::int32_t smallest_useful_claim(const DrainOptions& options) {
   return std::max(1, std::min(options.batch_entries, options.max_in_flight) / 2);
 }
 
+// What a full key or lane still has waiting in the table is marked as held, entry by entry, so that
+// a claim gets past it. For one that is merely busy, it is cheaper to let it catch up; for a slow
+// one, this is what its neighbours wait for once.
+constexpr Milliseconds kCatchUp{25};
+
 }  // namespace
 
 bool StreamDrain::claim() {
@@ -22,6 +27,11 @@ bool StreamDrain::claim() {
       (held_entries_ == 0 || allowance.entries >= smallest_useful_claim(host_.options()));
   if (!room) {
     host_.wants_room(*this);
+    return false;
+  }
+  if (const auto since = last_full_since(); since && host_.now() < *since + kCatchUp) {
+    host_.wants_room(*this);
+    host_.look_at(*this, *since + kCatchUp);
     return false;
   }
   ClaimRequest request = make_request(allowance);
@@ -62,7 +72,10 @@ ClaimRequest StreamDrain::make_request(DrainHost::Allowance allowance) {
   request.lane = options_.lane;
   request.max_abandoned = options_.max_abandoned;
   request.lane_room = options_.lane_in_flight;
-  request.key_room = options_.key_in_flight;
+  request.key_room = options_.key_limit();
+  // The usual claim does not count keys: what it brings may all be of the one that has most.
+  if (keys_.largest_room_taken() > options_.key_limit() / 2)
+    request.max_entries = std::min(request.max_entries, std::max(1, drain.batch_entries / 2));
   request.keys = keys_.full();
   request.dead_workers = host_.dead_workers();
   for (const auto& [name, lane] : lanes_) {
@@ -84,6 +97,16 @@ ClaimRequest StreamDrain::make_request(DrainHost::Allowance allowance) {
     }
   }
   return request;
+}
+
+std::optional<MonotonicTime> StreamDrain::last_full_since() const {
+  std::optional<MonotonicTime> last = keys_.last_full_since();
+  if (options_.lane.empty()) return last;  // a claim takes no more than its room, and marks nothing
+  for (const auto& [name, lane] : lanes_) {
+    if (lane->full_since && lane->breaker.state() == BreakerState::closed)
+      last = std::max(last.value_or(*lane->full_since), *lane->full_since);
+  }
+  return last;
 }
 
 void StreamDrain::claim_failed(const StoreError& error, const Uuid& lease_id) {
@@ -157,10 +180,11 @@ void StreamDrain::arrived(LeasedBatch batch) {
     const Envelope& envelope = entry.leased->envelope;
     entry.lane = only_lane != nullptr ? only_lane : &lane_of(envelope);
     ++entry.lane->held;
+    note_fill(*entry.lane);
     entry.lane_open_time = entry.lane->breaker.open_time(now);
     if (by_key && envelope.key) {
       entry.key = &keys_.arrive(entry.leased->key_hash);
-      keys_.note_fill(*entry.key, *envelope.key, options_.key_in_flight);
+      keys_.note_fill(*entry.key, *envelope.key, options_.key_limit(), now);
     }
   }
   metrics_.entries_claimed.Increment(lease.open);

@@ -164,6 +164,7 @@ void StreamDrain::close_entry(HeldEntry& entry) {
   const bool sent = entry.state == HeldEntry::State::sent;
   entry.state = HeldEntry::State::done;
   --entry.lane->held;
+  note_fill(*entry.lane);
   --entry.lease->open;
   --held_entries_;
   host_.account(*this, -1, -static_cast<std::int64_t>(entry.leased->envelope.payload.size()));
@@ -171,7 +172,15 @@ void StreamDrain::close_entry(HeldEntry& entry) {
   HeldKey& key = *entry.key;
   if (sent) --key.sent;
   --key.held;
-  keys_.note_fill(key, *entry.leased->envelope.key, options_.key_in_flight);
+  keys_.note_fill(key, *entry.leased->envelope.key, options_.key_limit(), host_.now());
+}
+
+void StreamDrain::note_fill(HeldLane& lane) {
+  if (lane.held >= options_.lane_in_flight) {
+    if (!lane.full_since) lane.full_since = host_.now();
+  } else if (lane.full_since && lane.held <= options_.lane_in_flight / 2) {
+    lane.full_since.reset();
+  }
 }
 
 // From now on nothing of this key is sent; what waits for its turn is given back. `unsettled`: an

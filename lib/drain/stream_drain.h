@@ -76,6 +76,7 @@ class StreamDrain {
  private:
   // stream_claims.cc
   [[nodiscard]] ClaimRequest make_request(DrainHost::Allowance allowance);
+  [[nodiscard]] std::optional<MonotonicTime> last_full_since() const;
   void claim_returned(ClaimResult& result, MonotonicTime asked_at);
   void claim_failed(const StoreError& error, const Uuid& lease_id);
   void arrived(LeasedBatch batch);
@@ -100,6 +101,7 @@ class StreamDrain {
   void give_back(HeldEntry& entry);
   void block(HeldKey& key, bool unsettled);
   void close_entry(HeldEntry& entry);
+  void note_fill(HeldLane& lane);
   void lane_changed(HeldLane& lane, BreakerState before);
   void lose(HeldLease& lease);
   void forget_done_leases();

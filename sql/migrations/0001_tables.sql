@@ -161,6 +161,17 @@ CREATE TABLE holds (
 -- In the order of their ids, so that a claim can skip the dead ones; due_at is in no index and changes in place.
 CREATE INDEX holds_order ON holds (stream, hold_id);
 
+-- Entries that one claim has passed over because they wait, too many to mark them all at once. They
+-- are out of every claim's way from here on, and later claims move them to their holds, some each.
+CREATE TABLE parkings (
+  parking_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  stream     text NOT NULL,
+  ids        int8multirange NOT NULL,
+  keys       int4multirange,       -- hashtext() >> 1 of their keys: later entries of these wait; null: none
+  lanes      text[]                -- the lanes among theirs that were closed; the others wait for their key
+) WITH (fillfactor = 50);
+ALTER TABLE parkings ALTER COLUMN keys SET STORAGE EXTERNAL;  -- hashes do not compress
+
 -- Lanes that are parked beyond the life of a process: by an operator, or because the destination said
 -- that it is gone (HTTP 410).
 CREATE TABLE destinations (

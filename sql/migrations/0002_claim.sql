@@ -208,6 +208,73 @@ BEGIN
 END;
 $$;
 
+-- From where on the fresh entries of p_stream have to be read: from p_from, or later where all that comes first is in
+-- p_skip. A walk over many skipped entries costs more than some hops from range to range. STABLE, so that it
+-- sees what the statement that calls it sees: an entry that is skipped unseen would be overtaken.
+CREATE FUNCTION scan_start(p_stream text, p_from bigint, p_skip int8multirange) RETURNS bigint
+LANGUAGE plpgsql STABLE
+SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+  v_from  bigint := p_from;
+  v_first bigint;
+BEGIN
+  IF p_skip = '{}' THEN
+    RETURN p_from;
+  END IF;
+  FOR hop IN 1..100 LOOP
+    SELECT e.id INTO v_first FROM entries e
+     WHERE (e.stream, e.id) >= (p_stream, v_from) AND e.stream <= p_stream
+       AND e.status = 'pending' AND e.available_at IS NULL
+     ORDER BY e.stream, e.id LIMIT 1;
+    EXIT WHEN v_first IS NULL OR NOT v_first <@ p_skip;
+    SELECT upper(r) INTO v_from FROM unnest(p_skip) r WHERE r @> v_first;
+  END LOOP;
+  RETURN v_from;
+END;
+$$;
+
+-- Claim, step 3c: where nearly all fresh entries that come first are known to wait, takes what waits among the next
+-- c_pass_chunk out of the way at once, as a parking, and returns their ids. Marking them one by one takes ten
+-- times as long, and everything behind them waits that long.
+CREATE FUNCTION pass_over(
+  p_stream text, p_scan bigint, p_active int8multirange, p_parked int8multirange, p_by_key boolean, p_lane text,
+  p_blocked_keys text[], p_waiting_lanes text[])
+RETURNS int8multirange LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+  c_sample     CONSTANT int := 100;
+  c_many       CONSTANT int := 90;  -- of these
+  c_pass_chunk CONSTANT int := 100000;
+  v_scan       bigint := scan_start(p_stream, p_scan, p_parked + p_active);
+  v_many       boolean;
+  v_ids        int8multirange;
+  v_keys       int4multirange;
+BEGIN
+  SELECT count(*) FILTER (WHERE s.key = ANY (p_blocked_keys) OR s.lane = ANY (p_waiting_lanes)) >= c_many INTO v_many
+    FROM (SELECT e.key, lane_of(p_lane, e.type, e.source, e.subject, e.headers) AS lane FROM entries e
+           WHERE (e.stream, e.id) >= (p_stream, v_scan) AND e.stream <= p_stream
+             AND e.status = 'pending' AND e.available_at IS NULL AND NOT e.id <@ p_active AND NOT e.id <@ p_parked
+           ORDER BY e.stream, e.id LIMIT c_sample) s;
+  IF NOT v_many THEN
+    RETURN '{}';
+  END IF;
+  SELECT range_agg(int8range(s.id, s.id + 1)), range_agg(int4range(s.h, s.h + 1) ORDER BY s.h) INTO v_ids, v_keys
+    FROM (SELECT e.id, e.key, CASE WHEN p_by_key THEN hashtext(e.key) >> 1 END AS h,
+                 lane_of(p_lane, e.type, e.source, e.subject, e.headers) AS lane
+            FROM entries e
+           WHERE (e.stream, e.id) >= (p_stream, v_scan) AND e.stream <= p_stream
+             AND e.status = 'pending' AND e.available_at IS NULL AND NOT e.id <@ p_active AND NOT e.id <@ p_parked
+           ORDER BY e.stream, e.id LIMIT c_pass_chunk) s
+   WHERE s.key = ANY (p_blocked_keys) OR s.lane = ANY (p_waiting_lanes);
+  INSERT INTO parkings (stream, ids, keys, lanes) VALUES (p_stream, v_ids, v_keys, p_waiting_lanes);
+  RETURN v_ids;
+END;
+$$;
+
 -- Claim, step 4, when something stands in the way: retries are due, entries are parked or blocked, a
 -- lane or a key is full. Merges fresh, due and held candidates by id and keeps, per key, a prefix: an
 -- entry is picked only if no earlier entry of its key is left behind. What cannot go is returned in
@@ -216,12 +283,15 @@ $$;
 --   p_blocked_keys: keys that are known to be parked; their fresh entries join their hold unread.
 --   p_waiting: the only keys with waiting entries or holding dead letters, beside those of due entries;
 --   null: any key may have some.
+--   p_parked: what lies in parkings, on its way to its hold.
+--   p_waiting_lanes: lanes whose fresh entries join their hold unread.
 --   p_only_suspects: pick one entry that workers died with, and nothing else.
 CREATE FUNCTION pick_disturbed(
   p_stream text, p_now timestamptz, p_start bigint, p_scan bigint, p_active int8multirange, p_busy int[],
-  p_limit int, p_max_bytes bigint, p_by_key boolean, p_lane text,
+  p_parked int8multirange, p_limit int, p_max_bytes bigint, p_by_key boolean, p_lane text,
   p_lanes text[], p_lane_rooms int[], p_lane_room int, p_keys text[], p_key_rooms int[], p_key_room int,
-  p_blocked_keys text[], p_waiting text[], p_hold_floor bigint, p_suspect_at int, p_only_suspects boolean,
+  p_blocked_keys text[], p_waiting_lanes text[], p_waiting text[], p_hold_floor bigint, p_suspect_at int,
+  p_only_suspects boolean,
   OUT picked int8multirange, OUT keys int[], OUT entries int, OUT more boolean,
   OUT snapshot pg_snapshot, OUT live_min bigint,
   OUT park_ids bigint[], OUT park_scopes text[], OUT park_values text[], OUT waiting_holds bigint[])
@@ -230,22 +300,13 @@ SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = of
 SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-  v_park_chunk int := 500;
+  c_park_chunk CONSTANT int := 500;
   c_holds      CONSTANT int := 200;
   v_closed     text[];
+  -- Without parkings, what is skipped is short: the usual way.
+  v_skip       int8multirange := CASE WHEN p_parked = '{}' THEN p_parked ELSE p_parked + p_active END;
 BEGIN
   SELECT array_agg(l.lane) INTO v_closed FROM unnest(p_lanes, p_lane_rooms) AS l (lane, room) WHERE l.room <= 0;
-  -- Where nearly all that comes first waits, parking much at a time gets to the rest sooner.
-  IF v_closed IS NOT NULL OR cardinality(p_blocked_keys) > 0 THEN
-    SELECT CASE WHEN count(*) FILTER (WHERE h.key IN (SELECT unnest(p_blocked_keys)) OR h.lane IN (SELECT unnest(v_closed))) >= 90
-                THEN 4000 ELSE v_park_chunk END
-      INTO v_park_chunk
-      FROM (SELECT e.key, lane_of(p_lane, e.type, e.source, e.subject, e.headers) AS lane
-              FROM entries e
-             WHERE (e.stream, e.id) >= (p_stream, p_scan) AND e.stream <= p_stream
-               AND e.status = 'pending' AND e.available_at IS NULL AND NOT e.id <@ p_active
-             ORDER BY e.stream, e.id LIMIT 100) h;
-  END IF;
 
   WITH due AS MATERIALIZED (
     SELECT e.id, e.key, lane_of(p_lane, e.type, e.source, e.subject, e.headers) AS lane,
@@ -268,23 +329,27 @@ BEGIN
     SELECT e.id, e.key, lane_of(p_lane, e.type, e.source, e.subject, e.headers) AS lane,
            payload_bytes(e.payload, e.payload_binary) AS bytes,
            coalesce(e.key IN (SELECT unnest(p_blocked_keys)), false)
-             OR coalesce(lane_of(p_lane, e.type, e.source, e.subject, e.headers) IN (SELECT unnest(v_closed)), false) AS waits
+             OR coalesce(lane_of(p_lane, e.type, e.source, e.subject, e.headers) IN (SELECT unnest(p_waiting_lanes)), false) AS waits
       FROM entries e
      WHERE NOT p_only_suspects
-       AND (e.stream, e.id) >= (p_stream, p_scan) AND e.stream <= p_stream
-       AND e.status = 'pending' AND e.available_at IS NULL AND NOT e.id <@ p_active
+       AND (e.stream, e.id) >= (p_stream, (SELECT scan_start(p_stream, p_scan, v_skip))) AND e.stream <= p_stream
+       AND e.status = 'pending' AND e.available_at IS NULL AND NOT e.id <@ p_active AND NOT e.id <@ p_parked
        AND (e.key IS NULL OR hashtext(e.key) NOT IN (SELECT unnest(p_busy)))
-     ORDER BY e.stream, e.id LIMIT p_limit + v_park_chunk
+     ORDER BY e.stream, e.id LIMIT p_limit + c_park_chunk
   ), fresh AS MATERIALIZED (
     SELECT s.id, s.key, s.lane, s.bytes FROM scanned s WHERE NOT s.waits ORDER BY s.id LIMIT p_limit
   ), frontier AS MATERIALIZED (
     -- Every fresh entry up to here was read: an earlier one of a key may lie above it.
     SELECT CASE WHEN (SELECT count(*) FROM fresh) >= p_limit THEN (SELECT max(f.id) FROM fresh f)
-                WHEN (SELECT count(*) FROM scanned) >= p_limit + v_park_chunk THEN (SELECT max(s.id) FROM scanned s)
+                WHEN (SELECT count(*) FROM scanned) >= p_limit + c_park_chunk THEN (SELECT max(s.id) FROM scanned s)
                 ELSE 9223372036854775807 END AS id
   ), passed AS MATERIALIZED (
     -- Fresh entries up to there that are known to wait: they go to their hold.
     SELECT s.id, s.key, s.lane FROM scanned s WHERE s.waits AND s.id <= (SELECT f.id FROM frontier f)
+  ), parked_keys AS MATERIALIZED (
+    -- Of each key in a parking, later entries wait: from the parking's first id on, which is sooner than need be.
+    -- The sum is a copy out of the toast, or every look at a key would read it anew.
+    SELECT lower(g.ids) AS from_id, g.keys + '{}' AS keys FROM parkings g WHERE g.stream = p_stream AND g.keys IS NOT NULL
   ), left_behind AS MATERIALIZED (
     -- Per key the lowest fresh entry that goes to its hold now, or that a suspect would overtake.
     SELECT p.key, min(p.id) AS id FROM passed p WHERE p.key IS NOT NULL GROUP BY p.key
@@ -306,7 +371,8 @@ BEGIN
               FROM holds h
               LEFT JOIN unnest(p_lanes, p_lane_rooms) AS l (lane, room) ON h.scope = 'lane' AND l.lane = h.value
               LEFT JOIN unnest(p_keys, p_key_rooms) AS k (key, room) ON h.scope = 'key' AND k.key = h.value
-             WHERE NOT p_only_suspects AND h.stream = p_stream AND h.hold_id >= p_hold_floor AND h.due_at <= p_now) o
+             WHERE NOT p_only_suspects AND h.stream = p_stream AND h.hold_id >= p_hold_floor AND h.due_at <= p_now
+               AND (h.scope = 'lane' OR hashtext(h.value) NOT IN (SELECT unnest(p_busy)))) o
      CROSS JOIN LATERAL (
        SELECT e.id FROM entries e
         WHERE e.hold_id = o.hold_id AND e.status = 'held' AND NOT e.id <@ p_active
@@ -326,7 +392,7 @@ BEGIN
         ORDER BY e.id LIMIT least(h.room, p_limit)) x
   ), candidates AS MATERIALIZED (
     -- A fresh one is in the order of all fresh ones of its key, unless a closed lane took some out of it.
-    SELECT f.id, CASE WHEN p_by_key THEN f.key END AS key, f.lane, f.bytes, cardinality(v_closed) IS NULL AS in_order,
+    SELECT f.id, CASE WHEN p_by_key THEN f.key END AS key, f.lane, f.bytes, cardinality(p_waiting_lanes) IS NULL AS in_order,
            NULL::bigint AS hold_id, NULL::text AS hold_scope
       FROM fresh f
     UNION ALL
@@ -341,6 +407,7 @@ BEGIN
     -- Per key the lowest entry that is not finished, in no lease and no candidate: later ones wait.
     SELECT k.key,
            least(left_behind.id,
+                 (SELECT min(g.from_id) FROM parked_keys g WHERE hashtext(k.key) >> 1 <@ g.keys),
                  CASE WHEN k.waits THEN
                    (SELECT b.id FROM entries b
                      WHERE b.stream = p_stream AND b.key = k.key AND b.status <> 'pending'
@@ -387,8 +454,8 @@ BEGIN
     SELECT s.id, s.scope, CASE s.scope WHEN 'lane' THEN s.lane ELSE s.key END AS value
       FROM sized s WHERE s.scope IS NOT NULL AND s.scope IS DISTINCT FROM s.hold_scope AND NOT p_only_suspects
     UNION ALL
-    SELECT p.id, CASE WHEN p.lane IN (SELECT unnest(v_closed)) THEN 'lane' ELSE 'key' END,
-           CASE WHEN p.lane IN (SELECT unnest(v_closed)) THEN p.lane ELSE p.key END
+    SELECT p.id, CASE WHEN p.lane IN (SELECT unnest(p_waiting_lanes)) THEN 'lane' ELSE 'key' END,
+           CASE WHEN p.lane IN (SELECT unnest(p_waiting_lanes)) THEN p.lane ELSE p.key END
       FROM passed p
   )
   SELECT (SELECT range_agg(int8range(s.id, s.id, '[]')) FROM sized s WHERE s.fits),
@@ -396,12 +463,13 @@ BEGIN
          (SELECT count(*) FROM sized s WHERE s.fits),
          (SELECT count(*) FROM fresh) >= p_limit OR (SELECT count(*) FROM due) >= p_limit
            OR EXISTS (SELECT FROM sized s WHERE s.scope IS NULL AND NOT s.fits)
-           OR (SELECT count(*) FROM scanned) >= p_limit + v_park_chunk,
+           OR (SELECT count(*) FROM scanned) >= p_limit + c_park_chunk,
          pg_current_snapshot(),
          CASE WHEN p_scan > p_start THEN p_start
               ELSE (SELECT e.id FROM entries e
-                     WHERE (e.stream, e.id) >= (p_stream, p_start) AND e.stream <= p_stream
-                       AND e.status = 'pending' AND e.available_at IS NULL
+                     WHERE (e.stream, e.id) >= (p_stream, (SELECT scan_start(p_stream, p_start, p_parked)))
+                       AND e.stream <= p_stream
+                       AND e.status = 'pending' AND e.available_at IS NULL AND NOT e.id <@ p_parked
                      ORDER BY e.stream, e.id LIMIT 1) END,
          (SELECT array_agg(p.id ORDER BY p.id) FROM parking p),
          (SELECT array_agg(p.scope ORDER BY p.id) FROM parking p),
@@ -440,6 +508,49 @@ BEGIN
    WHERE e.id = w.id;
   GET DIAGNOSTICS v_parked = ROW_COUNT;
   RETURN v_parked;
+END;
+$$;
+
+-- Claim, step 3b: moves the first p_limit entries of the parkings to their holds, under the stream lock. What an
+-- operator has changed or taken away meanwhile is not fresh any more and needs no hold. The join can only be a
+-- nested loop over the ranges, which come in order: what is read is the lowest, and up to there all is read.
+CREATE FUNCTION empty_parkings(p_stream text, p_now timestamptz, p_lane text, p_limit int) RETURNS int
+LANGUAGE plpgsql VOLATILE
+SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+  v_left int := p_limit;
+  v_next record;
+  g      record;
+BEGIN
+  FOR g IN SELECT x.parking_id, x.ids, x.lanes FROM parkings x WHERE x.stream = p_stream ORDER BY x.parking_id LOOP
+    EXIT WHEN v_left <= 0;
+    SELECT count(*) AS entries, max(n.id) AS last, array_agg(n.id) AS ids,
+           array_agg(CASE WHEN n.in_lane THEN 'lane' ELSE 'key' END) AS scopes,
+           array_agg(CASE WHEN n.in_lane THEN coalesce(n.lane, '') ELSE n.key END) AS values
+      INTO v_next
+      FROM (SELECT e.id, e.key, e.lane, e.key IS NULL OR coalesce(e.lane = ANY (g.lanes), false) AS in_lane
+              FROM unnest(g.ids) AS r
+             CROSS JOIN LATERAL (SELECT x.id, x.key, lane_of(p_lane, x.type, x.source, x.subject, x.headers) AS lane
+                                   FROM entries x
+                                  WHERE x.id >= lower(r) AND x.id < upper(r)
+                                    AND x.status = 'pending' AND x.available_at IS NULL
+                                  ORDER BY x.id LIMIT upper(r) - lower(r)) e
+             LIMIT v_left) n;
+    IF v_next.entries > 0 THEN
+      PERFORM park(p_stream, p_now, v_next.ids, v_next.scopes, v_next.values);
+    END IF;
+    IF v_next.entries < v_left THEN
+      DELETE FROM parkings x WHERE x.parking_id = g.parking_id;
+    ELSE
+      UPDATE parkings x SET ids = x.ids - int8multirange(int8range(NULL, v_next.last, '[]'))
+       WHERE x.parking_id = g.parking_id;
+      DELETE FROM parkings x WHERE x.parking_id = g.parking_id AND isempty(x.ids);
+    END IF;
+    v_left := v_left - v_next.entries;
+  END LOOP;
+  RETURN p_limit - v_left;
 END;
 $$;
 
@@ -508,9 +619,12 @@ SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   c_holds      CONSTANT int := 2000;
+  c_move_chunk CONSTANT int := 500;  -- of the parkings to their holds, beside other work
   v_now        timestamptz := clock_timestamp();
   v_paused     boolean;
   v_active     int8multirange;
+  v_parked     int8multirange;
+  v_waiting_lanes text[];
   v_busy       int[];
   v_expired    boolean;
   v_my_suspect boolean;
@@ -596,7 +710,8 @@ BEGIN
     v_waiting_keys := CASE WHEN v_holds.live <= c_holds AND v_holds.lanes IS NOT TRUE
                            THEN waiting_keys(p_stream, v_now, v_holds.keys) END;
   END IF;
-  SELECT v_waiting_keys IS NULL OR v_holds.due IS TRUE OR v_holds.live > c_holds
+  v_parked := coalesce((SELECT range_agg(g.ids) FROM parkings g WHERE g.stream = p_stream), '{}');
+  SELECT v_waiting_keys IS NULL OR v_parked <> '{}' OR v_holds.due IS TRUE OR v_holds.live > c_holds
          OR EXISTS (SELECT FROM entries e WHERE e.stream = p_stream AND e.available_at IS NOT NULL
                        AND e.status <> 'held' AND e.available_at <= v_now AND NOT e.id <@ v_active)
          OR EXISTS (SELECT FROM destinations d WHERE d.stream = p_stream)
@@ -628,16 +743,25 @@ BEGIN
         PERFORM tend_holds(p_stream, v_now, next_hold_floor, NULL);
         v_blocked := v_holds.keys || coalesce((SELECT array_agg(k.key) FROM unnest(p_keys, p_key_rooms) AS k (key, room)
                                              WHERE k.room <= 0), '{}');
+        -- What comes new for a lane that is nearly full joins those that wait for it: it would fill the claim.
+        SELECT array_agg(l.lane) INTO v_waiting_lanes
+          FROM unnest(v_lanes, v_lane_rooms) AS l (lane, room)
+         WHERE l.room <= 0
+            OR EXISTS (SELECT FROM holds h WHERE h.stream = p_stream AND h.scope = 'lane' AND h.value = l.lane)
+            OR EXISTS (SELECT FROM parkings g WHERE g.stream = p_stream AND l.lane = ANY (g.lanes));
+        IF v_waiting_lanes IS NOT NULL OR cardinality(v_blocked) > 0 THEN
+          v_parked := v_parked + pass_over(p_stream, v_scan, v_active, v_parked, p_by_key, p_lane, v_blocked, v_waiting_lanes);
+        END IF;
       END IF;
       suspect := v_suspects AND v_my_suspect IS NOT TRUE;
-      SELECT * INTO v_pick FROM pick_disturbed(p_stream, v_now, v_start, v_scan, v_active, v_busy, p_limit, p_max_bytes,
+      SELECT * INTO v_pick FROM pick_disturbed(p_stream, v_now, v_start, v_scan, v_active, v_busy, v_parked, p_limit, p_max_bytes,
         p_by_key, p_lane, v_lanes, v_lane_rooms, p_lane_room, p_keys, p_key_rooms, p_key_room,
-        v_blocked, CASE WHEN NOT v_suspects THEN v_waiting_keys END, next_hold_floor, v_suspect_at, suspect);
+        v_blocked, v_waiting_lanes, CASE WHEN NOT v_suspects THEN v_waiting_keys END, next_hold_floor, v_suspect_at, suspect);
       IF suspect AND v_pick.entries = 0 THEN  -- none can go now: the others may
         suspect := false;
-        SELECT * INTO v_pick FROM pick_disturbed(p_stream, v_now, v_start, v_scan, v_active, v_busy, p_limit, p_max_bytes,
+        SELECT * INTO v_pick FROM pick_disturbed(p_stream, v_now, v_start, v_scan, v_active, v_busy, v_parked, p_limit, p_max_bytes,
           p_by_key, p_lane, v_lanes, v_lane_rooms, p_lane_room, p_keys, p_key_rooms, p_key_room,
-          v_blocked, CASE WHEN NOT v_suspects THEN v_waiting_keys END, next_hold_floor, v_suspect_at, false);
+          v_blocked, v_waiting_lanes, CASE WHEN NOT v_suspects THEN v_waiting_keys END, next_hold_floor, v_suspect_at, false);
       END IF;
       v_park_ids := v_pick.park_ids; v_park_scopes := v_pick.park_scopes; v_park_values := v_pick.park_values;
       v_waiting := v_pick.waiting_holds;
@@ -674,6 +798,12 @@ BEGIN
     IF v_park_ids IS NOT NULL THEN
       parked := park(p_stream, v_now, v_park_ids, v_park_scopes, v_park_values);
       more := more OR parked > 0;
+    END IF;
+    IF v_parked <> '{}' THEN
+      -- A little beside those that go; where nothing is closed any more, as much as a claim can take.
+      parked := parked + empty_parkings(p_stream, v_now, p_lane,
+        CASE WHEN v_waiting_lanes IS NOT NULL OR cardinality(v_blocked) > 0 THEN c_move_chunk ELSE greatest(c_move_chunk, p_limit) END);
+      more := true;
     END IF;
     IF v_waiting IS NOT NULL THEN
       PERFORM tend_holds(p_stream, v_now, next_hold_floor, v_waiting);

@@ -263,7 +263,8 @@ BEGIN
                       AND e.available_at IS NULL AND e.id >= s.floor)
         OR EXISTS (SELECT FROM entries e WHERE e.stream = s.stream AND e.available_at IS NOT NULL
                       AND e.status <> 'held' AND e.available_at <= v_now)
-        OR EXISTS (SELECT FROM holds h WHERE h.stream = s.stream AND h.due_at <= v_now);
+        OR EXISTS (SELECT FROM holds h WHERE h.stream = s.stream AND h.due_at <= v_now)
+        OR EXISTS (SELECT FROM parkings g WHERE g.stream = s.stream);
 END;
 $$;
 

@@ -224,6 +224,9 @@ BEGIN
       format('held behind entry %s of its key, which is %s%s', v_behind.id, v_behind.status,
              CASE WHEN v_behind.status <> 'held' AND v_behind.available_at > v_now THEN ' until ' || utc_text(v_behind.available_at) ELSE '' END)
     WHEN v_entry.status = 'held' THEN 'held, and free to go with the next claim'
+    WHEN v_entry.status = 'pending' AND v_entry.available_at IS NULL
+         AND EXISTS (SELECT FROM parkings g WHERE g.stream = v_entry.stream AND p_id <@ g.ids) THEN
+      'waits: its destination is closed or full, or an earlier entry of its key is unfinished'
     WHEN v_entry.available_at > v_now AND v_entry.status = 'pending' THEN format('scheduled for %s', utc_text(v_entry.available_at))
     WHEN v_entry.available_at > v_now AND v_entry.status = 'deferred' THEN format('deferred until %s', utc_text(v_entry.available_at))
     WHEN v_entry.available_at > v_now THEN format('failed with %s after %s attempts; next attempt at %s',

@@ -34,7 +34,7 @@ $$;
 -- Functions are everybody's to call unless that is taken away.
 REVOKE ALL ON FUNCTION
   status_code, new_envelope_id, lane_of, xid_visible_in, payload_bytes, move_to_dead_letters, take_over,
-  waiting_keys, pick_fresh, pick_disturbed, park, tend_holds, claim, leased_entries, settle, settle_delivered, renew, release,
+  waiting_keys, pick_fresh, scan_start, pass_over, pick_disturbed, park, empty_parkings, tend_holds, claim, leased_entries, settle, settle_delivered, renew, release,
   forgive, register_streams, due_streams, hold_presence, present_workers, enqueue, utc_text, begin_operation, lock_stream, record_operation,
   take_entry, wake_holds, pause_stream, resume_stream, pause_destination, resume_destination, retry_entry,
   dead_letter_entry, discard_entry, choose_dead_letters, replay_dead_letters, discard_dead_letters, envelope_time,
@@ -59,19 +59,19 @@ GRANT SELECT ON entries_id_seq, holds_hold_id_seq TO outbox_worker;
 GRANT USAGE ON lease_numbers TO outbox_worker;
 GRANT SELECT, INSERT ON streams TO outbox_worker;
 GRANT UPDATE (floor_epoch) ON streams TO outbox_worker;  -- also what locking its row needs
-GRANT SELECT, INSERT, UPDATE, DELETE ON leases, holds TO outbox_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON leases, holds, parkings TO outbox_worker;
 GRANT SELECT, INSERT ON dead_letters, receipts TO outbox_worker;
 GRANT SELECT ON receipts_default, destinations, replays, operations, schema_version, delivered, all_entries TO outbox_worker;
 GRANT EXECUTE ON FUNCTION
-  status_code, lane_of, xid_visible_in, payload_bytes, move_to_dead_letters, take_over, waiting_keys, pick_fresh, pick_disturbed,
-  park, tend_holds, claim, leased_entries, settle, settle_delivered, renew, release, forgive, register_streams,
+  status_code, lane_of, xid_visible_in, payload_bytes, move_to_dead_letters, take_over, waiting_keys, pick_fresh, scan_start, pass_over, pick_disturbed,
+  park, empty_parkings, tend_holds, claim, leased_entries, settle, settle_delivered, renew, release, forgive, register_streams,
   due_streams, hold_presence, present_workers, pause_destination, utc_text, envelope_time, search_delivered, find_delivered, explain_live_entry,
   explain_entry, list_dead_letters, sample_streams, unbound_streams, sample_database, status, receipts_partitions,
   maintain_receipts
 TO outbox_worker;
 
 -- Operators read everything, payloads too, and change things through the audited functions only.
-GRANT SELECT ON entries, streams, leases, holds, destinations, dead_letters, replays, operations, receipts,
+GRANT SELECT ON entries, streams, leases, holds, parkings, destinations, dead_letters, replays, operations, receipts,
                 receipts_default, schema_version, delivered, all_entries, entries_id_seq TO outbox_operator;
 GRANT EXECUTE ON FUNCTION
   pause_stream, resume_stream, pause_destination, resume_destination, retry_entry, dead_letter_entry, discard_entry,
@@ -85,7 +85,7 @@ GRANT SELECT (id, envelope_id, created_at, occurred_at, available_at, deferred_s
 GRANT SELECT (id, envelope_id, created_at, occurred_at, dead_lettered_at, attempts, replays, abandoned, holds_key,
               stream, type, key, source, subject, content_type, data_schema, reason_code, reason,
               last_error_code, last_error_message) ON dead_letters TO outbox_reader;
-GRANT SELECT ON streams, leases, holds, destinations, replays, operations, receipts, receipts_default, schema_version,
+GRANT SELECT ON streams, leases, holds, parkings, destinations, replays, operations, receipts, receipts_default, schema_version,
                 delivered, all_entries, entries_id_seq TO outbox_reader;
 GRANT EXECUTE ON FUNCTION
   status_code, utc_text, envelope_time, search_delivered, find_delivered, explain_live_entry, explain_entry,

@@ -403,6 +403,21 @@ void closed_lane_in_the_middle_of_a_key(Scene& scene) {
   scene.finish({.lane = "header.lane"});
 }
 
+// Of entries 1 to 600, which go to a closed lane, all are passed over at once, and some of them not
+// yet marked when the key of the last one has another for an open lane.
+void passed_over_entry_before_a_fresh_one(Scene& scene) {
+  constexpr int kMoreThanAreMarked = 600;
+  for (int i = 1; i < kMoreThanAreMarked; ++i) scene.insert("other", "closed");
+  scene.insert("k", "closed");
+  scene.insert("k", "open");
+  TortureWorker& worker = scene.worker({.lane = "header.lane", .lanes = {{"closed", 0}}});
+  drain_once(worker);
+  drain_once(worker);
+  worker.options().lanes.clear();
+  drain_once(worker);
+  scene.finish({.lane = "header.lane"});
+}
+
 // The pick of fresh entries ended at its limit, below an entry of the key whose later ones are
 // held.
 void unread_entry_before_a_held_one(Scene& scene) {
@@ -614,6 +629,11 @@ const Rule kRules[] = {
      closed_lane_in_the_middle_of_a_key,
      {.patches = {{"0002_claim", "           least(left_behind.id,\n",
                    "           least(NULL,\n"}}},
+     "reorder"},
+    {"WhatAParkingHoldsBlocksItsKey",
+     passed_over_entry_before_a_fresh_one,
+     {.patches = {{"0002_claim", "(SELECT min(g.from_id) FROM parked_keys g",
+                   "(SELECT min(NULL::bigint) FROM parked_keys g"}}},
      "reorder"},
     {"NothingIsPickedAboveTheUnread",
      unread_entry_before_a_held_one,

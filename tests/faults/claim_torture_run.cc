@@ -240,12 +240,22 @@ FinalState read_final_state(PgClient& sql) {
   for (const PgRow& row : sql.query("SELECT id FROM outbox.dead_letters"))
     state.dead_letters.insert(std::stoll(*row[0]));
   state.leases = sql.number("SELECT count(*) FROM outbox.leases");
-  state.holds = sql.number("SELECT count(*) FROM outbox.holds");
+  state.holds = sql.number("SELECT count(*) FROM outbox.holds") +
+                sql.number("SELECT count(*) FROM outbox.parkings");
   return state;
 }
 
 RunResult run(const RunOptions& options) {
   return Run(options).run();
+}
+
+// Parkings are for tens of thousands of entries; here ten are many.
+std::vector<Patch> small_parkings() {
+  return {
+      {"0002_claim", "c_sample     CONSTANT int := 100;", "c_sample     CONSTANT int := 6;"},
+      {"0002_claim", "c_many       CONSTANT int := 90;", "c_many       CONSTANT int := 4;"},
+      {"0002_claim", "c_pass_chunk CONSTANT int := 100000;", "c_pass_chunk CONSTANT int := 12;"},
+      {"0002_claim", "c_move_chunk CONSTANT int := 500;", "c_move_chunk CONSTANT int := 3;"}};
 }
 
 RunOptions options_from(std::uint64_t seed) {
@@ -268,6 +278,7 @@ RunOptions options_from(std::uint64_t seed) {
     options.worker.lane = "header.lane";
     options.worker.lane_room = number(0, 1) == 0 ? number(2, 20) : 1000;
   }
+  if (number(0, 2) > 0) options.patches = small_parkings();
   return options;
 }
 
@@ -278,7 +289,8 @@ std::string to_string(const RunOptions& options) {
        << options.producer.ordered_keys << " keys, key room " << options.worker.key_room << ", "
        << options.producer.lanes << " lanes, lane room " << options.worker.lane_room
        << ", max abandoned " << options.worker.max_abandoned
-       << (options.worker.hold_key ? ", hold-key" : "");
+       << (options.worker.hold_key ? ", hold-key" : "")
+       << (options.patches.empty() ? "" : ", small parkings");
   return text.str();
 }
 

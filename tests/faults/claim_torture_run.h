@@ -41,7 +41,12 @@ struct RunResult {
 
 [[nodiscard]] FinalState read_final_state(PgClient& sql);
 
-// What a run draws from its seed: short leases, limits, rooms, lanes, keys, hold-key.
+// Makes parkings of what would else be marked at once, so that a few entries are enough to have
+// some.
+[[nodiscard]] std::vector<Patch> small_parkings();
+
+// What a run draws from its seed: short leases, limits, rooms, lanes, keys, hold-key, small
+// parkings.
 [[nodiscard]] RunOptions options_from(std::uint64_t seed);
 
 [[nodiscard]] std::string to_string(const RunOptions& options);

@@ -59,7 +59,7 @@ bool seen(const LeftOut& left_out) {
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     RunOptions options = options_from(std::random_device{}());
     options.duration = std::chrono::milliseconds(2000);
-    options.patches = left_out.patches;
+    options.patches.insert(options.patches.end(), left_out.patches.begin(), left_out.patches.end());
     options.worker.flaw = left_out.worker;
     options.worker.floor_flaw = left_out.floor;
     options.drain = false;
@@ -77,6 +77,9 @@ TEST(ClaimTorture, SeesWhatIsLeftOut) {
                     "WHERE s.name = p_stream;"}}},
       {.rule = "what a claim parks blocks its key",
        .patches = {{"0002_claim", "least(left_behind.id,", "least(NULL,"}}},
+      {.rule = "what a parking holds blocks its key",
+       .patches = {{"0002_claim", "(SELECT min(g.from_id) FROM parked_keys g",
+                    "(SELECT min(NULL::bigint) FROM parked_keys g"}}},
       {.rule = "later entries are given back", .worker = WorkerFlaw::keeps_later_entries},
       {.rule = "also those of claims under way", .worker = WorkerFlaw::trusts_claims_under_way},
       {.rule = "a lost claim is asked again", .worker = WorkerFlaw::forgets_lost_claims},

@@ -218,7 +218,9 @@ TEST_F(RunFaults, AWorkerWithAClockTenMinutesOffKeepsLeasesAndTimes) {
         {.dsn = database_.dsn(),
          .streams = noop("latency = \"300ms\"\nfail = { retryable_failure = \"0.2\" }"),
          .drain = "lease = \"2s\"",
-         .before = {"faketime", "--exclude-monotonic", "-f", offset}});
+         // The address sanitizer wants to be the first library, which libfaketime is.
+         .before = {"env", "ASAN_OPTIONS=verify_asan_link_order=0", "faketime",
+                    "--exclude-monotonic", "-f", offset}});
     enqueue_many("orders", 200, 20);
     wait_until_empty("orders");
     EXPECT_EQ(worker.metric("outfall_stale_settles_total{stream=\"orders\"}"), 0) << offset;

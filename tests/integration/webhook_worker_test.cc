@@ -116,6 +116,8 @@ class WebhookOutage : public WebhookWorker, public testing::WithParamInterface<O
 TEST_P(WebhookOutage, LosesNothingAndSpendsNoAttempt) {
   TcpGate gate(server_.port());
   WorkerProcess worker(options(gate.port(), "breaker.probe_max = \"1s\""));
+  // Slow enough that the outage comes in the middle.
+  server_.answer_by([](const HttpRequest&) { return HttpAnswer{.delay = milliseconds{20}}; });
   enqueue_for({"acme"}, 2000, 20);
   wait_until([&] { return delivered() > 200; }, "the first entries are delivered");
   switch (GetParam()) {
@@ -199,6 +201,43 @@ TEST_F(WebhookWorker, ASlowEndpointDoesNotDelayAFastOne) {
   EXPECT_EQ(dead_letters_of_all(), 0);
   EXPECT_LE(server_.most_at_once(), 32U);
   worker.stop();
+}
+
+TEST_F(WebhookWorker, AKeyWhoseEntriesTakeForeverClosesNoLaneForTheOthers) {
+  std::atomic<bool> stuck = true;
+  server_.answer_by([&](const HttpRequest& request) {
+    const bool hot = request.header("ce-partitionkey") == "acme-0";
+    return HttpAnswer{.status = hot && stuck ? 503 : 200,
+                      .delay = milliseconds{hot && stuck ? 1500 : 0}};
+  });
+  // More than the worker holds in all, of one key, and then the others of the same endpoint.
+  enqueue_for({"acme"}, 10'000);
+  WorkerProcess worker(
+      options(server_.port(), "lane = \"header.endpoint\"\nbreaker.failures = 1000000"));
+  server_.wait_for(1);
+  sql_.exec(
+      "INSERT INTO entries (stream, type, key, payload, headers) SELECT 'orders', 't', 'other-' || "
+      "i % 50, "
+      "json_build_object('n', i), '{\"endpoint\": \"acme\"}' FROM generate_series(1, 1000) i");
+  wait_until([&] { return delivered() == 1000; }, "the other keys are delivered");
+  stuck = false;
+  wait_until_empty("orders");
+  EXPECT_EQ(expect_order(server_.requests()), 11'000U);
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM parkings"), 0);
+}
+
+TEST_F(WebhookWorker, WhatIsPassedOverForAClosedEndpointComesInOrderWhenItOpens) {
+  sql_.exec("SELECT register_streams('{orders}')");
+  (void)sql_.query("SELECT pause_destination('orders', 'acme', 'test', 'closed for the day')");
+  enqueue_for({"acme"}, 20'000, 500);
+  enqueue_for({"globex"}, 500, 50);
+  WorkerProcess worker(options(server_.port(), "lane = \"header.endpoint\""));
+  wait_until([&] { return delivered() == 500; }, "the open endpoint's entries are delivered");
+  (void)sql_.query("SELECT resume_destination('orders', 'acme', 'test', 'open again')");
+  wait_until_empty("orders");
+  EXPECT_EQ(delivered(), 20'500);
+  EXPECT_EQ(expect_order(server_.requests()), 20'500U);
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM parkings"), 0);
 }
 
 }  // namespace
