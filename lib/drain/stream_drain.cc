@@ -74,8 +74,7 @@ bool StreamDrain::admit(HeldEntry& entry) {
       return true;
     case Breaker::Admission::probe:
       entry.probe = true;
-      metrics_.breakers(BreakerState::open).Decrement();
-      metrics_.breakers(BreakerState::half_open).Increment();
+      count_breaker(BreakerState::open, BreakerState::half_open);
       return true;
     case Breaker::Admission::wait:
       return false;
@@ -226,7 +225,7 @@ void StreamDrain::completed(HeldEntry& entry, Completion& completion) {
   }
   const BreakerState before = lane.breaker.state();
   lane.breaker.record(BreakerSignal::answered, entry.probe, host_.now(), host_.random());
-  if (before != BreakerState::closed) lane_changed(lane, before);
+  lane_changed(lane, before);
   close_entry(entry);
   if (!lease.lost) {
     Unsettled& unsettled = lease.unsettled;
@@ -269,7 +268,7 @@ void StreamDrain::tell_lane(HeldEntry& entry, OutcomeKind kind, const Transition
   } else {
     lane.breaker.record(transition.breaker, entry.probe, now, host_.random());
   }
-  if (lane.breaker.state() != before) lane_changed(lane, before);
+  lane_changed(lane, before);
   if (transition.parks_destination) park(lane, transition);
 }
 
@@ -332,11 +331,17 @@ SettledOther StreamDrain::settled_other(const HeldEntry& entry, Transition& tran
   return other;
 }
 
+// Every lane's breaker stands in the gauge of one state.
+void StreamDrain::count_breaker(BreakerState before, BreakerState after) {
+  metrics_.breakers(before).Decrement();
+  metrics_.breakers(after).Increment();
+}
+
+// What follows when the lane's breaker is no longer in the state `before`; nothing when it is.
 void StreamDrain::lane_changed(HeldLane& lane, BreakerState before) {
   const BreakerState after = lane.breaker.state();
   if (after == before) return;
-  metrics_.breakers(before).Decrement();
-  metrics_.breakers(after).Increment();
+  count_breaker(before, after);
   host_.log().limited(
       LogLevel::warning, "breaker/" + options_.name + "/" + lane.name,
       after == BreakerState::closed ? "destination answers again" : "destination unavailable",

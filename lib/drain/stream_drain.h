@@ -102,6 +102,7 @@ class StreamDrain {
   void block(HeldKey& key, bool unsettled);
   void close_entry(HeldEntry& entry);
   void note_fill(HeldLane& lane);
+  void count_breaker(BreakerState before, BreakerState after);
   void lane_changed(HeldLane& lane, BreakerState before);
   void lose(HeldLease& lease);
   void forget_done_leases();
