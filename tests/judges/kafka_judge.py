@@ -10,13 +10,7 @@ import sys
 
 from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka_event
 
-
-def told(event):
-    attributes = {name: str(value) for name, value in event.get_attributes().items()}
-    data = event.get_data()
-    if isinstance(data, bytes):
-        data = {"base64": base64.b64encode(data).decode()}
-    return {"attributes": attributes, "data": data}
+from events import told
 
 
 def message(record):

@@ -15,6 +15,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from events import told
+
 
 def verifies_v1(secret, headers, body):
     try:
@@ -37,14 +39,6 @@ def verifies_v1a(public_key, headers, body):
         except InvalidSignature:
             pass
     return False
-
-
-def told(event):
-    attributes = {name: str(value) for name, value in event.get_attributes().items()}
-    data = event.get_data()
-    if isinstance(data, bytes):
-        data = {"base64": base64.b64encode(data).decode()}
-    return {"attributes": attributes, "data": data}
 
 
 def events(headers, body):
