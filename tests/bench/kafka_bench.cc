@@ -1,7 +1,6 @@
 // How fast a backlog gets into Kafka, with broker, PostgreSQL and worker on the same machine. Its
 // yardsticks are the same backlog into the emitter noop, and a bare producer of librdkafka's with
 // the same properties and records.
-#include <map>
 #include <stdexcept>
 #include <vector>
 
@@ -60,7 +59,7 @@ class KafkaBenchmark {
       measure(hot_, 0, hot);
       measure(few_, 1, hot);
     }
-    for (const std::string& name : order_) report.add(median_by_ratio(rounds_[name]));
+    rounds_.report(report, median_by_ratio);
   }
 
  private:
@@ -146,9 +145,7 @@ class KafkaBenchmark {
   void keep(Measurement one, std::string name, double floor) {
     one.name = std::move(name);
     one.floor = floor;
-    auto& rounds = rounds_[one.name];
-    if (rounds.empty()) order_.push_back(one.name);
-    rounds.push_back(std::move(one));
+    rounds_.add(std::move(one));
   }
 
   const Options& options_;
@@ -158,8 +155,7 @@ class KafkaBenchmark {
   Load many_;
   Load hot_;
   Load few_;
-  std::vector<std::string> order_;
-  std::map<std::string, std::vector<Measurement>> rounds_;
+  Rounds rounds_;
 };
 
 }  // namespace

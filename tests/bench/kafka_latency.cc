@@ -5,7 +5,6 @@
 // The topic's timestamps are the broker's, in whole milliseconds. A record counts as appended at
 // the end of its millisecond, so that no figure is better than what it measures.
 #include <array>
-#include <map>
 #include <optional>
 #include <stdexcept>
 #include <vector>
@@ -62,19 +61,16 @@ class KafkaLatencyBenchmark {
   void run(Report& report) {
     // The first requests would measure Java's compiler.
     static_cast<void>(deliver(kCases[0], options_.pick(20.0, 10.0, 2.0), {}));
-    std::vector<std::string> order;
-    std::map<std::string, std::vector<Measurement>> rounds;
+    Rounds rounds;
     for (int round = 0; round < options_.rounds(); ++round) {
       for (const Case& which : kCases) {
         const Waits floor = hand_over(which);
         for (Measurement& one : deliver(which, seconds_, floor)) {
-          auto& measured = rounds[one.name];
-          if (measured.empty()) order.push_back(one.name);
-          measured.push_back(std::move(one));
+          rounds.add(std::move(one));
         }
       }
     }
-    for (const std::string& name : order) report.add(median_by_value(std::move(rounds[name])));
+    rounds.report(report, median_by_value);
   }
 
  private:

@@ -2,7 +2,6 @@
 // stream and emitter; and what other keys notice of one hot key whose entries are slow. The
 // yardstick is the same worker without them.
 #include <array>
-#include <map>
 #include <memory>
 #include <stdexcept>
 #include <vector>
@@ -70,7 +69,7 @@ class NeighboursBenchmark {
         if (which.noise == Noise::none) floor = std::move(waits);
       }
     }
-    for (const std::string& name : order_) report.add(median_by_value(std::move(rounds_[name])));
+    rounds_.report(report, median_by_value);
   }
 
  private:
@@ -120,19 +119,13 @@ class NeighboursBenchmark {
                       .rss_bytes = peak_rss};
       if (!floor.milliseconds.empty()) one.floor = percentile(floor.milliseconds, share);
       if (waits.missing > 0) one.note = fmt::format("{} did not arrive", waits.missing);
-      keep(std::move(one));
+      rounds_.add(std::move(one));
     }
     Report::progress(fmt::format("{}: p50 {:.2f} ms, p99 {:.2f} ms, {} of {} did not arrive",
                                  which.name, percentile(waits.milliseconds, 0.5),
                                  percentile(waits.milliseconds, 0.99), waits.missing,
                                  commits.size()));
     return waits;
-  }
-
-  void keep(Measurement one) {
-    auto& rounds = rounds_[one.name];
-    if (rounds.empty()) order_.push_back(one.name);
-    rounds.push_back(std::move(one));
   }
 
   // Neither slowness nor absence of an endpoint is an entry's own fault.
@@ -151,8 +144,7 @@ class NeighboursBenchmark {
   HttpSink neighbour_;
   HttpSink slow_;
   HttpSink gone_;
-  std::vector<std::string> order_;
-  std::map<std::string, std::vector<Measurement>> rounds_;
+  Rounds rounds_;
 };
 
 }  // namespace

@@ -109,6 +109,17 @@ Measurement median_by_value(std::vector<Measurement> rounds) {
   return median(std::move(rounds), [](const Measurement& m) { return m.value; });
 }
 
+void Rounds::add(Measurement one) {
+  auto& rounds = rounds_[one.name];
+  if (rounds.empty()) order_.push_back(one.name);
+  rounds.push_back(std::move(one));
+}
+
+void Rounds::report(Report& report,
+                    const std::function<Measurement(std::vector<Measurement>)>& median) const {
+  for (const std::string& name : order_) report.add(median(rounds_.at(name)));
+}
+
 double percentile(const std::vector<double>& sorted, double share) {
   if (sorted.empty()) throw std::logic_error("no values");
   const auto rank = static_cast<std::size_t>(std::ceil(share * static_cast<double>(sorted.size())));

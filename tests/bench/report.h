@@ -2,6 +2,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -44,6 +46,20 @@ class Report {
 // measured side by side. The memory is the highest of all rounds.
 [[nodiscard]] Measurement median_by_ratio(std::vector<Measurement> rounds);
 [[nodiscard]] Measurement median_by_value(std::vector<Measurement> rounds);
+
+// The figures of a benchmark that measures every case once a round.
+class Rounds {
+ public:
+  void add(Measurement one);
+  // One of each name, in the order in which the names first came: what `median` makes of its
+  // rounds.
+  void report(Report& report,
+              const std::function<Measurement(std::vector<Measurement>)>& median) const;
+
+ private:
+  std::vector<std::string> order_;
+  std::map<std::string, std::vector<Measurement>> rounds_;
+};
 
 // The value below which `share` of the sorted values lie.
 [[nodiscard]] double percentile(const std::vector<double>& sorted, double share);
