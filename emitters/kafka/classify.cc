@@ -69,7 +69,7 @@ constexpr auto kRows = std::to_array<Row>({
     {RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR, {Fault::destination, "kafka.storage_error", kLater}},
 
     {RD_KAFKA_RESP_ERR__NO_OFFSET,
-     {Fault::destination, "kafka.unconfirmed", "no broker said where it is; it is sent again"}},
+     {Fault::unconfirmed, "kafka.unconfirmed", "no broker said where it is; it is sent again"}},
 
     {RD_KAFKA_RESP_ERR_INVALID_MSG, {Fault::suspect, "kafka.corrupt_message", {}}},
 
@@ -109,6 +109,7 @@ Outcome outcome_of(rd_kafka_resp_err_t error, Persisted persisted, std::string_v
       kind = OutcomeKind::failed;
       break;
     case Fault::destination:
+    case Fault::unconfirmed:
     case Fault::fatal:
     case Fault::purged:
       kind = OutcomeKind::destination_unavailable;

@@ -16,6 +16,7 @@ enum class Fault : std::uint8_t {
   poison,       // the broker refuses this very record: it is isolated from its batch, then failed
   record,       // the same, but of this record alone, so that nothing needs to be isolated
   destination,  // topic, rights, quota or broker: nothing gets through, whatever the record
+  unconfirmed,  // nobody says whether it is there; the destination takes others
   suspect,      // the turn failed, perhaps by the destination's fault
   fatal,        // the producer is beyond use: a new one sends what has no answer
   purged,       // we took it back ourselves

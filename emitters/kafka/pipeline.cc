@@ -292,14 +292,15 @@ void Pipeline::reported(const rd_kafka_message_t& message, MonotonicTime now) {
   Topic& topic = *record.topic;
   --out_;
   --topic.out;
-  if (message.err != RD_KAFKA_RESP_ERR_NO_ERROR) return not_delivered(record, message);
+  if (message.err != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    return not_delivered(record, message.err, persisted_of(message));
+  }
   // librdkafka reports a record that was refused as written when a later one of its partition is,
   // since no broker lets a gap into a producer's sequence; but one that has not yet seen the
   // producer does (confluent-kafka-go issue 921). No answer named such a record, so it has no
   // offset.
   if (message.offset < 0) {
-    record.in_doubt = true;
-    return finish(record, outcome_of(RD_KAFKA_RESP_ERR__NO_OFFSET, doubt(record)));
+    return not_delivered(record, RD_KAFKA_RESP_ERR__NO_OFFSET, Persisted::possibly);
   }
   topic.progressed_at = now;
   delivered_at_ = now;
@@ -316,11 +317,10 @@ void Pipeline::reported(const rd_kafka_message_t& message, MonotonicTime now) {
   --open_;
 }
 
-void Pipeline::not_delivered(Record& record, const rd_kafka_message_t& message) {
-  const Persisted persisted = persisted_of(message);
-  const Fault fault = classify(message.err).fault;
+void Pipeline::not_delivered(Record& record, rd_kafka_resp_err_t error, Persisted persisted) {
+  const Fault fault = classify(error).fault;
   record.state = State::unsent;
-  record.error = message.err;
+  record.error = error;
   if (persisted != Persisted::no) record.in_doubt = true;
   if (fault == Fault::purged) return;
   if (fault == Fault::fatal) {
@@ -336,8 +336,8 @@ void Pipeline::not_delivered(Record& record, const rd_kafka_message_t& message) 
       return;
     }
   }
-  if (fault == Fault::destination) record.topic->refused = message.err;
-  finish(record, outcome_of(message.err, doubt(record)));
+  if (fault == Fault::destination) record.topic->refused = error;
+  finish(record, outcome_of(error, doubt(record)));
 }
 
 void Pipeline::connection_error(rd_kafka_event_t* event, MonotonicTime now) {

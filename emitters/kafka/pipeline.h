@@ -92,7 +92,7 @@ class Pipeline {
   [[nodiscard]] rd_kafka_resp_err_t produce(Record& record);
   void handle(rd_kafka_event_t* event, MonotonicTime now);
   void reported(const rd_kafka_message_t& message, MonotonicTime now);
-  void not_delivered(Record& record, const rd_kafka_message_t& message);
+  void not_delivered(Record& record, rd_kafka_resp_err_t error, Persisted persisted);
   void connection_error(rd_kafka_event_t* event, MonotonicTime now);
   void described(rd_kafka_event_t* event, MonotonicTime now);
   [[nodiscard]] static Persisted doubt(const Record& record) noexcept {

@@ -56,6 +56,7 @@ const std::vector<Row>& rows() {
       {19, kAway, kDoubt, "kafka.not_enough_replicas"},
       {20, kAway, kDoubt, "kafka.not_enough_replicas"},
       {56, kAway, kDoubt, "kafka.storage_error"},
+      {-168, kAway, kDoubt, "kafka.unconfirmed"},
       {-150, kAway, kDoubt, "kafka.fatal"},
       {45, kAway, kDoubt, "kafka.fatal"},
       {46, kAway, kDoubt, "kafka.fatal"},

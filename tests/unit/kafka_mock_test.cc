@@ -149,6 +149,24 @@ TEST_F(KafkaMockTest, ARecordThatOnlyALaterOneVouchesForIsInDoubt) {
   EXPECT_EQ(drain_.kind(tokens[1]), OutcomeKind::delivered);
 }
 
+// What of the key waits behind the record in doubt must not go before it is sent again.
+TEST_F(KafkaMockTest, WhatIsBehindARecordInDoubtIsTakenBack) {
+  settings_.number("batch_bytes", 1000).map("librdkafka", {{"max.in.flight", "2"}});
+  start();
+  rd_kafka_mock_broker_set_rtt(cluster_, 1, 50);
+  next_answers({RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION});
+  const std::string payload = '"' + std::string(700, 'x') + '"';
+  std::vector<TestEntry> entries(20, {.key = "a", .payload = payload});
+  entries[1].key = "b";
+  entries.back().key = "c";
+  const auto tokens = drain_.emit(*emitter_, entries);
+  drain_.wait_for_all();
+  EXPECT_EQ(drain_.kind(tokens[0]), OutcomeKind::possibly_delivered);
+  EXPECT_EQ(drain_.kind(tokens[1]), OutcomeKind::delivered);
+  EXPECT_EQ(drain_.kind(tokens[18]), OutcomeKind::blocked);
+  EXPECT_EQ(drain_.kind(tokens[19]), OutcomeKind::delivered);
+}
+
 TEST_F(KafkaMockTest, ABrokerThatNeverGivesAProducersIdIsUnavailable) {
   std::array<rd_kafka_resp_err_t, 100> errors{};
   errors.fill(RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE);
