@@ -3,6 +3,8 @@
 #include <array>
 #include <stdexcept>
 
+#include "emitters/kafka/partitions.h"
+
 namespace outfall::kafka {
 
 Client::Client(const Settings& settings, std::int64_t batch_bytes, int wake_descriptor) {
@@ -12,6 +14,7 @@ Client::Client(const Settings& settings, std::int64_t batch_bytes, int wake_desc
   rd_kafka_conf_set(conf.get(), "log.queue", "true", error.data(), error.size());
   rd_kafka_conf_set_events(conf.get(), RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR |
                                            RD_KAFKA_EVENT_STATS | RD_KAFKA_EVENT_LOG);
+  Partitioner(settings.partitioner).apply(conf.get());
   handle_ = rd_kafka_new(RD_KAFKA_PRODUCER, conf.get(), error.data(), error.size());
   if (handle_ == nullptr) throw std::runtime_error(error.data());
   static_cast<void>(conf.release());  // It belongs to the producer now.

@@ -20,7 +20,9 @@ using Event = std::unique_ptr<rd_kafka_event_t, EventDeleter>;
 // `wake_descriptor` becomes readable. librdkafka runs a few threads for it; the destructor ends
 // them and may take as long as a name lookup that is under way.
 //
-// One thread at a time. Throws std::runtime_error where librdkafka cannot be set up.
+// The opaque of every record must be a Placed* (partitions.h), or null where the record names its
+// partition itself. One thread at a time. Throws std::runtime_error where librdkafka cannot be set
+// up.
 class Client {
  public:
   Client(const Settings& settings, std::int64_t batch_bytes, int wake_descriptor);

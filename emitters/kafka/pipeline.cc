@@ -50,6 +50,7 @@ Pipeline::Pipeline(const EmitterContext& context, const Settings& settings, int 
       settings_(settings),
       wake_descriptor_(wake_descriptor),
       mapping_(settings_),
+      partitioner_(settings_.partitioner),
       statistics_(reporter_),
       topics_(std::min(settings_.delivery_timeout, kAnswerTime)),
       batch_bytes_(settings_.batch_bytes) {
@@ -135,6 +136,7 @@ void Pipeline::send(Record& record, MonotonicTime now) {
         return Outcome{};
       }
     }
+    if (!begin(record)) return Outcome{};
     const rd_kafka_resp_err_t error = produce(record);
     if (error == RD_KAFKA_RESP_ERR_NO_ERROR) {
       record.state = State::out;
@@ -151,6 +153,7 @@ void Pipeline::send(Record& record, MonotonicTime now) {
     }
     return Outcome{};
   });
+  began(record);
   if (problem.kind != OutcomeKind::delivered) finish(record, std::move(problem));
 }
 
@@ -208,6 +211,39 @@ bool Pipeline::topic_takes(Record& record, MonotonicTime now) {
   return false;
 }
 
+// Where the mapped record will go; RD_KAFKA_PARTITION_UA while that is not known.
+std::int32_t Pipeline::partition_of(const Topic& topic) const {
+  if (mapped_.partition != RD_KAFKA_PARTITION_UA || !mapped_.key) return mapped_.partition;
+  const std::int32_t count = topic.partitions.load(std::memory_order_relaxed);
+  return count == 0 ? RD_KAFKA_PARTITION_UA : partitioner_.of_key(*mapped_.key, count);
+}
+
+// Whether the record may go to its partition; where it is the only one that may, it takes that
+// place. Those of an isolated batch need none: no two of a key are out at the same time.
+bool Pipeline::begin(Record& record) {
+  Topic& topic = *record.topic;
+  if (record.item->run == nullptr || isolating_) return true;
+  if (topic.known.complete(topic.partitions.load(std::memory_order_relaxed))) return true;
+  const std::int32_t partition = partition_of(topic);
+  if (topic.known.knows(partition)) return true;
+  if (!topic.known.begin(partition)) return false;
+  record.begins = partition;
+  return true;
+}
+
+// After librdkafka has taken the record, or has not.
+void Pipeline::began(Record& record) {
+  if (record.begins == kNowhere) return;
+  Topic& topic = *record.topic;
+  if (record.state != State::out) {
+    topic.known.end(std::exchange(record.begins, kNowhere));
+  } else if (record.begins == RD_KAFKA_PARTITION_UA) {
+    // Mostly librdkafka has chosen by now.
+    record.begins = partition_of(topic);
+    topic.known.place(record.begins);
+  }
+}
+
 rd_kafka_resp_err_t Pipeline::produce(Record& record) {
   std::array<rd_kafka_vu_t, 9> fields{};
   std::size_t count = 0;
@@ -226,7 +262,8 @@ rd_kafka_resp_err_t Pipeline::produce(Record& record) {
   add(RD_KAFKA_VTYPE_PARTITION).u.i32 = mapped_.partition;
   add(RD_KAFKA_VTYPE_MSGFLAGS).u.i = mapped_.value_is_ours ? RD_KAFKA_MSG_F_COPY : 0;
   add(RD_KAFKA_VTYPE_TIMESTAMP).u.i64 = mapped_.timestamp_ms;
-  add(RD_KAFKA_VTYPE_OPAQUE).u.ptr = &record;
+  record.partitions = &record.topic->partitions;
+  add(RD_KAFKA_VTYPE_OPAQUE).u.ptr = static_cast<Placed*>(&record);
   add(RD_KAFKA_VTYPE_HEADERS).u.headers = mapped_.headers.get();
   if (mapped_.key) add_bytes(RD_KAFKA_VTYPE_KEY, *mapped_.key);
   if (mapped_.value) add_bytes(RD_KAFKA_VTYPE_VALUE, *mapped_.value);
@@ -288,10 +325,17 @@ void Pipeline::handle(rd_kafka_event_t* event, MonotonicTime now) {
 }
 
 void Pipeline::reported(const rd_kafka_message_t& message, MonotonicTime now) {
-  Record& record = *static_cast<Record*>(message._private);
+  Record& record = *static_cast<Record*>(static_cast<Placed*>(message._private));
   Topic& topic = *record.topic;
   --out_;
   --topic.out;
+  if (record.begins != kNowhere) {
+    topic.known.end(std::exchange(record.begins, kNowhere));
+    if (message.err == RD_KAFKA_RESP_ERR_NO_ERROR && message.offset >= 0) {
+      topic.known.acknowledged(message.partition);
+    }
+    came_ready_ = true;
+  }
   if (message.err != RD_KAFKA_RESP_ERR_NO_ERROR) {
     return not_delivered(record, message.err, persisted_of(message));
   }

@@ -12,6 +12,7 @@
 #include "emitters/kafka/classify.h"
 #include "emitters/kafka/client.h"
 #include "emitters/kafka/mapping.h"
+#include "emitters/kafka/partitions.h"
 #include "emitters/kafka/settings.h"
 #include "emitters/kafka/statistics.h"
 #include "emitters/kafka/topics.h"
@@ -27,6 +28,16 @@ namespace outfall::kafka {
 // soon as one ordered record comes back without an acknowledgement while later ones of its topic
 // are still out, everything is taken back (purge) and the producer is replaced; what has no answer
 // is then sent again in the original order, or completed where its topic or key does not go on.
+//
+// A new producer. A broker refuses what would leave a gap in a producer's sequence, except where it
+// knows nothing of the producer: there it may refuse a request and take the next. So a new producer
+// sends the ordered records of a partition one by one until the first acknowledgement with an
+// offset; from then on the partition's brokers know it, also after a change of its leader, and the
+// epochs that librdkafka begins after an error start over at the first sequence. Not covered, since
+// librdkafka does not tell: brokers that forget a producer (partitions without a record for
+// producer.id.expiration.ms, an unclean election, a topic deleted and made again) and partitions
+// added meanwhile. There a record that was refused is still found, having no offset, and sent
+// again, but others of its key may stand before it.
 //
 // Poison. A broker rejects a batch as a whole. Its records are sent again apart, in groups in which
 // no key occurs twice and whose size is halved by a rejection and doubled without one, until the
@@ -61,7 +72,9 @@ class Pipeline {
   enum class State : std::uint8_t { unsent, out, done };
 
   struct Flight;
-  struct Record {
+  // No partition and not RD_KAFKA_PARTITION_UA either.
+  static constexpr std::int32_t kNowhere = -2;
+  struct Record : Placed {
     const EmitItem* item = nullptr;
     Flight* flight = nullptr;
     Topic* topic = nullptr;
@@ -71,6 +84,7 @@ class Pipeline {
     bool suspect = false;   // its batch was rejected
     std::uint8_t tries = 0;
     rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_NO_ERROR;  // of the last rejection
+    std::int32_t begins = kNowhere;  // out alone, at a partition without an acknowledgement
   };
   // A batch, in the order of arrival.
   struct Flight {
@@ -89,6 +103,9 @@ class Pipeline {
   [[nodiscard]] bool find_topic(Record& record);
   [[nodiscard]] bool topic_takes(Record& record, MonotonicTime now);
   void send(Record& record, MonotonicTime now);
+  [[nodiscard]] std::int32_t partition_of(const Topic& topic) const;
+  [[nodiscard]] bool begin(Record& record);
+  void began(Record& record);
   [[nodiscard]] rd_kafka_resp_err_t produce(Record& record);
   void handle(rd_kafka_event_t* event, MonotonicTime now);
   void reported(const rd_kafka_message_t& message, MonotonicTime now);
@@ -112,6 +129,7 @@ class Pipeline {
   void recover(Cause cause, MonotonicTime now);
   void take_back(Cause cause, MonotonicTime now);
   void settle_after(Cause cause, bool took_back, MonotonicTime now);
+  void settle_refused();
   [[nodiscard]] Outcome unavailable(const Record& record, rd_kafka_resp_err_t error,
                                     MonotonicTime now) const;
   void replace_client(MonotonicTime now);
@@ -129,6 +147,7 @@ class Pipeline {
   const Settings& settings_;
   const int wake_descriptor_;
   Mapping mapping_;
+  const Partitioner partitioner_;
   Statistics statistics_;
   Topics topics_;
   std::int64_t batch_bytes_;
@@ -138,8 +157,8 @@ class Pipeline {
   std::size_t open_ = 0;  // records that are not done
   std::size_t out_ = 0;   // records at librdkafka
   std::vector<Completion> completions_;
-  // Runs with a record that waits for its topic's answer: later ones wait as well, and are not
-  // judged before it either.
+  // Runs with a record that waits for its topic's answer, or for the first acknowledgement of its
+  // partition: later ones wait as well, and are not judged before it either.
   std::unordered_set<const KeyRun*> waiting_runs_;
   std::string topic_name_;
   Mapped mapped_;
@@ -159,7 +178,7 @@ class Pipeline {
   std::size_t group_limit_ = 1;
   std::size_t group_size_ = 0;
   bool group_rejected_ = false;
-  bool came_ready_ = false;  // a topic's answer has come
+  bool came_ready_ = false;  // a topic's answer or a partition's acknowledgement has come
   int fruitless_ = 0;        // producers in a row that delivered nothing
 
   // librdkafka's last words about a connection.

@@ -37,12 +37,14 @@ void Pipeline::decide(MonotonicTime now) {
   if (stopping_) return stop();
   topics_.ask_again(*client_, now);
   bool overtaken = false;
+  bool refused = false;
   for (auto& [name, topic] : topics_) {
     // Group by group no key occurs twice, so nothing can be overtaken.
     overtaken = overtaken || (topic->rejected && topic->out > 0 && !isolating_);
+    refused = refused || topic->refused != RD_KAFKA_RESP_ERR_NO_ERROR;
     topic->rejected = false;
-    if (!overtaken) topic->refused = RD_KAFKA_RESP_ERR_NO_ERROR;
   }
+  if (refused && !overtaken) settle_refused();
   look_for_stuck(now);
   if (fatal_) return recover(Cause::fatal, now);
   if (overtaken) return recover(Cause::rejected, now);
@@ -79,6 +81,8 @@ void Pipeline::look_for_stuck(MonotonicTime now) {
     if (flight.open == 0 || (!old && !late)) continue;
     for (const Record& record : flight.records) {
       lease_over = lease_over || (late && record.state == State::out);
+      // It waits for another one, whose lease may last.
+      came_ready_ = came_ready_ || (late && record.state == State::unsent);
       if (!old || !is_stuck(record, now)) continue;
       record.topic->stuck = true;
       hold_ = true;
@@ -131,6 +135,7 @@ void Pipeline::take_back(Cause cause, MonotonicTime now) {
     record.state = State::unsent;
     record.in_doubt = true;
     record.error = RD_KAFKA_RESP_ERR__PURGE_INFLIGHT;
+    record.begins = kNowhere;
   });
   out_ = 0;
 }
@@ -138,6 +143,7 @@ void Pipeline::take_back(Cause cause, MonotonicTime now) {
 // Completes what is not to be sent again.
 void Pipeline::settle_after(Cause cause, bool took_back, MonotonicTime now) {
   const bool hopeless = fruitless_ > kMaxFruitless;
+  std::set<const Topic*> given_up;
   for_each_open([&](Record& record) {
     const bool was_out = record.error != RD_KAFKA_RESP_ERR_NO_ERROR;
     if (was_out && record.tries < kMaxTries) ++record.tries;
@@ -146,10 +152,24 @@ void Pipeline::settle_after(Cause cause, bool took_back, MonotonicTime now) {
       return finish(record, outcome_of(topic->refused, doubt(record)));
     }
     const bool stuck = took_back && cause == Cause::stuck && topic != nullptr && topic->stuck;
-    if (stuck || (was_out && (hopeless || record.tries >= kMaxTries))) {
+    const bool futile = was_out && (hopeless || record.tries >= kMaxTries);
+    if (futile) given_up.insert(topic);
+    // What waits behind a partition's first record would take as long, one by one.
+    if (stuck || futile || (!was_out && given_up.contains(topic))) {
       finish(record, unavailable(record, RD_KAFKA_RESP_ERR__MSG_TIMED_OUT, now));
     }
   });
+}
+
+// What waits behind the record that a broker refused gets the same answer and need not ask.
+void Pipeline::settle_refused() {
+  for_each_open([&](Record& record) {
+    const Topic* const topic = record.topic;
+    if (topic == nullptr || record.state != State::unsent) return;
+    if (topic->refused == RD_KAFKA_RESP_ERR_NO_ERROR) return;
+    finish(record, guarded([&] { return outcome_of(topic->refused, doubt(record)); }));
+  });
+  for (auto& [name, topic] : topics_) topic->refused = RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
 // `error`, or what is known better: why the brokers cannot be reached.

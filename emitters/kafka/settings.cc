@@ -167,7 +167,7 @@ void add_defaults(Settings& settings, const SettingValues& values) {
       {"message.timeout.ms", "0"},
       {"linger.ms", linger_ms(values.duration("linger"))},
       {"compression.codec", values.text("compression")},
-      {"partitioner", "murmur2_random"},
+      {"partitioner", settings.partitioner},
       // The topic's own limit is what counts.
       {"message.max.bytes", "1000000000"},
       {"queue.buffering.max.messages", "1000000"},
@@ -318,6 +318,7 @@ Settings read_settings(const SettingValues& values) {
   for (const auto& [name, value] : values.map("librdkafka")) {
     settings.properties.emplace_back(name, value);
     if (name.starts_with("compression.")) settings.compresses = value != "none";
+    if (name == "partitioner") settings.partitioner = value;
   }
   return settings;
 }

@@ -31,6 +31,7 @@ struct Settings {
   Encoding id_encoding = Encoding::raw;
   std::string type_header;       // Debezium format: the header for the type; empty: none
   std::string partition_header;  // empty: the partitioner decides
+  std::string partitioner = "murmur2_random";
   std::int32_t key_window = 0;
   Milliseconds delivery_timeout{10'000};
   std::int64_t batch_bytes = 1'000'000;

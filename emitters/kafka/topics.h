@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -15,6 +16,7 @@
 #include "core/outcome.h"
 #include "emitters/kafka/client.h"
 #include "emitters/kafka/mapping.h"
+#include "emitters/kafka/partitions.h"
 
 namespace outfall::kafka {
 
@@ -63,6 +65,10 @@ struct Topic {
   // What its broker said when it refused them, where that will be the answer to all.
   rd_kafka_resp_err_t refused = RD_KAFKA_RESP_ERR_NO_ERROR;
   bool stuck = false;
+
+  // How many there are, as librdkafka said last; 0: not yet. Written by its threads, too.
+  std::atomic<std::int32_t> partitions{0};
+  KnownPartitions known;
 };
 
 // The topics of one emitter, with what their cluster says about them. One thread at a time. ask()

@@ -1,5 +1,6 @@
 // Records and topics that a real broker refuses: each row of the error table that it can be made to
 // give, and what becomes of the others.
+#include "emitters/kafka/partitions.h"
 #include "tests/integration/kafka_fixture.h"
 
 namespace outfall::test {
@@ -223,6 +224,22 @@ TEST_F(KafkaErrorsTest, TlsVerifiesTheBrokerAndShowsAClientCertificate) {
   EXPECT_EQ(drain_.kind(tokens[0]), OutcomeKind::destination_unavailable);
   EXPECT_EQ(error_code(tokens[0]), "kafka.tls_failed");
   EXPECT_EQ(shared_kafka().count(topic), 100);
+}
+
+TEST_F(KafkaErrorsTest, ThePartitionOfAKeyIsKnownBeforeLibrdkafkaChoosesIt) {
+  for (const char* name : {"murmur2_random", "murmur2", "consistent_random", "consistent",
+                           "fnv1a_random", "fnv1a"}) {
+    SCOPED_TRACE(name);
+    const std::string topic = fresh_topic(7);
+    start(kafka_settings(topic).map("librdkafka", {{"partitioner", name}}));
+    const auto tokens = emit(numbered(100, 100));
+    drain_.wait_for_all();
+    expect_delivered(tokens);
+    const kafka::Partitioner partitioner(name);
+    for (const KafkaRecord& record : shared_kafka().records(topic)) {
+      EXPECT_EQ(record.partition, partitioner.of_key(*record.key, 7)) << *record.key;
+    }
+  }
 }
 
 TEST_F(KafkaErrorsTest, APartitionFromAHeaderIsTakenOrIsTheEntrysFault) {

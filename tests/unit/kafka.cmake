@@ -3,6 +3,7 @@ outfall_test(kafka_unit_test
     ${CMAKE_CURRENT_LIST_DIR}/kafka_classify_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/kafka_mapping_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/kafka_mock_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/kafka_partitions_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/kafka_settings_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/kafka_topic_template_test.cc
   LIBS outfall_emitter_kafka outfall_test_emitter

@@ -2,11 +2,13 @@
 // for a cluster that tells nothing about its topics.
 #include <array>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <librdkafka/rdkafka.h>
 #include <librdkafka/rdkafka_mock.h>
 
 #include "emitters/kafka/kafka.h"
+#include "emitters/kafka/statistics.h"
 #include "tests/support/emitter_harness.h"
 
 namespace outfall {
@@ -21,6 +23,7 @@ constexpr std::int16_t kInitProducerId = 22;
 class KafkaMockTest : public testing::Test {
  protected:
   KafkaMockTest() {
+    test::test_reporter().clear();
     std::array<char, 256> error{};
     client_ = rd_kafka_new(RD_KAFKA_PRODUCER, rd_kafka_conf_new(), error.data(), error.size());
     cluster_ = rd_kafka_mock_cluster_new(client_, 1);
@@ -58,6 +61,11 @@ class KafkaMockTest : public testing::Test {
       const auto& outcome = *drain_.item(token).outcome;
       EXPECT_EQ(outcome.kind, OutcomeKind::delivered) << (outcome.error ? outcome.error->code : "");
     }
+  }
+
+  // How many the emitters of this process have had, since the fixture was made.
+  static double producers() {
+    return test::test_reporter().value(kafka::kProducersTotal).value_or(0);
   }
 
   rd_kafka_t* client_ = nullptr;
@@ -126,10 +134,7 @@ TEST_F(KafkaMockTest, AFatalErrorReplacesTheProducerAndNothingIsLost) {
   next_answers({45});
   expect_delivered(send(200));
   expect_delivered(send(200));
-  const auto& specs = kafka_emitter_kind().metrics;
-  std::size_t place = 0;
-  while (specs[place].name != "producers_total") ++place;
-  EXPECT_GE(test::test_reporter().value(place).value_or(0), 2);
+  EXPECT_GE(producers(), 2);
 }
 
 // librdkafka reports the first one as delivered although it was refused: it takes the answer to the
@@ -165,6 +170,39 @@ TEST_F(KafkaMockTest, WhatIsBehindARecordInDoubtIsTakenBack) {
   EXPECT_EQ(drain_.kind(tokens[1]), OutcomeKind::delivered);
   EXPECT_EQ(drain_.kind(tokens[18]), OutcomeKind::blocked);
   EXPECT_EQ(drain_.kind(tokens[19]), OutcomeKind::delivered);
+}
+
+// The mock cluster takes any sequence, as a broker does that knows nothing of the producer.
+TEST_F(KafkaMockTest, TheFirstRecordsOfAProducerKeepTheirOrder) {
+  settings_.number("batch_bytes", 1000);
+  emitter_ = test::make_emitter(kafka_emitter_kind(), settings_, drain_);
+  next_answers({RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION});
+  const std::string payload = '"' + std::string(700, 'x') + '"';
+  const auto tokens =
+      drain_.emit(*emitter_, std::vector<TestEntry>(20, {.key = "a", .payload = payload}));
+  drain_.wait_for_all();
+  expect_delivered(tokens);
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    EXPECT_EQ(drain_.item(tokens[i]).outcome->record_id, "orders/0/" + std::to_string(i));
+  }
+}
+
+TEST_F(KafkaMockTest, WhatWaitsForAFirstRecordThatIsRefusedSharesItsAnswer) {
+  emitter_ = test::make_emitter(kafka_emitter_kind(), settings_, drain_);
+  next_answers({RD_KAFKA_RESP_ERR_POLICY_VIOLATION});
+  for (const std::uint64_t token : send(50)) {
+    EXPECT_EQ(drain_.kind(token), OutcomeKind::destination_unavailable);
+  }
+}
+
+TEST_F(KafkaMockTest, WhatWaitsForAFirstRecordThatNoProducerDeliversIsGivenUpWithIt) {
+  emitter_ = test::make_emitter(kafka_emitter_kind(), settings_, drain_);
+  next_answers(std::vector<int>(200, RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER));
+  for (const std::uint64_t token : send(50)) {
+    EXPECT_THAT(drain_.kind(token), testing::AnyOf(OutcomeKind::destination_unavailable,
+                                                   OutcomeKind::possibly_delivered));
+  }
+  EXPECT_LT(producers(), 10);
 }
 
 TEST_F(KafkaMockTest, ABrokerThatNeverGivesAProducersIdIsUnavailable) {
