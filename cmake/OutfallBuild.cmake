@@ -24,6 +24,16 @@ target_link_libraries(outfall_options INTERFACE Threads::Threads)
 target_compile_definitions(outfall_options INTERFACE
   BOOST_ASIO_SEPARATE_COMPILATION BOOST_BEAST_SEPARATE_COMPILATION BOOST_ASIO_NO_DEPRECATED
   SPDLOG_FMT_EXTERNAL)
+# Places at which a test kills the worker (lib/core/crash_point.h). Nothing of them is in a release build.
+if(CMAKE_BUILD_TYPE STREQUAL "Debug")
+  set(outfall_crash_points_default ON)
+else()
+  set(outfall_crash_points_default OFF)
+endif()
+option(OUTFALL_CRASH_POINTS "Compile the crash points in" ${outfall_crash_points_default})
+if(OUTFALL_CRASH_POINTS)
+  target_compile_definitions(outfall_options INTERFACE OUTFALL_CRASH_POINTS)
+endif()
 if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
   target_compile_options(outfall_options INTERFACE -Wthread-safety)
 endif()

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/cloudevents.h"
+#include "core/crash_point.h"
 #include "core/error_text.h"
 #include "emitter/guard.h"
 #include "emitters/exec/conversation.h"
@@ -97,6 +98,7 @@ bool Conversation::begin_next() {
     pop_front();
     suspect_in_flight_ = suspects_.contains(item.envelope->envelope_id);
   }
+  if (pushed == Push::done) OUTFALL_CRASH_POINT("exec", "written");
   if (pushed == Push::broken) begin_ending(clock_.monotonic() + settings_.stop_grace);
   return pushed == Push::done;
 }
@@ -164,6 +166,7 @@ void Conversation::on_answer(Answer answer) {
                   "line " + std::to_string(lines_read_) + ", id " + excerpt(answer.id));
     return;
   }
+  OUTFALL_CRASH_POINT("exec", "answered");
   ++answered_;
   suspects_.erase(*id);
   finish(flight->item, std::move(flight->owner), flight->begun, std::move(answer.outcome));

@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "core/crash_point.h"
 #include "emitter/guard.h"
 
 namespace outfall::kafka {
@@ -144,6 +145,7 @@ void Pipeline::send(Record& record, MonotonicTime now) {
       record.error = error;
       if (topic.out++ == 0) topic.progressed_at = now;
       ++out_;
+      OUTFALL_CRASH_POINT("kafka", "produced");
     } else if (error == RD_KAFKA_RESP_ERR__QUEUE_FULL) {
       full_ = true;
     } else if (classify(error).fault == Fault::fatal) {
@@ -327,6 +329,7 @@ void Pipeline::handle(rd_kafka_event_t* event, MonotonicTime now) {
 void Pipeline::reported(const rd_kafka_message_t& message, MonotonicTime now) {
   Record& record = *static_cast<Record*>(static_cast<Placed*>(message._private));
   Topic& topic = *record.topic;
+  OUTFALL_CRASH_POINT("kafka", "reported");
   --out_;
   --topic.out;
   if (record.begins != kNowhere) {

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "core/cloudevents.h"
+#include "core/crash_point.h"
 #include "emitter/guard.h"
 #include "emitters/stdout/output.h"
 
@@ -151,6 +152,7 @@ class StdoutEmitter final : public Emitter, private Patience {
         const std::size_t next = too_late ? take_rest(batch, done) : take_piece(batch, done);
         const Output::Written written =
             too_late || piece_.empty() ? Output::Written{} : output_.write(piece_, *this);
+        OUTFALL_CRASH_POINT("stdout", "written");
         complete_piece(written, begun);
         done = next;
       }

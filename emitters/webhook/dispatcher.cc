@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include <utility>
 
+#include "core/crash_point.h"
 #include "emitter/guard.h"
 
 namespace outfall::webhook {
@@ -213,6 +214,7 @@ void Dispatcher::launch(Endpoint& endpoint, std::unique_ptr<Delivery> delivery) 
   ++in_flight_;
   ++changes_;
   active_.push_back(std::move(delivery));
+  OUTFALL_CRASH_POINT("webhook", "requested");
 }
 
 // Takes the entries of the next request out of the queue, with their URL in url_. False: nothing of

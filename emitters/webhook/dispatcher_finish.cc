@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "core/crash_point.h"
 #include "emitter/guard.h"
 #include "emitters/webhook/dispatcher.h"
 
@@ -61,6 +62,7 @@ std::unique_ptr<Dispatcher::Delivery> Dispatcher::retire(Delivery& delivery) noe
 }
 
 void Dispatcher::finish(Delivery& ended, CURLcode code) noexcept {
+  OUTFALL_CRASH_POINT("webhook", "answered");
   std::unique_ptr<Delivery> delivery = retire(ended);
   Endpoint& endpoint = *delivery->endpoint;
   const MonotonicTime now = clock_.monotonic();
