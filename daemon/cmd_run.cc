@@ -134,9 +134,17 @@ class Run {
     return report;
   }
 
-  // Ready to work: independent of database and sinks, so that a sidecar does not take its
-  // application out of service with them.
-  HealthReport ready() { return live(); }
+  // Ready to work: independent of the reach of database and sinks, so that a sidecar does not take
+  // its application out of service with them. A schema that this worker cannot use is no outage,
+  // and a rollout should not go on to the next one.
+  HealthReport ready() {
+    HealthReport report = live();
+    if (std::string problem = drain_.schema_problem(); !problem.empty()) {
+      report.ok = false;
+      report.reasons.push_back(std::move(problem));
+    }
+    return report;
+  }
 
   void wait_for_stop(const sigset_t& signals) {
     while (true) {

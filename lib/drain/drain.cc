@@ -100,6 +100,7 @@ void Drain::start() {
                 if (!connected_) log_.info("connected to the database");
                 connected_ = true;
                 metrics_.gauge(Metric::database_connected).Set(1);
+                schema_unfit_ = false;
                 problem_.clear();
                 hint_.clear();
                 post([this] { recover_leases(); });
@@ -135,6 +136,7 @@ void Drain::connection_lost(const StoreError& error) {
     const std::lock_guard lock(state_mutex_);
     connected_ = false;
     metrics_.gauge(Metric::database_connected).Set(0);
+    schema_unfit_ = error.kind() == StoreErrorKind::schema;
     problem_ = error.what();
     hint_ = error.hint();
   }
@@ -142,6 +144,11 @@ void Drain::connection_lost(const StoreError& error) {
       LogLevel::warning, "database/" + std::string(to_string(error.kind())),
       "waiting for the database",
       {{"kind", to_string(error.kind())}, {"error", error.what()}, {"hint", error.hint()}});
+}
+
+std::string Drain::schema_problem() {
+  const std::lock_guard lock(state_mutex_);
+  return schema_unfit_ ? problem_ + "; " + hint_ : std::string{};
 }
 
 void Drain::submit(DatabasePool::Job job) {

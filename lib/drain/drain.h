@@ -61,6 +61,9 @@ class Drain final : private DrainHost {
     std::vector<StreamDrain::Report> streams;
   };
   [[nodiscard]] Snapshot snapshot();
+  // What is wrong with the database's schema, so that this worker can do nothing; empty: nothing
+  // that is known. Any thread.
+  [[nodiscard]] std::string schema_problem();
 
   // Runs a database call of the daemon's own (the sampler, maintenance) on the pool, least urgent.
   void run_on_database(std::function<void(StoreSession&)> call,
@@ -152,6 +155,7 @@ class Drain final : private DrainHost {
 
   std::mutex state_mutex_;  // guards connected_ … hint_
   bool connected_ = false;
+  bool schema_unfit_ = false;
   std::string problem_;
   std::string hint_;
 

@@ -147,6 +147,11 @@ void StreamDrain::claim_returned(ClaimResult& result, MonotonicTime asked_at) {
     host_.log().info("took over leases",
                      {{"stream", options_.name}, {"leases", result.taken_over}});
   }
+  for (const EntryId id : result.abandoned) {
+    metrics_.dead_lettered("worker.abandoned");
+    host_.log().warning("dead-lettered an entry that workers died with",
+                        {{"stream", options_.name}, {"entry_id", id}});
+  }
   const bool found = result.status == ClaimStatus::batch;
   metrics_.claims(found ? ClaimSeries::entries : ClaimSeries::empty).Increment();
   if (found) arrived(std::move(result.batch));
@@ -187,6 +192,10 @@ void StreamDrain::arrived(LeasedBatch batch) {
       keys_.note_fill(*entry.key, *envelope.key, options_.key_limit(), now);
     }
   }
+  host_.log().debug("claimed", {{"stream", options_.name},
+                                {"lease_id", lease.batch.lease_id},
+                                {"entries", lease.open},
+                                {"bytes", lease.batch.payload_bytes}});
   metrics_.entries_claimed.Increment(lease.open);
   held_entries_ += lease.open;
   host_.account(*this, lease.open, lease.batch.payload_bytes);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/crash_point.h"
 #include "core/headers.h"
 
 namespace outfall {
@@ -10,21 +11,34 @@ namespace {
 
 constexpr std::size_t kManyLanes = 10000;
 
+constexpr std::size_t kLaneCharacters = 200;
+
+// The first characters of UTF-8 text, as many as sql's lane_of() takes.
+std::string_view cut(std::string_view text) {
+  if (text.size() <= kLaneCharacters) return text;
+  std::size_t characters = 0;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const bool begins = (static_cast<unsigned char>(text[i]) & 0xC0U) != 0x80U;
+    if (begins && ++characters > kLaneCharacters) return text.substr(0, i);
+  }
+  return text;
+}
+
 // The lane of an envelope by the stream's selector, as sql's lane_of() finds it; empty where there
 // is none.
 std::string_view select_lane(const std::string& selector, const Envelope& envelope,
                              std::string& buffer) {
   if (selector.empty()) return {};
-  if (selector == "type") return envelope.type;
-  if (selector == "source") return envelope.source;
-  if (selector == "subject") return envelope.subject;
+  if (selector == "type") return cut(envelope.type);
+  if (selector == "source") return cut(envelope.source);
+  if (selector == "subject") return cut(envelope.subject);
   const std::string_view wanted =
       std::string_view(selector).substr(std::string_view("header.").size());
   buffer.clear();
   for_each_header(envelope.headers_json, [&](std::string_view name, std::string_view value) {
     if (name == wanted) buffer = value;
   });
-  return buffer;
+  return cut(buffer);
 }
 
 }  // namespace
@@ -133,7 +147,9 @@ Milliseconds StreamDrain::send_margin() const {
 
 void StreamDrain::send(HeldLease& lease, std::vector<EmitItem> items) {
   if (items.empty()) return;
+  OUTFALL_CRASH_POINT("send", "begun");
   emitter_.emit({std::move(items), lease.batch.owner, lease.deadline});
+  OUTFALL_CRASH_POINT("send", "handed_over");
 }
 
 // Whether the emitter has as many entries of the key as it takes at a time.
@@ -214,10 +230,23 @@ void StreamDrain::give_back(HeldEntry& entry) {
   if (entry.key != nullptr) block(*entry.key, !entry.lease->lost);
 }
 
+void StreamDrain::log_outcome(const HeldEntry& entry, const Outcome& outcome) {
+  const Envelope& envelope = entry.leased->envelope;
+  host_.log().trace("outcome", {{"stream", options_.name},
+                                {"lease_id", entry.lease->batch.lease_id},
+                                {"entry_id", envelope.entry_id},
+                                {"envelope_id", envelope.envelope_id},
+                                {"outcome", to_string(outcome.kind)},
+                                {"error_code", outcome.error ? outcome.error->code : ""},
+                                {"record_id", outcome.record_id}});
+}
+
 void StreamDrain::completed(HeldEntry& entry, Completion& completion) {
   HeldLease& lease = *entry.lease;
   HeldLane& lane = *entry.lane;
   Outcome& outcome = completion.outcome;
+  OUTFALL_CRASH_POINT("outcome", "taken");
+  if (host_.log().enabled(LogLevel::trace)) log_outcome(entry, outcome);
   metrics_.attempts(outcome.kind).Increment();
   if (outcome.kind != OutcomeKind::delivered) {
     decide_other(entry, outcome);
@@ -391,6 +420,12 @@ void StreamDrain::lose(HeldLease& lease) {
       LogLevel::warning, "lease_lost/" + options_.name, "lease lost",
       {{"stream", options_.name}, {"lease_id", lease.batch.lease_id}, {"entries", lease.open}});
   for (HeldKey* key : lease.unsettled.failed_keys) written(*key);
+  // Whoever has it now sends what was delivered and is not written, or is on its way.
+  metrics_.duplicates_possible.Increment(static_cast<double>(
+      lease.unsettled.delivered.size() +
+      static_cast<std::size_t>(std::count_if(
+          lease.entries.begin(), lease.entries.end(),
+          [](const HeldEntry& entry) { return entry.state == HeldEntry::State::sent; }))));
   lease.unsettled = {};
   forgive(lease);
   for (HeldEntry& entry : lease.entries) {

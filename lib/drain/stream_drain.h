@@ -94,6 +94,7 @@ class StreamDrain {
   [[nodiscard]] bool must_wait(const HeldKey& key) const;
   void park(HeldLane& lane, const Transition& transition);
   void decide_other(HeldEntry& entry, Outcome& outcome);
+  void log_outcome(const HeldEntry& entry, const Outcome& outcome);
   [[nodiscard]] AttemptContext attempt_context(const HeldEntry& entry, MonotonicTime now) const;
   void tell_lane(HeldEntry& entry, OutcomeKind kind, const Transition& transition,
                  MonotonicTime now);

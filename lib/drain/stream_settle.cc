@@ -176,6 +176,7 @@ void StreamDrain::took_effect(Settle& settle, std::size_t index) {
     // In doubt, it was most likely our own first try that ended the lease.
     if (!part.request.in_doubt) {
       metrics_.stale_settles.Increment();
+      metrics_.duplicates_possible.Increment(static_cast<double>(part.request.delivered.size()));
       host_.log().limited(LogLevel::warning, "stale_settle/" + options_.name,
                           "the lease was taken over before its outcomes were written; its entries "
                           "may be delivered twice",
@@ -186,6 +187,11 @@ void StreamDrain::took_effect(Settle& settle, std::size_t index) {
     lose(lease);
     return;
   }
+  host_.log().debug("settled", {{"stream", options_.name},
+                                {"lease_id", part.request.lease_id},
+                                {"delivered", part.request.delivered.size()},
+                                {"others", part.request.others.size()},
+                                {"returned", part.request.returned.size()}});
   metrics_.entries_settled.Increment(
       static_cast<double>(part.request.delivered.size() + part.request.others.size()));
   if (part.request.delivered.empty()) return;

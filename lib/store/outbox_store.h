@@ -66,6 +66,7 @@ struct ClaimResult {
   LeasedBatch batch;                // with status batch
   std::vector<Uuid> other_workers;  // that hold leases of this stream
   std::int32_t taken_over = 0;      // leases taken from dead workers
+  std::vector<EntryId> abandoned;   // dead-lettered, since workers died with them
   std::int32_t parked = 0;          // entries moved to a hold
   std::int32_t repicks = 0;
   std::int64_t floor_lag = 0;  // ids between the claim floor and the sequence's end

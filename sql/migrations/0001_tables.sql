@@ -74,8 +74,11 @@ CREATE TABLE entries (
   payload        json,             -- json, not jsonb: the exact text as written
   payload_binary bytea,
   CONSTRAINT entries_pkey PRIMARY KEY (id),
-  CONSTRAINT stream_must_not_be_empty_or_hold_control_characters
-    CHECK (stream <> '' AND stream !~ '[[:cntrl:]]'),
+  -- What the configuration takes as a stream's name: of others nobody could ever serve the entries.
+  CONSTRAINT stream_must_be_1_to_63_of_a_z_0_9_dot_underscore_or_hyphen
+    CHECK (stream ~ '^[a-z0-9][a-z0-9_.-]{0,62}$'),
+  -- Keys are in indexes, whose rows have a limit that an entry would meet only when it fails.
+  CONSTRAINT key_must_not_be_longer_than_1024_bytes CHECK (octet_length(key) <= 1024),
   CONSTRAINT type_must_not_be_empty_or_hold_control_characters
     CHECK (type <> '' AND type !~ '[[:cntrl:]]'),
   CONSTRAINT source_must_not_be_empty_or_hold_control_characters

@@ -6,15 +6,16 @@
 SET search_path = :"schema", pg_temp;
 
 -- The lane of an entry: the destination of an entry inside its stream. p_lane is the
--- stream's `lane` setting: null, 'type', 'source', 'subject' or 'header.NAME'.
+-- stream's `lane` setting: null, 'type', 'source', 'subject' or 'header.NAME'. Of a longer value the first 200
+-- characters, since a lane is in indexes; workers cut it in the same way.
 CREATE FUNCTION lane_of(p_lane text, p_type text, p_source text, p_subject text, p_headers jsonb)
 RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
   SELECT CASE WHEN p_lane IS NULL THEN NULL
-              ELSE coalesce(CASE WHEN p_lane LIKE 'header.%' THEN p_headers ->> substr(p_lane, 8)
-                                 WHEN p_lane = 'type' THEN p_type
-                                 WHEN p_lane = 'source' THEN p_source
-                                 WHEN p_lane = 'subject' THEN p_subject END, '') END;
+              ELSE left(coalesce(CASE WHEN p_lane LIKE 'header.%' THEN p_headers ->> substr(p_lane, 8)
+                                      WHEN p_lane = 'type' THEN p_type
+                                      WHEN p_lane = 'source' THEN p_source
+                                      WHEN p_lane = 'subject' THEN p_subject END, ''), 200) END;
 END;
 
 -- Whether a transaction that pg_locks shows by its 32-bit xid is one that a snapshot saw as ended.
@@ -66,19 +67,21 @@ END;
 -- are picked again by whoever claims next; each takeover counts one `abandoned`, except where the
 -- server restarted meanwhile or the worker gave the lease back. From p_suspect_at on an entry is
 -- leased alone, and dead-lettered when a worker died p_max_abandoned times with it, the last time alone.
+-- Returns how many leases were taken, and the entries that were dead-lettered.
 -- A worker's own leases are taken over only when it has released them all: after a restart of the server,
 -- which may have lost settles that this worker had seen confirmed.
 CREATE FUNCTION take_over(
   p_stream text, p_worker uuid, p_now timestamptz, p_lease_floor bigint, p_dead uuid[],
-  p_max_abandoned int, p_hold_key boolean)
-RETURNS int LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off
+  p_max_abandoned int, p_hold_key boolean, OUT taken int, OUT abandoned bigint[])
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off
 AS $$
 DECLARE
   v_worker     uuid;
   v_locked     record;
-  v_taken      int := 0;
+  v_killers    bigint[];
   v_suspect_at int := greatest(p_max_abandoned - 2, 1);
 BEGIN
+  taken := 0; abandoned := '{}';
   FOR v_worker IN
     SELECT l.worker FROM leases l
      WHERE l.stream = p_stream AND l.lease_no >= p_lease_floor
@@ -113,18 +116,20 @@ BEGIN
       FROM unnest(v_locked.counted_ids) r
      WHERE e.id >= lower(r) AND e.id < upper(r);
 
-    PERFORM move_to_dead_letters(
-              array_agg(e.id), array_agg('worker.abandoned'::text),
-              array_agg(format('%s workers died while they delivered this entry, the last one with it alone', e.abandoned)),
-              array_agg(false), p_hold_key)
-       FROM entries e
-      WHERE e.id = ANY (v_locked.alone) AND e.abandoned >= p_max_abandoned
-     HAVING count(*) > 0;
+    SELECT array_agg(e.id) INTO v_killers
+      FROM entries e WHERE e.id = ANY (v_locked.alone) AND e.abandoned >= p_max_abandoned;
+    IF v_killers IS NOT NULL THEN
+      PERFORM move_to_dead_letters(
+                array_agg(e.id), array_agg('worker.abandoned'::text),
+                array_agg(format('%s workers died while they delivered this entry, the last one with it alone', e.abandoned)),
+                array_agg(false), p_hold_key)
+         FROM entries e WHERE e.id = ANY (v_killers);
+      abandoned := abandoned || v_killers;
+    END IF;
 
     DELETE FROM leases l WHERE l.lease_id = ANY (v_locked.lease_ids);
-    v_taken := v_taken + v_locked.leases;
+    taken := taken + v_locked.leases;
   END LOOP;
-  RETURN v_taken;
 END;
 $$;
 
@@ -612,7 +617,7 @@ CREATE FUNCTION claim(
   OUT live_min bigint, OUT picked_from bigint, OUT epoch bigint, OUT next_lease_floor bigint,
   OUT next_hold_floor bigint,
   OUT sequence_last bigint, OUT shown text[], OUT used text[],
-  OUT others uuid[], OUT taken_over int, OUT parked int, OUT repicks int, OUT server_started timestamptz, OUT claimed_at timestamptz)
+  OUT others uuid[], OUT taken_over int, OUT abandoned bigint[], OUT parked int, OUT repicks int, OUT server_started timestamptz, OUT claimed_at timestamptz)
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 SET plan_cache_mode = force_generic_plan
@@ -654,7 +659,7 @@ BEGIN
   -- Losing a claim's commit means that nobody holds the lease: the entries are claimed again.
   PERFORM set_config('synchronous_commit', 'off', true);
   server_started := pg_postmaster_start_time(); claimed_at := v_now;
-  taken_over := 0; parked := 0; repicks := 0; entries := 0; more := false; suspect := false;
+  taken_over := 0; abandoned := '{}'; parked := 0; repicks := 0; entries := 0; more := false; suspect := false;
 
   -- 1. One claim of a stream at a time.
   SELECT s.paused OR p_lane IS NULL AND EXISTS (SELECT FROM destinations d WHERE d.stream = p_stream AND d.lane = ''),
@@ -691,7 +696,8 @@ BEGIN
       INTO next_lease_floor, v_active, others, v_expired, v_my_suspect, v_busy
       FROM leases l WHERE l.stream = p_stream AND l.lease_no >= p_lease_floor;
     EXIT WHEN attempt = 2 OR v_expired IS NOT TRUE;
-    taken_over := take_over(p_stream, p_worker, v_now, p_lease_floor, p_dead, p_max_abandoned, p_hold_key);
+    SELECT * INTO taken_over, abandoned
+      FROM take_over(p_stream, p_worker, v_now, p_lease_floor, p_dead, p_max_abandoned, p_hold_key);
     EXIT WHEN taken_over = 0;
   END LOOP;
   v_active := coalesce(v_active, '{}');

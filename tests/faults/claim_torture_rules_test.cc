@@ -476,8 +476,9 @@ const std::string kLeasesRead =
 const std::string kBusyKeysRead =
     "WHERE o.stream = p_stream AND o.lease_no >= p_lease_floor AND o.worker <> p_worker)";
 const std::string kTakeover =
-    "    taken_over := take_over(p_stream, p_worker, v_now, p_lease_floor, p_dead, "
-    "p_max_abandoned, p_hold_key);\n";
+    "    SELECT * INTO taken_over, abandoned\n"
+    "      FROM take_over(p_stream, p_worker, v_now, p_lease_floor, p_dead, p_max_abandoned, "
+    "p_hold_key);\n";
 const std::string kUndisturbedPick =
     "      SELECT * INTO v_pick FROM pick_fresh(p_stream, v_start, v_scan, v_active, v_busy, "
     "p_limit, p_max_bytes, p_by_key,\n        v_waiting_keys);";
@@ -491,15 +492,12 @@ const Rule kRules[] = {
      "defect"},
     {"TakeoverInAnEarlierStatement",
      settle_during_takeover,
-     {.patches = {{"0002_claim", kLeasesRead,
-                   kLeasesRead + " AND NOT (l.worker <> p_worker AND l.expires_at <= v_now)"},
-                  {"0002_claim", kBusyKeysRead,
-                   kBusyKeysRead.substr(0, kBusyKeysRead.size() - 1) +
-                       " AND o.expires_at > v_now)"},
-                  {"0002_claim", "  picked_from := v_start;",
-                   "  taken_over := take_over(p_stream, p_worker, v_now, p_lease_floor, p_dead, "
-                   "p_max_abandoned,"
-                   " p_hold_key);\n  picked_from := v_start;"}}},
+     {.patches =
+          {{"0002_claim", kLeasesRead,
+            kLeasesRead + " AND NOT (l.worker <> p_worker AND l.expires_at <= v_now)"},
+           {"0002_claim", kBusyKeysRead,
+            kBusyKeysRead.substr(0, kBusyKeysRead.size() - 1) + " AND o.expires_at > v_now)"},
+           {"0002_claim", "  picked_from := v_start;", kTakeover + "  picked_from := v_start;"}}},
      "hold_broken"},
     {"TakeoverOfAllLeasesOrNone",
      takeover_of_one_lease_of_two,

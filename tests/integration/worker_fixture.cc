@@ -61,6 +61,10 @@ bool WorkerProcess::alive() {
   return http_get("http://127.0.0.1:" + std::to_string(port_) + "/livez").status == 200;
 }
 
+bool WorkerProcess::ready() {
+  return http_get("http://127.0.0.1:" + std::to_string(port_) + "/readyz").status == 200;
+}
+
 double WorkerProcess::metric(const std::string& series) {
   std::istringstream lines(http_get("http://127.0.0.1:" + std::to_string(port_) + "/metrics").body);
   for (std::string line; std::getline(lines, line);) {

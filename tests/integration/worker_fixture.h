@@ -46,6 +46,7 @@ class WorkerProcess {
 
   [[nodiscard]] boost::json::value status();
   [[nodiscard]] bool alive();  // /livez
+  [[nodiscard]] bool ready();  // /readyz
   // The value of a series as /metrics has it: `outfall_returned_total{stream="orders"}`.
   [[nodiscard]] double metric(const std::string& series);
   [[nodiscard]] std::string log() const { return process_->error_output(); }

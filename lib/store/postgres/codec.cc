@@ -229,6 +229,14 @@ WallTime Result::timestamp(int row, int column) const {
   return WallTime(std::chrono::microseconds(int8(row, column) + kEpoch2000Us));
 }
 
+std::vector<std::int64_t> Result::int8_array(int row, int column) const {
+  std::vector<std::int64_t> values;
+  for_each_element(bytes(row, column), [&](std::string_view element) {
+    values.push_back(static_cast<std::int64_t>(read64(element.data())));
+  });
+  return values;
+}
+
 std::vector<std::string> Result::text_array(int row, int column) const {
   std::vector<std::string> values;
   for_each_element(bytes(row, column),

@@ -5,6 +5,8 @@
 #include <poll.h>
 #include <system_error>
 
+#include "core/crash_point.h"
+
 namespace outfall::postgres {
 
 namespace {
@@ -36,6 +38,16 @@ std::string trimmed(const char* text) {
   std::string result = text == nullptr ? "" : text;
   while (!result.empty() && (result.back() == '\n' || result.back() == ' ')) result.pop_back();
   return result;
+}
+
+// The call is on its way, and whether it takes effect is unknown to us.
+void sent_point([[maybe_unused]] const std::string& sql) {
+#ifdef OUTFALL_CRASH_POINTS
+  for (const char* function : {"claim", "settle", "release"}) {
+    if (sql.find("." + std::string(function) + "(") != std::string::npos)
+      crash_point(function, "sent");
+  }
+#endif
 }
 
 std::string hint_for(StoreErrorKind kind) {
@@ -248,6 +260,7 @@ Result Connection::query(const std::string& sql, const Params& params) {
   const MonotonicTime deadline = call_deadline();
   send(sql, params);
   flush(deadline);
+  sent_point(sql);
   return receive(deadline);
 }
 
@@ -276,6 +289,7 @@ std::pair<Result, Result> Connection::query_both(const std::string& first,
   send(second, second_params);
   if (PQpipelineSync(connection_.get()) == 0) lost(trimmed(PQerrorMessage(connection_.get())));
   flush(deadline);
+  sent_point(first);
   std::optional<StoreError> failure;
   std::optional<Result> one;
   try {

@@ -85,6 +85,7 @@ class Result {
   [[nodiscard]] std::int64_t int8(int row, int column) const;
   [[nodiscard]] Uuid uuid(int row, int column) const;
   [[nodiscard]] WallTime timestamp(int row, int column) const;
+  [[nodiscard]] std::vector<std::int64_t> int8_array(int row, int column) const;
   [[nodiscard]] std::vector<std::string> text_array(int row, int column) const;
   [[nodiscard]] std::vector<Uuid> uuid_array(int row, int column) const;
   [[nodiscard]] int column(const char* name) const { return PQfnumber(result_.get(), name); }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <unordered_set>
 
+#include "core/crash_point.h"
 #include "store/postgres/migrator.h"
 
 namespace outfall::postgres {
@@ -187,9 +188,11 @@ ClaimResult PostgresSession::claim(const ClaimRequest& request) {
   const std::uint64_t generation = floors_.generation();
   const MonotonicTime asked_at = clock_.monotonic();
   // Not a structured binding: clang 14 cannot capture one in a lambda.
+  OUTFALL_CRASH_POINT("claim", "begun");
   const std::pair<Result, Result> both =
       connection_.query_both(calls_.claim, claim_params(request, floors_.input(request.stream)),
                              calls_.leased_entries, Params().uuid(request.lease_id));
+  OUTFALL_CRASH_POINT("claim", "committed");
   const Result& answer = both.first;
   const Result& rows = both.second;
   const auto column = [&](const char* name) { return answer.column(name); };
@@ -247,6 +250,7 @@ void PostgresSession::take_report(const Result& answer, const std::string& strea
   if (!answer.is_null(0, column("others")))
     result.other_workers = answer.uuid_array(0, column("others"));
   result.taken_over = answer.int4(0, column("taken_over"));
+  result.abandoned = answer.int8_array(0, column("abandoned"));
   result.parked = answer.int4(0, column("parked"));
   result.repicks = answer.int4(0, column("repicks"));
 }
@@ -286,7 +290,9 @@ SettleResult PostgresSession::settle(const SettleRequest& request) {
       .int8_array(request.returned)
       .int4_array(request.busy_keys)
       .boolean(request.in_doubt);
+  OUTFALL_CRASH_POINT("settle", "begun");
   const Result answer = connection_.query(calls_.settle, params);
+  OUTFALL_CRASH_POINT("settle", "committed");
   const std::string_view result = answer.bytes(0, 0);
   return {.stale = result == "stale",
           .repeated = result == "repeated",
@@ -303,7 +309,9 @@ std::vector<Uuid> PostgresSession::renew(std::span<const Uuid> leases, Milliseco
 }
 
 void PostgresSession::release() {
+  OUTFALL_CRASH_POINT("release", "begun");
   (void)connection_.query(calls_.release, Params().uuid(worker_));
+  OUTFALL_CRASH_POINT("release", "committed");
   floors_.leases_released();
 }
 
