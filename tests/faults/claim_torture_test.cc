@@ -54,8 +54,10 @@ struct LeftOut {
   FloorFlaw floor = FloorFlaw::none;
 };
 
+// Ends with the first run that shows it. On a busy machine many show nothing: a commit is late only
+// for a worker that claims twice while its transaction is open.
 bool seen(const LeftOut& left_out) {
-  constexpr int kAttempts = 8;
+  constexpr int kAttempts = 60;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     RunOptions options = options_from(std::random_device{}());
     options.duration = std::chrono::milliseconds(2000);
