@@ -4,7 +4,7 @@ outfall_test(cli_test
     ${CMAKE_CURRENT_LIST_DIR}/cli_connect_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/cli_reference_test.cc
   LIBS outfall_store_postgres outfall_test_support outfall_json fmt::fmt
-  LABELS integration)
+  LABELS integration postgres)
 add_dependencies(cli_test outfall)
 target_compile_definitions(cli_test PRIVATE
   OUTFALL_BINARY="$<TARGET_FILE:outfall>"

@@ -23,7 +23,7 @@ outfall_test(kafka_run_test
     ${CMAKE_CURRENT_LIST_DIR}/worker_fixture.cc
   LIBS outfall_core outfall_test_support outfall_test_kafka outfall_json CURL::libcurl
   TIMEOUT 600
-  LABELS integration)
+  LABELS integration postgres)
 add_dependencies(kafka_run_test outfall)
 target_compile_definitions(kafka_run_test PRIVATE
   OUTFALL_BINARY="$<TARGET_FILE:outfall>"

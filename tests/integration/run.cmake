@@ -8,6 +8,6 @@ outfall_test(run_test
     ${CMAKE_CURRENT_LIST_DIR}/worker_fixture.cc
   LIBS outfall_test_support outfall_json CURL::libcurl
   TIMEOUT 900
-  LABELS integration)
+  LABELS integration postgres)
 add_dependencies(run_test outfall)
 target_compile_definitions(run_test PRIVATE OUTFALL_BINARY="$<TARGET_FILE:outfall>")

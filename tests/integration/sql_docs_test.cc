@@ -95,7 +95,8 @@ TEST_F(SqlDocs, ExamplesRun) {
     options.input = "CREATE TABLE orders (order_id int, state text);\n" + examples(page(name));
     ASSERT_GT(options.input->size(), 300U);
     const Finished done =
-        run({"psql", "-X", "-q", "-v", "VERBOSITY=sqlstate", database_.dsn()}, options);
+        run({postgres_program("psql"), "-X", "-q", "-v", "VERBOSITY=sqlstate", database_.dsn()},
+            options);
     EXPECT_EQ(done.status.code, 0);
     std::istringstream errors(done.error_output);
     for (std::string line; std::getline(errors, line);) {

@@ -46,8 +46,9 @@ class SqlMigrator : public testing::Test {
   }
   void apply_by_psql(const std::string& schema) const {
     for (const auto& file : files()) {
-      const Finished done = run({"psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-v",
-                                 "schema=" + schema, "-1", "-f", file.string(), database_.dsn()});
+      const Finished done =
+          run({postgres_program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-v",
+               "schema=" + schema, "-1", "-f", file.string(), database_.dsn()});
       ASSERT_EQ(done.status.code, 0) << file << done.error_output;
     }
   }
@@ -184,7 +185,8 @@ TEST_F(SqlMigrator, AdoptsWhatPsqlApplied) {
 TEST_F(SqlMigrator, PsqlMakesTheSameSchema) {
   apply_by_psql("outbox");
   TestDatabase other(migrated_template());
-  const Finished plain = run({"pg_dump", "--schema-only", "--dbname=" + other.dsn()});
+  const Finished plain =
+      run({postgres_program("pg_dump"), "--schema-only", "--dbname=" + other.dsn()});
   ASSERT_EQ(plain.status.code, 0) << plain.error_output;
   const auto without_random_lines = [](const std::string& text) {
     std::istringstream in(text);
@@ -194,7 +196,8 @@ TEST_F(SqlMigrator, PsqlMakesTheSameSchema) {
     }
     return kept;
   };
-  const Finished by_psql = run({"pg_dump", "--schema-only", "--dbname=" + database_.dsn()});
+  const Finished by_psql =
+      run({postgres_program("pg_dump"), "--schema-only", "--dbname=" + database_.dsn()});
   EXPECT_EQ(without_random_lines(by_psql.output), without_random_lines(plain.output));
   EXPECT_GT(plain.output.size(), 50'000U);
 }

@@ -18,6 +18,6 @@ outfall_test(webhook_worker_test
     ${CMAKE_CURRENT_LIST_DIR}/worker_fixture.cc
   LIBS outfall_test_support outfall_json CURL::libcurl
   TIMEOUT 600
-  LABELS integration)
+  LABELS integration postgres)
 add_dependencies(webhook_worker_test outfall)
 target_compile_definitions(webhook_worker_test PRIVATE OUTFALL_BINARY="$<TARGET_FILE:outfall>")

@@ -13,12 +13,6 @@ namespace outfall::test {
 
 namespace {
 
-// OUTFALL_TEST_POSTGRES_BIN names another server's programs, e.g. those of PostgreSQL 17.
-std::filesystem::path postgres_program(const std::string& name) {
-  const char* folder = std::getenv("OUTFALL_TEST_POSTGRES_BIN");
-  return std::filesystem::path(folder != nullptr ? folder : "/usr/lib/postgresql/15/bin") / name;
-}
-
 std::map<std::string, std::string> default_settings(const PostgresOptions& options) {
   std::map<std::string, std::string> settings{
       {"listen_addresses", "127.0.0.1"},
@@ -59,6 +53,11 @@ std::string quoted(const std::string& value) {
 }
 
 }  // namespace
+
+std::filesystem::path postgres_program(const std::string& name) {
+  const char* folder = std::getenv("OUTFALL_TEST_POSTGRES_BIN");
+  return std::filesystem::path(folder != nullptr ? folder : "/usr/lib/postgresql/15/bin") / name;
+}
 
 TempPostgres::TempPostgres(const PostgresOptions& options)
     : settings_(default_settings(options)), port_(free_port()) {

@@ -19,9 +19,13 @@ struct PostgresOptions {
   bool fsync = false;
 };
 
+// A program of the server that tests run against (`psql`, `pg_dump`): of PostgreSQL 15, or from the
+// folder that OUTFALL_TEST_POSTGRES_BIN names.
+[[nodiscard]] std::filesystem::path postgres_program(const std::string& name);
+
 enum class StopMode { fast, immediate };  // a clean shutdown, or a crash of the server
 
-// A private PostgreSQL 15 in a temporary folder, on a free port of 127.0.0.1 and on a socket in its
+// A private PostgreSQL in a temporary folder, on a free port of 127.0.0.1 and on a socket in its
 // folder, trusting everybody; the superuser is `postgres`. When the test is root, the server runs
 // as the system's user `postgres`. Stopped and removed by the destructor, or by the reaper when the
 // test crashes.
