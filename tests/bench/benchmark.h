@@ -45,6 +45,7 @@ void run_parked(const Options& options, Report& report);
 void run_receipts(const Options& options, Report& report);
 void run_webhook(const Options& options, Report& report);
 void run_neighbours(const Options& options, Report& report);
+void run_outage(const Options& options, Report& report);
 void run_kafka(const Options& options, Report& report);
 void run_kafka_latency(const Options& options, Report& report);
 void run_kafka_memory(const Options& options, Report& report);

@@ -27,6 +27,8 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr std::string_view kAnswer = "HTTP/1.1 204 No Content\r\n\r\n";
+constexpr std::string_view kFailure =
+    "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
 constexpr std::size_t kReadBytes = 64 << 10;
 constexpr std::size_t kEventsPerTurn = 256;
 constexpr int kBacklog = 4096;
@@ -123,6 +125,8 @@ class HttpSink::Loop {
     [[maybe_unused]] const ssize_t written = ::write(wake_.get(), &one, sizeof one);
     for (int state = state_; state != wanted; state = state_) state_.wait(state);
   }
+
+  void fail(bool failing) { failing_ = failing; }
 
   std::vector<Receipt> take_receipts() {
     const std::lock_guard lock(mutex_);
@@ -261,6 +265,7 @@ class HttpSink::Loop {
   }
 
   void receive(int descriptor, const SinkRequest& request) {
+    if (failing_) return send(descriptor, kFailure);
     if (options_.records) {
       const auto now = std::chrono::system_clock::now();
       const std::lock_guard lock(mutex_);
@@ -272,9 +277,11 @@ class HttpSink::Loop {
                connections_[static_cast<std::size_t>(descriptor)].serial});
   }
 
-  void answer(int descriptor) {
-    const ssize_t sent = ::send(descriptor, kAnswer.data(), kAnswer.size(), MSG_NOSIGNAL);
-    if (sent != static_cast<ssize_t>(kAnswer.size())) return close(descriptor);
+  void answer(int descriptor) { send(descriptor, kAnswer); }
+
+  void send(int descriptor, std::string_view answer) {
+    const ssize_t sent = ::send(descriptor, answer.data(), answer.size(), MSG_NOSIGNAL);
+    if (sent != static_cast<ssize_t>(answer.size())) return close(descriptor);
     answered_.fetch_add(1, std::memory_order_relaxed);
   }
 
@@ -305,6 +312,7 @@ class HttpSink::Loop {
   std::vector<Connection> connections_;  // by descriptor
   std::uint64_t serial_ = 0;
   std::priority_queue<Due, std::vector<Due>, std::greater<>> due_;
+  std::atomic<bool> failing_ = false;
   std::atomic<int> wanted_ = kServe;
   std::atomic<int> state_ = kServe;
   std::mutex mutex_;
@@ -347,6 +355,10 @@ void HttpSink::go_away() {
 
 void HttpSink::come_back() {
   loop_->command(kServe);
+}
+
+void HttpSink::fail(bool failing) {
+  loop_->fail(failing);
 }
 
 }  // namespace outfall::bench

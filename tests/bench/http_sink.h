@@ -21,7 +21,7 @@ struct SinkRequest {
   [[nodiscard]] std::string_view header(std::string_view name) const;
 };
 
-// When a request had arrived as a whole, by the machine's clock.
+// When a request that is answered with 204 had arrived as a whole, by the machine's clock.
 struct Receipt {
   std::string envelope_id;
   std::chrono::system_clock::time_point at;
@@ -55,6 +55,8 @@ class HttpSink {
   // take effect before they return.
   void go_away();
   void come_back();
+  // Answers 503 to what arrives from now on, or 204 again.
+  void fail(bool failing);
 
  private:
   class Loop;

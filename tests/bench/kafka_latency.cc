@@ -1,9 +1,6 @@
 // How long a committed entry waits until the broker has appended its record, at a steady 1,000
 // transactions a second: as shipped, and with the settings for the lowest latency. The yardstick is
 // a bare producer of librdkafka's that is handed the same number of records a second.
-//
-// The topic's timestamps are the broker's, in whole milliseconds. A record counts as appended at
-// the end of its millisecond, so that no figure is better than what it measures.
 #include <array>
 #include <optional>
 #include <stdexcept>
@@ -25,8 +22,6 @@ namespace outfall::bench {
 
 namespace {
 
-using std::chrono::milliseconds;
-
 constexpr double kRate = 1000;
 constexpr std::chrono::seconds kIdleStart{1};
 constexpr std::array kShares{std::pair{"p50", 0.5}, std::pair{"p95", 0.95}, std::pair{"p99", 0.99},
@@ -40,15 +35,6 @@ struct Case {
 constexpr std::array kCases{
     Case{"as shipped", "", std::nullopt},
     Case{"poll_active 1 ms, linger 0 ms", "[drain]\npoll_active = \"1ms\"\n", Milliseconds{0}}};
-
-std::vector<Receipt> receipts_of(const test::TempKafka& kafka, const std::string& topic) {
-  std::vector<Receipt> receipts;
-  for (const test::KafkaRecord& record : kafka.records(topic)) {
-    receipts.push_back({record.header("ce_id"), std::chrono::system_clock::time_point(
-                                                    milliseconds(record.timestamp_ms + 1))});
-  }
-  return receipts;
-}
 
 class KafkaLatencyBenchmark {
  public:
@@ -76,7 +62,7 @@ class KafkaLatencyBenchmark {
  private:
   std::string new_topic() {
     std::string topic = fmt::format("shop-{}", ++topics_);
-    kafka_.create_topic(topic, 4, {{"message.timestamp.type", "LogAppendTime"}});
+    kafka_.create_topic(topic, 4, append_time());
     return topic;
   }
 

@@ -16,4 +16,18 @@ std::string kafka_stream(const std::string& brokers, std::string_view topic,
       brokers, topic, emitter_settings);
 }
 
+std::map<std::string, std::string> append_time() {
+  return {{"message.timestamp.type", "LogAppendTime"}};
+}
+
+std::vector<Receipt> receipts_of(const test::TempKafka& kafka, const std::string& topic) {
+  std::vector<Receipt> receipts;
+  for (const test::KafkaRecord& record : kafka.records(topic)) {
+    receipts.push_back(
+        {record.header("ce_id"), std::chrono::system_clock::time_point(
+                                     std::chrono::milliseconds(record.timestamp_ms + 1))});
+  }
+  return receipts;
+}
+
 }  // namespace outfall::bench

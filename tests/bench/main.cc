@@ -26,6 +26,7 @@ constexpr auto kBenchmarks = std::to_array<Benchmark>({
     {"receipts", "What receipts cost, and how fast they are found", &run_receipts},
     {"webhook", "A backlog into an HTTP endpoint, against a bare loop of libcurl's", &run_webhook},
     {"neighbours", "Endpoints and keys beside a slow or absent one", &run_neighbours},
+    {"outage", "How delivery goes on after the endpoint or the broker was away", &run_outage},
     {"kafka", "A backlog into Kafka, against the no-op emitter and a bare producer", &run_kafka},
     {"kafka-latency", "From commit to the broker's append, at 1,000 transactions a second",
      &run_kafka_latency},

@@ -17,7 +17,6 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr int kConnections = 8;
-constexpr int kKeys = 10'000;
 constexpr int kPayloadBytes = 450;
 
 std::string payload_of(std::int64_t number) {
@@ -28,9 +27,11 @@ std::string payload_of(std::int64_t number) {
 
 class Producers {
  public:
-  Producers(const std::string& dsn, double rate, double seconds, const std::string& headers)
+  Producers(const std::string& dsn, double rate, double seconds, const std::string& headers,
+            int keys)
       : dsn_(dsn),
         headers_(headers),
+        keys_(keys),
         rate_(rate),
         count_(static_cast<std::int64_t>(rate * seconds)) {
     for (int i = 0; i < kConnections; ++i) threads_.emplace_back([this, i] { run(i); });
@@ -67,10 +68,11 @@ class Producers {
       for (std::int64_t i = connection; i < count_; i += kConnections) {
         wait_until_time(begin_ + std::chrono::nanoseconds(static_cast<std::int64_t>(
                                      static_cast<double>(i) / rate_ * 1e9)));
-        const test::PgRows rows = client.query(
-            fmt::format("EXECUTE put ('customer-{}', '{}')", i * 7919 % kKeys, payload_of(i)));
+        const auto key = static_cast<int>(i * 7919 % keys_);
+        const test::PgRows rows =
+            client.query(fmt::format("EXECUTE put ('customer-{}', '{}')", key, payload_of(i)));
         const auto now = std::chrono::system_clock::now();
-        mine.push_back({std::stoll(*rows[0][0]), *rows[0][1], now});
+        mine.push_back({std::stoll(*rows[0][0]), *rows[0][1], now, key});
       }
     } catch (...) {
       const std::lock_guard lock(mutex_);
@@ -83,6 +85,7 @@ class Producers {
 
   const std::string dsn_;
   const std::string headers_;
+  const int keys_;
   const double rate_;
   const std::int64_t count_;
   const steady_clock::time_point begin_ = steady_clock::now() + std::chrono::milliseconds(200);
@@ -97,8 +100,8 @@ class Producers {
 
 std::vector<Commit> produce(const std::string& dsn, double transactions_per_second, double seconds,
                             const std::function<void(const std::function<bool()>& done)>& meanwhile,
-                            const std::string& headers) {
-  Producers producers(dsn, transactions_per_second, seconds, headers);
+                            const std::string& headers, int keys) {
+  Producers producers(dsn, transactions_per_second, seconds, headers, keys);
   meanwhile([&] { return producers.done(); });
   return producers.finish();
 }

@@ -13,15 +13,17 @@ struct Commit {
   std::int64_t entry_id = 0;
   std::string envelope_id = {};
   std::chrono::system_clock::time_point at;
+  int key = 0;
 };
 
-// Commits single-row transactions into the stream `orders`, over 10,000 keys and with the given
-// headers (a JSON object) or none, from several connections, each on a schedule of its own that
-// does not wait for a slow server (what is late is sent at once). Blocks for about `seconds`; calls
+// Commits single-row transactions into the stream `orders`, over `keys` keys (a multiple of 8, so
+// that all entries of a key come from one connection) and with the given headers (a JSON object) or
+// none, from several connections, each on a schedule of its own that does not wait for a slow
+// server (what is late is sent at once). Blocks for about `seconds`; calls
 // `meanwhile` on the calling thread, with a function that tells when the producers are done.
 [[nodiscard]] std::vector<Commit> produce(
     const std::string& dsn, double transactions_per_second, double seconds,
     const std::function<void(const std::function<bool()>& done)>& meanwhile,
-    const std::string& headers = {});
+    const std::string& headers = {}, int keys = 10'000);
 
 }  // namespace outfall::bench
