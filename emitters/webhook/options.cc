@@ -3,7 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <memory>
+#include <stdexcept>
 #include <unistd.h>
+
+#include <curl/curl.h>
 
 #include "emitters/webhook/header_names.h"
 
@@ -98,12 +102,23 @@ class OptionsReader {
               "a certificate and its key come together",
               "set client_certificate_file and client_key_file");
     }
+    read_proxy();
+  }
+
+  // What is wrong with it is told without its text, which may hold a password.
+  void read_proxy() {
     options_.proxy = values_.text("proxy");
     if (options_.proxy.empty()) return;
-    const bool known = options_.proxy.starts_with("http://") ||
-                       options_.proxy.starts_with("https://") ||
-                       options_.proxy.starts_with("socks5h://");
-    if (!known) problem("proxy", "it is not the URL of a proxy", "write http://HOST:PORT");
+    if (!options_.proxy.starts_with("http://")) {
+      problem("proxy", "it is not the URL of an HTTP proxy", "write http://HOST:PORT");
+      return;
+    }
+    const std::unique_ptr<CURLU, void (*)(CURLU*)> url(curl_url(), curl_url_cleanup);
+    if (!url) throw std::runtime_error("libcurl is out of memory");
+    const CURLUcode code = curl_url_set(url.get(), CURLUPART_URL, options_.proxy.c_str(), 0);
+    if (code == CURLUE_OK) return;
+    problem("proxy", std::string("it is not a URL: ") + curl_url_strerror(code),
+            "write http://HOST:PORT, and in a password % as %25, @ as %40, / as %2F, : as %3A");
   }
 
   std::string readable(std::string_view setting) {

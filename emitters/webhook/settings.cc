@@ -102,10 +102,12 @@ constexpr auto kSettings = std::to_array<SettingSpec>({
      .summary = "PEM file with the key of `client_certificate_file`."},
     {.name = "proxy",
      .type = SettingType::string,
-     .default_value = "\"\"",
-     .summary = "URL of a forward proxy, `http://HOST:PORT`. Through it endpoints' addresses are "
-                "resolved and must be checked by the proxy. Proxies in the environment are not "
-                "used."},
+     .summary = "URL of a forward proxy, `http://HOST:PORT` or `http://USER:PASSWORD@HOST:PORT`, "
+                "with what a URL cannot hold written as %XX. Other proxies, such as SOCKS or "
+                "those that are spoken to by TLS, are not taken. Through it endpoints' addresses "
+                "are resolved and must be checked by the proxy. Proxies in the environment are "
+                "not used.",
+     .secret = true},
     {.name = "headers",
      .type = SettingType::string_map,
      .default_value = "{}",

@@ -26,9 +26,8 @@ class Cli : public testing::Test {
   [[nodiscard]] Finished outfall(std::vector<std::string> arguments,
                                  std::map<std::string, std::string> environment = {}) const {
     arguments.insert(arguments.begin(), OUTFALL_BINARY);
-    return run(std::move(arguments), {.environment = std::move(environment),
-                                      .without_environment = {"OUTFALL_CONFIG"},
-                                      .working_folder = folder_.path()});
+    return run(std::move(arguments),
+               {.environment = std::move(environment), .working_folder = folder_.path()});
   }
 
   static boost::json::value parsed(const std::string& line) {
@@ -148,6 +147,24 @@ TEST_F(Cli, PrintConfigShowsValuesAndOriginsAndNoSecret) {
       "table": "database", "name": "url", "value": "postgresql://shop:***@localhost/shop",
       "origin": "outfall.toml:2:7"})"));
   EXPECT_THAT(json.output, Not(HasSubstr("t0ken")));
+}
+
+TEST_F(Cli, PrintConfigShowsNoPasswordOfAProxy) {
+  const std::string sent =
+      "[database]\nurl = \"postgresql:///shop\"\n[streams.orders]\nemitter = \"hook\"\n"
+      "[emitters.hook]\nkind = \"webhook\"\nurl = \"https://a.example/\"\n";
+  folder_.write("proxy", "http://shop:s3cret@proxy.example:3128\n");
+  for (const std::string proxy :
+       {"proxy = \"http://shop:s3cret@proxy.example:3128\"\n", "proxy_file = \"proxy\"\n"}) {
+    folder_.write("outfall.toml", sent + proxy);
+    for (const std::vector<std::string>& command :
+         {std::vector<std::string>{"print-config"}, {"print-config", "--json"}}) {
+      const Finished printed = outfall(command);
+      EXPECT_CODE(printed, 0);
+      EXPECT_THAT(printed.output, HasSubstr("proxy"));
+      EXPECT_THAT(printed.output, Not(HasSubstr("s3cret")));
+    }
+  }
 }
 
 TEST_F(Cli, MistakesOnTheCommandLineEndWith64) {

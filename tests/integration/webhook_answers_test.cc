@@ -232,6 +232,14 @@ TEST_F(WebhookAnswers, AProxyForwardsAndItsAbsenceIsTheProxys) {
   EXPECT_EQ(told(deliver_one()), "destination_unavailable webhook.proxy");
 }
 
+TEST_F(WebhookAnswers, AProxyIsToldTheUserAndPasswordOfItsUrl) {
+  const std::string proxy = "http://shop:s3cret%40@127.0.0.1:" + std::to_string(server_.port());
+  settings_.text("url", "http://a.example/hooks").text("proxy", proxy);
+  EXPECT_EQ(told(deliver_one()), "delivered");
+  // shop:s3cret@
+  EXPECT_EQ(server_.requests().front().header("proxy-authorization"), "Basic c2hvcDpzM2NyZXRA");
+}
+
 TEST_F(WebhookAnswers, ProxiesOfTheEnvironmentAreNotUsed) {
   ASSERT_EQ(::setenv("http_proxy", nobody().c_str(), 1), 0);
   EXPECT_EQ(told(deliver_one()), "delivered");

@@ -52,6 +52,20 @@ TEST_F(WebhookSettings, AFixedHostHasToBeOnTheListWhereThereIsOne) {
   EXPECT_THAT(problems(), ElementsAre("allow_hosts"));
 }
 
+TEST_F(WebhookSettings, AProxyIsAnHttpUrlAndItsPasswordIsToldToNobody) {
+  settings_.text("proxy", "http://shop:hunter2%40@proxy.example:3128");
+  EXPECT_THAT(problems(), IsEmpty());
+  for (const char* proxy :
+       {"socks5h://shop:hunter2@proxy.example", "https://shop:hunter2@proxy.example",
+        "shop:hunter2@proxy.example", "http://", "http://shop:hunter2/@proxy.example:3128"}) {
+    settings_.text("proxy", proxy);
+    EXPECT_THAT(problems(), ElementsAre("proxy")) << proxy;
+    for (const SettingProblem& problem : kind_.validate(settings_.values())) {
+      EXPECT_EQ((problem.message + problem.hint).find("hunter2"), std::string::npos) << proxy;
+    }
+  }
+}
+
 TEST_F(WebhookSettings, AllProblemsAreReportedAtOnce) {
   settings_.text("url", "mailto:x")
       .list("secret", {"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "hunter2"})
