@@ -29,8 +29,7 @@ class CliConnect : public testing::Test {
   [[nodiscard]] Finished check(std::vector<std::string> more = {}) const {
     std::vector<std::string> command = {OUTFALL_BINARY, "check-config", "--connect"};
     command.insert(command.end(), more.begin(), more.end());
-    return run(std::move(command),
-               {.without_environment = {"OUTFALL_CONFIG"}, .working_folder = folder_.path()});
+    return run(std::move(command), {.working_folder = folder_.path()});
   }
 
   TempFolder folder_;

@@ -46,9 +46,8 @@ std::vector<std::string> OperateTest::delivered(const std::string& field) const 
 Finished OperateTest::outfall(std::vector<std::string> arguments,
                               std::map<std::string, std::string> environment) const {
   arguments.insert(arguments.begin(), OUTFALL_BINARY);
-  return run(std::move(arguments), {.environment = std::move(environment),
-                                    .without_environment = {"OUTFALL_CONFIG", "OUTFALL_ACTOR"},
-                                    .working_folder = folder_.path()});
+  return run(std::move(arguments),
+             {.environment = std::move(environment), .working_folder = folder_.path()});
 }
 
 boost::json::object OperateTest::done(std::vector<std::string> arguments) const {
@@ -72,9 +71,8 @@ boost::json::object OperateTest::refused(int code, std::vector<std::string> argu
 
 std::unique_ptr<ChildProcess> OperateTest::start(std::vector<std::string> arguments) const {
   arguments.insert(arguments.begin(), OUTFALL_BINARY);
-  return std::make_unique<ChildProcess>(
-      std::move(arguments), ChildOptions{.without_environment = {"OUTFALL_CONFIG", "OUTFALL_ACTOR"},
-                                         .working_folder = folder_.path()});
+  return std::make_unique<ChildProcess>(std::move(arguments),
+                                        ChildOptions{.working_folder = folder_.path()});
 }
 
 std::unique_ptr<ChildProcess> OperateTest::run_worker(const std::string& config) const {

@@ -22,9 +22,10 @@ struct ExitStatus {
 };
 
 struct ChildOptions {
-  std::map<std::string, std::string> environment = {};  // on top of the test's own
-  std::vector<std::string> without_environment = {};    // taken out of it
-  std::filesystem::path working_folder = {};            // empty: the test's
+  // On top of the test's own, from which OUTFALL_… is taken out, but for OUTFALL_TEST_….
+  std::map<std::string, std::string> environment = {};
+  std::vector<std::string> without_environment = {};  // taken out of it
+  std::filesystem::path working_folder = {};          // empty: the test's
   std::filesystem::path output_file = {};  // where standard output goes; empty: into memory
   std::filesystem::path error_file = {};   // the same for standard error; may be the same file
   std::optional<std::string> input = {};   // all of standard input; absent: empty

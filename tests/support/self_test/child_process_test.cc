@@ -43,6 +43,20 @@ TEST(ChildProcess, PassesInputEnvironmentAndFolder) {
   EXPECT_EQ(done.output, "from the test hello unset " + folder.path().string() + "\n");
 }
 
+TEST(ChildProcess, InheritsNoSettingOfAWorker) {
+  ::setenv("OUTFALL_ADMIN__ENABLED", "false", 1);
+  ::setenv("OUTFALL_CONFIG", "/somebodys/outfall.toml", 1);
+  ::setenv("OUTFALL_TEST_SECRET", "kept", 1);
+  const std::vector<std::string> command = {"sh", "-c", "env | grep ^OUTFALL_"};
+  EXPECT_EQ(run(command).output, "OUTFALL_TEST_SECRET=kept\n");
+  EXPECT_EQ(
+      run({"sh", "-c", "echo $OUTFALL_CONFIG"}, {.environment = {{"OUTFALL_CONFIG", "x"}}}).output,
+      "x\n");
+  ::unsetenv("OUTFALL_ADMIN__ENABLED");
+  ::unsetenv("OUTFALL_CONFIG");
+  ::unsetenv("OUTFALL_TEST_SECRET");
+}
+
 TEST(ChildProcess, TalksOverAnOpenInput) {
   ChildOptions options;
   options.input_pipe = true;
