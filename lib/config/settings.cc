@@ -43,7 +43,10 @@ constexpr auto kDatabase = std::to_array<SettingSpec>({
          "What stands between outfall and the server: `none` for direct connections, "
          "`transaction` for a pooler in transaction mode such as PgBouncer. With `transaction` "
          "outfall uses no session state, and the work of a killed worker resumes only when its "
-         "leases have expired (drain.lease) instead of within about two seconds.",
+         "leases have expired (drain.lease) instead of within about two seconds. Nor can it then "
+         "set the server's own limit for statements: outfall's role must carry it, by `ALTER USER "
+         "… SET "
+         "statement_timeout = '10s'`.",
      .choices = kPoolers},
     {.name = "connections",
      .type = SettingType::integer,
@@ -207,9 +210,9 @@ constexpr auto kDrain = std::to_array<SettingSpec>({
      .type = SettingType::bytes,
      .default_value = "\"1MiB\"",
      .summary =
-         "The most bytes that one claim takes beyond its first entry, which always fits. A claim "
-         "holds the lock of its stream while its result is read, so large claims slow the other "
-         "workers. No more than drain.max_in_flight_bytes.",
+         "The most bytes that one claim takes beyond its first entry, which always fits. Payloads "
+         "are read after the claim has let go of its stream, so a large claim costs memory and "
+         "time but stops no other worker. No more than drain.max_in_flight_bytes.",
      .min = kKiB,
      .max = kGiB},
     {.name = "sampler_interval",
