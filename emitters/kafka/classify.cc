@@ -29,8 +29,6 @@ constexpr auto kRows = std::to_array<Row>({
       "the topic's message format is too old for headers"}},
     {RD_KAFKA_RESP_ERR_INVALID_RECORD,
      {Fault::poison, "kafka.invalid_record", "a compacted topic takes no record without a key"}},
-    {RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION,
-     {Fault::record, "kafka.unknown_partition", "the topic has no such partition"}},
 
     {RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
      {Fault::destination, "kafka.unknown_topic", "create the topic"}},
@@ -73,6 +71,9 @@ constexpr auto kRows = std::to_array<Row>({
 
     {RD_KAFKA_RESP_ERR_INVALID_MSG, {Fault::suspect, "kafka.corrupt_message", {}}},
 
+    // A topic that was made again with fewer: what the producer knows of it is no longer so.
+    {RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION,
+     {Fault::fatal, "kafka.partition_gone", "the topic has fewer partitions than before"}},
     {RD_KAFKA_RESP_ERR__FATAL, {Fault::fatal, "kafka.fatal", {}}},
     {RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, {Fault::fatal, "kafka.fatal", {}}},
     {RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER, {Fault::fatal, "kafka.fatal", {}}},
@@ -84,19 +85,25 @@ constexpr auto kRows = std::to_array<Row>({
     {RD_KAFKA_RESP_ERR__PURGE_INFLIGHT, {Fault::purged, "kafka.timed_out", kLater}},
 });
 
+constexpr Verdict kNoSuchPartition{Fault::record, "kafka.unknown_partition",
+                                   "the topic has no such partition"};
 constexpr Verdict kUnknown{Fault::suspect, "kafka.delivery_failed", {}};
 
 }  // namespace
 
-Verdict classify(rd_kafka_resp_err_t error) noexcept {
+Verdict classify(rd_kafka_resp_err_t error, Choice of_partition) noexcept {
+  if (error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION && of_partition == Choice::entry) {
+    return kNoSuchPartition;
+  }
   for (const Row& row : kRows) {
     if (row.error == error) return row.verdict;
   }
   return kUnknown;
 }
 
-Outcome outcome_of(rd_kafka_resp_err_t error, Persisted persisted, std::string_view detail) {
-  const Verdict verdict = classify(error);
+Outcome outcome_of(rd_kafka_resp_err_t error, Persisted persisted, std::string_view detail,
+                   Choice of_partition) {
+  const Verdict verdict = classify(error, of_partition);
   std::string message = rd_kafka_err2str(error);
   if (!verdict.hint.empty()) message.append(": ").append(verdict.hint);
   if (!detail.empty()) message.append(" (").append(detail).append(")");

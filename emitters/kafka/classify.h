@@ -31,12 +31,18 @@ struct Verdict {
   std::string_view hint = {};  // what to do, as an ending of the message; may be empty
 };
 
+// Who chose the partition of a record: a missing one is the fault of an entry that named it, and
+// otherwise means that the topic has changed.
+enum class Choice : std::uint8_t { producer, entry };
+
 // The table of docs/reference/emitters/kafka.md. Pure.
-[[nodiscard]] Verdict classify(rd_kafka_resp_err_t error) noexcept;
+[[nodiscard]] Verdict classify(rd_kafka_resp_err_t error,
+                               Choice of_partition = Choice::producer) noexcept;
 
 // The outcome of a record that will not be sent again in this attempt. `detail` is added to the
 // message: librdkafka's last words about the connection.
 [[nodiscard]] Outcome outcome_of(rd_kafka_resp_err_t error, Persisted persisted,
-                                 std::string_view detail = {});
+                                 std::string_view detail = {},
+                                 Choice of_partition = Choice::producer);
 
 }  // namespace outfall::kafka

@@ -125,6 +125,8 @@ void Pipeline::send(Record& record, MonotonicTime now) {
     if (auto error = mapping_.map(*record.item->envelope, mapped_)) {
       return Outcome::of(OutcomeKind::failed, std::move(error->code), std::move(error->message));
     }
+    record.of_partition =
+        mapped_.partition == RD_KAFKA_PARTITION_UA ? Choice::producer : Choice::entry;
     Topic& topic = *record.topic;
     if (topic.limits_known) {
       if (auto error = record_problem(mapped_, topic.limits, settings_.compresses, wall_ms_)) {
@@ -148,10 +150,11 @@ void Pipeline::send(Record& record, MonotonicTime now) {
       OUTFALL_CRASH_POINT("kafka", "produced");
     } else if (error == RD_KAFKA_RESP_ERR__QUEUE_FULL) {
       full_ = true;
-    } else if (classify(error).fault == Fault::fatal) {
+    } else if (classify(error, record.of_partition).fault == Fault::fatal) {
+      record.error = error;
       fatal_ = true;
     } else {
-      return outcome_of(error, doubt(record));
+      return outcome_of(error, doubt(record), {}, record.of_partition);
     }
     return Outcome{};
   });
@@ -365,7 +368,7 @@ void Pipeline::reported(const rd_kafka_message_t& message, MonotonicTime now) {
 }
 
 void Pipeline::not_delivered(Record& record, rd_kafka_resp_err_t error, Persisted persisted) {
-  const Fault fault = classify(error).fault;
+  const Fault fault = classify(error, record.of_partition).fault;
   record.state = State::unsent;
   record.error = error;
   if (persisted != Persisted::no) record.in_doubt = true;
@@ -384,7 +387,7 @@ void Pipeline::not_delivered(Record& record, rd_kafka_resp_err_t error, Persiste
     }
   }
   if (fault == Fault::destination) record.topic->refused = error;
-  finish(record, outcome_of(error, doubt(record)));
+  finish(record, outcome_of(error, doubt(record), {}, record.of_partition));
 }
 
 void Pipeline::connection_error(rd_kafka_event_t* event, MonotonicTime now) {

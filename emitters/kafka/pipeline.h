@@ -82,6 +82,7 @@ class Pipeline {
     State state = State::unsent;
     bool in_doubt = false;  // an earlier try may have been written
     bool suspect = false;   // its batch was rejected
+    Choice of_partition = Choice::producer;
     std::uint8_t tries = 0;
     rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_NO_ERROR;  // of the last rejection
     std::int32_t begins = kNowhere;  // out alone, at a partition without an acknowledgement
@@ -130,6 +131,7 @@ class Pipeline {
   void take_back(Cause cause, MonotonicTime now);
   void settle_after(Cause cause, bool took_back, MonotonicTime now);
   void settle_refused();
+  [[nodiscard]] static rd_kafka_resp_err_t reason_of(const Record& record) noexcept;
   [[nodiscard]] Outcome unavailable(const Record& record, rd_kafka_resp_err_t error,
                                     MonotonicTime now) const;
   void replace_client(MonotonicTime now);

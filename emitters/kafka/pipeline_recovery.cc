@@ -156,7 +156,7 @@ void Pipeline::settle_after(Cause cause, bool took_back, MonotonicTime now) {
     if (futile) given_up.insert(topic);
     // What waits behind a partition's first record would take as long, one by one.
     if (stuck || futile || (!was_out && given_up.contains(topic))) {
-      finish(record, unavailable(record, RD_KAFKA_RESP_ERR__MSG_TIMED_OUT, now));
+      finish(record, unavailable(record, reason_of(record), now));
     }
   });
 }
@@ -170,6 +170,12 @@ void Pipeline::settle_refused() {
     finish(record, guarded([&] { return outcome_of(topic->refused, doubt(record)); }));
   });
   for (auto& [name, topic] : topics_) topic->refused = RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+// Why it is given up with its topic: of an answer that no producer changed, that one.
+rd_kafka_resp_err_t Pipeline::reason_of(const Record& record) noexcept {
+  return record.error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION ? record.error
+                                                              : RD_KAFKA_RESP_ERR__MSG_TIMED_OUT;
 }
 
 // `error`, or what is known better: why the brokers cannot be reached.

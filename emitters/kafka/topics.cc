@@ -182,6 +182,7 @@ void Topics::detach() noexcept {
     topic->asked = false;
     topic->ask_again = MonotonicTime::max();
     topic->out = 0;
+    topic->partitions = 0;
     topic->known.clear();
   }
   asking_ = 0;

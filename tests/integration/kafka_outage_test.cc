@@ -1,4 +1,7 @@
-// A broker that hangs, dies and comes back, and connections that are cut before the answer.
+// A broker that hangs, dies and comes back, connections that are cut before the answer, and a topic
+// that is made again.
+#include <map>
+#include <set>
 #include <thread>
 
 #include "tests/integration/kafka_fixture.h"
@@ -163,6 +166,34 @@ TEST_F(KafkaOutageTest, NothingIsSentOnceTheLeaseIsOver) {
   drain_.new_runs();
   deliver_all(numbered(1, 1, 101));
   EXPECT_EQ(shared_kafka().count(topic_), 2);
+}
+
+// What the producer holds for a partition that is gone is placed anew, and nobody's fault.
+TEST_F(KafkaOutageTest, ATopicMadeAgainWithFewerPartitionsCostsNoEntry) {
+  const std::string topic = fresh_topic(12);
+  start(gated(topic).number("delivery_timeout", 20'000));
+  deliver_all(numbered(1000, 200));
+  shared_kafka().gate().admit(Admission::refuse);
+  shared_kafka().gate().end_connections(Ending::reset);
+  const auto tokens = emit(numbered(2000, 200, 1000));
+  shared_kafka().delete_topic(topic);
+  shared_kafka().create_topic(topic, 2);
+  shared_kafka().gate().admit(Admission::accept);
+  drain_.wait_for_all();
+  std::vector<TestEntry> left;
+  for (const std::uint64_t token : tokens) {
+    ASSERT_NE(drain_.kind(token), OutcomeKind::failed) << error_code(token);
+    if (drain_.kind(token) != OutcomeKind::delivered) left.push_back(drain_.item(token).entry);
+  }
+  drain_.new_runs();
+  deliver_all(left);
+  std::map<std::string, int> last;
+  std::set<std::string> seen;
+  for (const KafkaRecord& record : shared_kafka().records(topic)) {
+    if (!seen.insert(*record.value).second) continue;
+    EXPECT_LT(std::exchange(last[*record.key], std::stoi(*record.value)), std::stoi(*record.value));
+  }
+  EXPECT_EQ(seen.size(), 2000U);
 }
 
 TEST_F(KafkaOutageTest, AnEmitterStartsAndStopsWhileNoBrokerIsThere) {

@@ -30,7 +30,7 @@ const std::vector<Row>& rows() {
       {32, kFailed, kFailed, "kafka.invalid_timestamp"},
       {43, kFailed, kFailed, "kafka.unsupported_for_message_format"},
       {87, kFailed, kFailed, "kafka.invalid_record"},
-      {-190, kFailed, kFailed, "kafka.unknown_partition"},
+      {-190, kAway, kDoubt, "kafka.partition_gone"},
       {3, kAway, kDoubt, "kafka.unknown_topic"},
       {-188, kAway, kDoubt, "kafka.unknown_topic"},
       {17, kAway, kDoubt, "kafka.invalid_topic"},
@@ -89,6 +89,15 @@ TEST(KafkaClassifyTest, EveryRowOfTheTable) {
     EXPECT_EQ(possibly.connection_lost, row.possibly == kDoubt && row.not_persisted == kAway);
   }
   EXPECT_EQ(outcome_of(RD_KAFKA_RESP_ERR_NO_ERROR, Persisted::yes).kind, OutcomeKind::delivered);
+}
+
+TEST(KafkaClassifyTest, AMissingPartitionIsTheEntrysFaultOnlyWhereTheEntryNamedIt) {
+  constexpr auto kError = RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION;
+  EXPECT_EQ(classify(kError, Choice::entry).fault, Fault::record);
+  const Outcome named = outcome_of(kError, Persisted::no, {}, Choice::entry);
+  EXPECT_EQ(named.kind, OutcomeKind::failed);
+  EXPECT_EQ(named.error->code, "kafka.unknown_partition");
+  EXPECT_EQ(classify(kError, Choice::producer).fault, Fault::fatal);
 }
 
 TEST(KafkaClassifyTest, EveryCodeIsInTheReference) {
