@@ -55,19 +55,18 @@ std::int64_t milliseconds(WallTime time) noexcept {
   return std::chrono::floor<Milliseconds>(time.time_since_epoch()).count();
 }
 
-// Kafka has no timestamp before 1970.
-std::int64_t timestamp_of(const Envelope& envelope) noexcept {
+}  // namespace
+
+std::int64_t timestamp_ms_of(const Envelope& envelope) noexcept {
   const std::int64_t time = milliseconds(effective_time(envelope));
   return time > 0 ? time : milliseconds(envelope.created_at);
 }
-
-}  // namespace
 
 std::optional<DeliveryError> Mapping::map(const Envelope& envelope, Mapped& mapped) {
   headers_ = 0;
   header_bytes_ = 0;
   mapped.partition = RD_KAFKA_PARTITION_UA;
-  mapped.timestamp_ms = timestamp_of(envelope);
+  mapped.timestamp_ms = timestamp_ms_of(envelope);
   mapped.headers.reset(rd_kafka_headers_new(12));
   if (!mapped.headers) throw std::bad_alloc();
   map_key(envelope, mapped);

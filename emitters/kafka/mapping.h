@@ -32,6 +32,9 @@ struct Mapped {
   std::int64_t wire_bytes = 0;
 };
 
+// The time that the envelope's record gets: Kafka has none before 1970.
+[[nodiscard]] std::int64_t timestamp_ms_of(const Envelope& envelope) noexcept;
+
 // Makes records of envelopes, as docs/reference/emitters/kafka.md describes. Keeps buffers between
 // calls; one thread at a time. Throws std::bad_alloc only.
 class Mapping {

@@ -129,13 +129,18 @@ void Pipeline::send(Record& record, MonotonicTime now) {
         mapped_.partition == RD_KAFKA_PARTITION_UA ? Choice::producer : Choice::entry;
     Topic& topic = *record.topic;
     if (topic.limits_known) {
-      if (auto error = record_problem(mapped_, topic.limits, settings_.compresses, wall_ms_)) {
+      if (auto error = refused_by(record)) {
         if (now - topic.answered_at <= kCertainLimits) {
           return Outcome::of(OutcomeKind::failed, std::move(error->code),
                              std::move(error->message));
         }
         topic.state = Topic::State::unknown;
         topics_.ask(topic, *client_, now);
+        return Outcome{};
+      }
+      if (!isolating_ && is_doubtful(record)) {
+        record.suspect = true;
+        isolate_ = true;
         return Outcome{};
       }
     }
@@ -162,6 +167,14 @@ void Pipeline::send(Record& record, MonotonicTime now) {
   if (problem.kind != OutcomeKind::delivered) finish(record, std::move(problem));
 }
 
+std::optional<DeliveryError> Pipeline::refused_by(const Record& record) {
+  const WallTime created_at = record.item->envelope->created_at;
+  created_ms_ = std::max<std::int64_t>(
+      created_ms_, std::chrono::floor<Milliseconds>(created_at.time_since_epoch()).count());
+  return record_problem(mapped_, record.topic->limits, settings_.compresses,
+                        std::min(wall_ms_, created_ms_));
+}
+
 // Whether the record is to be sent at all; completes it where not.
 bool Pipeline::may_send(Record& record, MonotonicTime now) {
   if (record.item->blocked()) {
@@ -175,14 +188,25 @@ bool Pipeline::may_send(Record& record, MonotonicTime now) {
   return true;
 }
 
+// Whether the topic takes the record only if our clock is wrong.
+bool Pipeline::is_doubtful(const Record& record) const {
+  return record.topic != nullptr && record.topic->limits_known &&
+         seems_too_new(timestamp_ms_of(*record.item->envelope), record.topic->limits,
+                       std::max(wall_ms_, created_ms_));
+}
+
+// The one that the envelope names; null where it names none.
+Topic* Pipeline::topic_of(const Envelope& envelope) {
+  const bool complete = settings_.topic.expand(envelope, topic_name_);
+  const bool named = complete && (settings_.topic.constant() || is_topic_name(topic_name_));
+  return named ? &topics_.at(topic_name_) : nullptr;
+}
+
 // Completes the record where its envelope names no topic.
 bool Pipeline::find_topic(Record& record) {
+  if (record.topic == nullptr) record.topic = topic_of(*record.item->envelope);
   if (record.topic != nullptr) return true;
   const bool complete = settings_.topic.expand(*record.item->envelope, topic_name_);
-  if (complete && (settings_.topic.constant() || is_topic_name(topic_name_))) {
-    record.topic = &topics_.at(topic_name_);
-    return true;
-  }
   Outcome outcome =
       complete
           ? Outcome::of(OutcomeKind::failed, "kafka.invalid_topic",

@@ -41,7 +41,8 @@ namespace outfall::kafka {
 //
 // Poison. A broker rejects a batch as a whole. Its records are sent again apart, in groups in which
 // no key occurs twice and whose size is halved by a rejection and doubled without one, until the
-// guilty one stands alone.
+// guilty one stands alone. A record whose time seems to be too far ahead goes apart as well: its
+// key waits for the answer, and only the broker's clock condemns it.
 //
 // Used by one thread. Blocks only inside replace_client(), where librdkafka ends its threads, and
 // in recover(), until the reports of purged records are there, which is at once.
@@ -81,7 +82,7 @@ class Pipeline {
     MonotonicTime sent_at{};
     State state = State::unsent;
     bool in_doubt = false;  // an earlier try may have been written
-    bool suspect = false;   // its batch was rejected
+    bool suspect = false;   // its batch was rejected, or it may be
     Choice of_partition = Choice::producer;
     std::uint8_t tries = 0;
     rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_NO_ERROR;  // of the last rejection
@@ -101,7 +102,10 @@ class Pipeline {
   void send(Flight& flight, MonotonicTime now);
   void send_all(MonotonicTime now);
   [[nodiscard]] bool may_send(Record& record, MonotonicTime now);
+  [[nodiscard]] Topic* topic_of(const Envelope& envelope);
   [[nodiscard]] bool find_topic(Record& record);
+  [[nodiscard]] bool is_doubtful(const Record& record) const;
+  [[nodiscard]] std::optional<DeliveryError> refused_by(const Record& record);
   [[nodiscard]] bool topic_takes(Record& record, MonotonicTime now);
   void send(Record& record, MonotonicTime now);
   [[nodiscard]] std::int32_t partition_of(const Topic& topic) const;
@@ -164,7 +168,10 @@ class Pipeline {
   std::unordered_set<const KeyRun*> waiting_runs_;
   std::string topic_name_;
   Mapped mapped_;
-  std::int64_t wall_ms_ = 0;  // of this turn
+  // What our clock says in this turn, and the last time that the database has set: either may be
+  // wrong, so an entry fails only where it would by both.
+  std::int64_t wall_ms_ = 0;
+  std::int64_t created_ms_ = 0;
   MonotonicTime looked_at_{};
   MonotonicTime delivered_at_{};
 

@@ -214,7 +214,8 @@ void Pipeline::begin_isolation() {
   std::size_t suspects = 0;
   const auto look_at = [&](Record& record) {
     if (record.state != State::unsent) return;
-    if (record.suspect) topics.insert(record.topic);
+    if (record.topic == nullptr) record.topic = topic_of(*record.item->envelope);
+    if (record.suspect || is_doubtful(record)) topics.insert(record.topic);
     record.suspect = topics.contains(record.topic);
     if (record.suspect) ++suspects;
   };

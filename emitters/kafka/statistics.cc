@@ -28,7 +28,8 @@ constexpr auto kMetrics = std::to_array<EmitterMetricSpec>({
      .help = "Producers that were made; more than one means that one had to be replaced"},
     {.name = "isolated_records_total",
      .counter = true,
-     .help = "Records that were sent again apart because the broker had rejected their batch"},
+     .help = "Records that were sent apart because the broker had rejected their batch or a time "
+             "seemed too far ahead"},
 });
 
 double number_at(const json::object& object, std::string_view name) {

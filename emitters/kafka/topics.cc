@@ -32,7 +32,7 @@ bool is_outage(rd_kafka_resp_err_t error) noexcept {
 }  // namespace
 
 std::optional<DeliveryError> record_problem(const Mapped& mapped, const TopicLimits& limits,
-                                            bool compresses, std::int64_t now_ms) {
+                                            bool compresses, std::int64_t earliest_now_ms) {
   if (!compresses && mapped.wire_bytes > limits.max_message_bytes) {
     return DeliveryError{"kafka.msg_size_too_large",
                          "the record has " + std::to_string(mapped.wire_bytes) +
@@ -45,13 +45,16 @@ std::optional<DeliveryError> record_problem(const Mapped& mapped, const TopicLim
                          "a key"};
   }
   if (!limits.create_time) return std::nullopt;
-  const std::int64_t age = now_ms - mapped.timestamp_ms;
-  const bool too_old = age > kClockSkewMs && age - kClockSkewMs > limits.before_max_ms;
-  const bool too_new = -age > kClockSkewMs && -age - kClockSkewMs > limits.after_max_ms;
-  if (!too_old && !too_new) return std::nullopt;
+  const std::int64_t age = earliest_now_ms - mapped.timestamp_ms;
+  if (age <= kClockSkewMs || age - kClockSkewMs <= limits.before_max_ms) return std::nullopt;
   return DeliveryError{"kafka.invalid_timestamp",
-                       std::string("its time is beyond message.timestamp.") +
-                           (too_old ? "before" : "after") + ".max.ms of the topic"};
+                       "its time is beyond message.timestamp.before.max.ms of the topic"};
+}
+
+bool seems_too_new(std::int64_t timestamp_ms, const TopicLimits& limits,
+                   std::int64_t latest_now_ms) noexcept {
+  const std::int64_t ahead = timestamp_ms - latest_now_ms;
+  return limits.create_time && ahead > kClockSkewMs && ahead - kClockSkewMs > limits.after_max_ms;
 }
 
 TopicLimits read_limits(const rd_kafka_ConfigResource_t& resource) {

@@ -30,10 +30,16 @@ struct TopicLimits {
 };
 
 // Why the topic will not take the record, whatever else happens; nullopt where that is not certain.
-// `compresses`: only the broker knows the size. Pure.
+// `compresses`: only the broker knows the size. It is not before `earliest_now_ms`. Pure.
 [[nodiscard]] std::optional<DeliveryError> record_problem(const Mapped& mapped,
                                                           const TopicLimits& limits,
-                                                          bool compresses, std::int64_t now_ms);
+                                                          bool compresses,
+                                                          std::int64_t earliest_now_ms);
+
+// Whether a record's time is too far ahead for the topic, where it is `latest_now_ms`. Only the
+// broker knows that for certain, since our clock may be behind. Pure.
+[[nodiscard]] bool seems_too_new(std::int64_t timestamp_ms, const TopicLimits& limits,
+                                 std::int64_t latest_now_ms) noexcept;
 
 struct TopicDeleter {
   void operator()(rd_kafka_topic_t* topic) const noexcept { rd_kafka_topic_destroy(topic); }

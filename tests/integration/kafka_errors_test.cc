@@ -1,5 +1,7 @@
 // Records and topics that a real broker refuses: each row of the error table that it can be made to
 // give, and what becomes of the others.
+#include <deque>
+
 #include "emitters/kafka/partitions.h"
 #include "tests/integration/kafka_fixture.h"
 
@@ -8,8 +10,36 @@ namespace {
 
 using std::chrono::milliseconds;
 
+// The clock of a machine that is off.
+class ClockThatIsOff final : public Clock {
+ public:
+  explicit ClockThatIsOff(std::chrono::hours by) : by_(by) {}
+  [[nodiscard]] WallTime wall() const noexcept override { return system_clock().wall() + by_; }
+  [[nodiscard]] MonotonicTime monotonic() const noexcept override {
+    return system_clock().monotonic();
+  }
+
+ private:
+  const std::chrono::hours by_;
+};
+
 class KafkaErrorsTest : public KafkaTest {
  protected:
+  // Hands over what `change` makes of the entries' envelopes.
+  template <typename Change>
+  std::vector<std::uint64_t> emit_changed(const std::vector<TestEntry>& entries, Change&& change) {
+    std::vector<std::uint64_t> tokens;
+    EmitBatch batch = drain_.batch(entries, tokens);
+    for (std::size_t i = 0; i < batch.items.size(); ++i) {
+      changed_.push_back(*batch.items[i].envelope);
+      change(i, changed_.back());
+      batch.items[i].envelope = &changed_.back();
+    }
+    emitter_->emit(std::move(batch));
+    return tokens;
+  }
+  static WallTime from_now(std::chrono::hours hours) { return system_clock().wall() + hours; }
+
   // What is in the topic, in the order of one key.
   static std::vector<std::string> values_of(const std::string& topic, const std::string& key) {
     std::vector<std::string> values;
@@ -26,6 +56,8 @@ class KafkaErrorsTest : public KafkaTest {
     all[5000].payload = "\"" + std::string(20'000, 'x') + "\"";
     return all;
   }
+
+  std::deque<Envelope> changed_;
 };
 
 TEST_F(KafkaErrorsTest, ARecordTooLargeForItsTopicFailsAloneAndIsFoundBeforeItIsProduced) {
@@ -227,8 +259,8 @@ TEST_F(KafkaErrorsTest, TlsVerifiesTheBrokerAndShowsAClientCertificate) {
 }
 
 TEST_F(KafkaErrorsTest, ThePartitionOfAKeyIsKnownBeforeLibrdkafkaChoosesIt) {
-  for (const char* name : {"murmur2_random", "murmur2", "consistent_random", "consistent",
-                           "fnv1a_random", "fnv1a"}) {
+  for (const char* name :
+       {"murmur2_random", "murmur2", "consistent_random", "consistent", "fnv1a_random", "fnv1a"}) {
     SCOPED_TRACE(name);
     const std::string topic = fresh_topic(7);
     start(kafka_settings(topic).map("librdkafka", {{"partitioner", name}}));
@@ -261,17 +293,59 @@ TEST_F(KafkaErrorsTest, APartitionFromAHeaderIsTakenOrIsTheEntrysFault) {
 TEST_F(KafkaErrorsTest, ATimeBeyondTheTopicsBoundsIsTheEntrysFault) {
   const std::string topic = fresh_topic(1, {{"message.timestamp.before.max.ms", "3600000"}});
   start(kafka_settings(topic));
-  std::vector<std::uint64_t> tokens;
-  EmitBatch batch = drain_.batch({{.key = "old"}, {.key = "new"}}, tokens);
-  Envelope old = *batch.items[0].envelope;
-  old.occurred_at = std::chrono::time_point_cast<std::chrono::microseconds>(
-      std::chrono::system_clock::now() - std::chrono::hours(48));
-  batch.items[0].envelope = &old;
-  emitter_->emit(std::move(batch));
+  const auto tokens =
+      emit_changed({{.key = "old"}, {.key = "new"}}, [](std::size_t i, Envelope& envelope) {
+        envelope.created_at = from_now(std::chrono::hours(0));
+        if (i == 0) envelope.occurred_at = from_now(std::chrono::hours(-48));
+      });
   drain_.wait_for_all();
   EXPECT_EQ(drain_.kind(tokens[0]), OutcomeKind::failed);
   EXPECT_EQ(error_code(tokens[0]), "kafka.invalid_timestamp");
   expect_delivered({tokens[1]});
+}
+
+// The broker says so, and it says it of this record alone.
+TEST_F(KafkaErrorsTest, ATimeTooFarAheadFailsAloneAndItsKeyWaitsForTheAnswer) {
+  const std::string topic = fresh_topic(1);
+  start(kafka_settings(topic));
+  const auto tokens = emit_changed(numbered(1000, 10), [](std::size_t i, Envelope& envelope) {
+    envelope.created_at = from_now(std::chrono::hours(0));
+    if (i == 500) envelope.occurred_at = from_now(std::chrono::hours(48));
+  });
+  drain_.wait_for_all();
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    const OutcomeKind expected = i < 500 || i % 10 != 0 ? OutcomeKind::delivered
+                                 : i == 500             ? OutcomeKind::failed
+                                                        : OutcomeKind::blocked;
+    EXPECT_EQ(drain_.kind(tokens[i]), expected) << i << " " << error_code(tokens[i]);
+  }
+  EXPECT_EQ(error_code(tokens[500]), "kafka.invalid_timestamp");
+  expect_in_order(topic);
+}
+
+TEST_F(KafkaErrorsTest, AWorkersWrongClockCondemnsNoEntry) {
+  for (const auto off : {std::chrono::hours(-4), std::chrono::hours(4)}) {
+    SCOPED_TRACE(off.count());
+    const std::string topic = fresh_topic(1, {{"message.timestamp.before.max.ms", "3600000"},
+                                              {"message.timestamp.after.max.ms", "3600000"}});
+    const ClockThatIsOff clock(off);
+    const TestSettings settings = kafka_settings(topic);
+    emitter_ = kafka_emitter_kind().create({.name = "test",
+                                            .settings = settings.values(),
+                                            .sink = drain_,
+                                            .clock = clock,
+                                            .random = system_random(),
+                                            .reporter = test_reporter()});
+    // The newest of them is old, so that nothing but our clock seems to tell the time.
+    const auto tokens = emit_changed(numbered(200, 20), [](std::size_t, Envelope& envelope) {
+      envelope.created_at = from_now(std::chrono::hours(-3));
+      envelope.occurred_at = from_now(std::chrono::hours(0));
+    });
+    drain_.wait_for_all();
+    expect_delivered(tokens);
+    expect_in_order(topic);
+    emitter_.reset();
+  }
 }
 
 TEST_F(KafkaErrorsTest, CheckSaysWhatTheTopicTakes) {

@@ -181,9 +181,12 @@ TEST_F(KafkaMappingTest, OnlyWhatATopicSurelyRefusesIsRefused) {
   limits.after_max_ms = 3'600'000;
   EXPECT_FALSE(record_problem(mapped_, limits, false, now + 3'600'000 + 299'000));
   EXPECT_TRUE(record_problem(mapped_, limits, false, now + 3'600'000 + 301'000));
-  EXPECT_TRUE(record_problem(mapped_, limits, false, now - 3'600'000 - 301'000));
-  limits.create_time = false;
   EXPECT_FALSE(record_problem(mapped_, limits, false, now - 3'600'000 - 301'000));
+  EXPECT_FALSE(seems_too_new(now, limits, now - 3'600'000 - 299'000));
+  EXPECT_TRUE(seems_too_new(now, limits, now - 3'600'000 - 301'000));
+  limits.create_time = false;
+  EXPECT_FALSE(record_problem(mapped_, limits, false, now + 3'600'000 + 301'000));
+  EXPECT_FALSE(seems_too_new(now, limits, now - 3'600'000 - 301'000));
   limits.compacted = true;
   EXPECT_FALSE(record_problem(mapped_, limits, false, now));
   mapped_.key.reset();
