@@ -1,5 +1,6 @@
 #include "emitters/kafka/passthrough.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <utility>
@@ -64,9 +65,25 @@ constexpr auto kOwn = std::to_array<std::pair<std::string_view, std::string_view
     {"sasl.password", "sasl.password"},
 });
 
+// librdkafka takes properties of topics with this prefix, too; these have it as part of their
+// names.
+constexpr std::string_view kTopicPrefix = "topic.";
+constexpr auto kGlobalOfTopics =
+    std::to_array<std::string_view>({"topic.metadata.", "topic.blacklist"});
+
+bool has_topic_prefix(std::string_view name) {
+  return name.starts_with(kTopicPrefix) &&
+         std::ranges::none_of(kGlobalOfTopics,
+                              [&](std::string_view start) { return name.starts_with(start); });
+}
+
 }  // namespace
 
 PassthroughProblem passthrough_problem(std::string_view name, std::string_view value) {
+  if (has_topic_prefix(name)) {
+    return {"properties of topics are written without the prefix",
+            "Write " + std::string(name.substr(kTopicPrefix.size())) + "."};
+  }
   for (const Refused& refused : kRefused) {
     if (refused.name == name) return {std::string(refused.reason), "Leave it out."};
   }
@@ -92,6 +109,12 @@ PassthroughProblem passthrough_problem(std::string_view name, std::string_view v
   if (name == "enable.ssl.certificate.verification" && value != "true") {
     return {"without verification anybody may pose as the broker",
             "Name the authority by tls.ca_file."};
+  }
+  if (name == "ssl.endpoint.identification.algorithm" && value != "https") {
+    return {
+        "without the name in its certificate, whoever has one of the same authority may pose as "
+        "the broker",
+        "Leave it out, and write brokers by the names in their certificates."};
   }
   return {};
 }

@@ -317,7 +317,6 @@ Settings read_settings(const SettingValues& values) {
   add_security(settings, values);
   for (const auto& [name, value] : values.map("librdkafka")) {
     settings.properties.emplace_back(name, value);
-    if (name.starts_with("compression.")) settings.compresses = value != "none";
     if (name == "partitioner") settings.partitioner = value;
   }
   return settings;

@@ -94,7 +94,14 @@ TEST_F(KafkaSettingsTest, WhatBreaksThePromiseIsRefusedWithTheReason) {
   EXPECT_FALSE(passthrough_problem("partitioner", "random").message.empty());
   EXPECT_TRUE(passthrough_problem("partitioner", "fnv1a_random").message.empty());
   EXPECT_FALSE(passthrough_problem("enable.ssl.certificate.verification", "false").message.empty());
+  EXPECT_FALSE(
+      passthrough_problem("ssl.endpoint.identification.algorithm", "none").message.empty());
+  EXPECT_TRUE(
+      passthrough_problem("ssl.endpoint.identification.algorithm", "https").message.empty());
   EXPECT_TRUE(passthrough_problem("socket.keepalive.enable", "false").message.empty());
+  // librdkafka takes this for "acks".
+  EXPECT_FALSE(passthrough_problem("topic.acks", "0").message.empty());
+  EXPECT_TRUE(passthrough_problem("topic.metadata.refresh.interval.ms", "1").message.empty());
 }
 
 TEST_F(KafkaSettingsTest, PropertiesArePassedOnAndCheckedByLibrdkafka) {
@@ -105,6 +112,14 @@ TEST_F(KafkaSettingsTest, PropertiesArePassedOnAndCheckedByLibrdkafka) {
   EXPECT_EQ(wrong(), std::vector<std::string>{"librdkafka"});
   values_.map("librdkafka", {{"acks", "1"}});
   EXPECT_EQ(wrong(), std::vector<std::string>{"librdkafka.acks"});
+}
+
+TEST_F(KafkaSettingsTest, OnlyTheSettingSaysWhetherRecordsAreCompressed) {
+  values_.map("librdkafka", {{"compression.level", "5"}});
+  EXPECT_TRUE(wrong().empty());
+  EXPECT_FALSE(read_settings(values_.values()).compresses);
+  values_.text("compression", "lz4");
+  EXPECT_TRUE(read_settings(values_.values()).compresses);
 }
 
 TEST_F(KafkaSettingsTest, TheLaneFollowsTheTemplate) {
