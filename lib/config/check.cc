@@ -35,6 +35,20 @@ bool is_lane(std::string_view lane) {
   return lane.starts_with(kHeader) && lane.size() > kHeader.size() && !has_control_characters(lane);
 }
 
+// The row that a setting of an emitter stands in: itself, or the map of which it is an entry, whose
+// names may have dots. `kind` for what is in none.
+std::string_view row_of(std::span<const SettingSpec> rows, std::string_view setting) {
+  std::string_view row = "kind";
+  std::size_t longest = 0;
+  for (const SettingSpec& spec : rows) {
+    if (spec.name.size() < longest || !setting.starts_with(spec.name)) continue;
+    if (setting.size() > spec.name.size() && setting[spec.name.size()] != '.') continue;
+    row = spec.name;
+    longest = spec.name.size();
+  }
+  return row;
+}
+
 class Checker {
  public:
   Checker(const ConfigTables& tables, const EmitterRegistry& registry,
@@ -182,11 +196,9 @@ class Checker {
     if (!kind->validate) return;
     for (SettingProblem problem : kind->validate(emitter.settings)) {
       if (problem.setting.starts_with(table + ".")) problem.setting.erase(0, table.size() + 1);
-      const bool is_row = std::ranges::any_of(
-          kind->settings, [&](const SettingSpec& spec) { return spec.name == problem.setting; });
       // An emitter need not know where its settings were written.
       if (problem.origin.to_string() == SettingOrigin{}.to_string()) {
-        problem.origin = emitter.settings.origin(is_row ? problem.setting : "kind");
+        problem.origin = emitter.settings.origin(row_of(kind->settings, problem.setting));
       }
       problem.setting = problem.setting.empty() ? table : table + "." + problem.setting;
       problems_.push_back(std::move(problem));

@@ -43,6 +43,12 @@ constexpr auto kProbe = std::to_array<SettingSpec>({
 });
 
 std::vector<SettingProblem> validate_probe(const SettingValues& values) {
+  if (const auto& extra = values.map("extra"); extra.contains("linger.max.ms")) {
+    return {{.origin = {},
+             .setting = "extra.linger.max.ms",
+             .message = "is not for you",
+             .hint = "leave it out"}};
+  }
   if (!values.flag("eager") || values.text("mode") == "fast") return {};
   return {{.origin = {},
            .setting = "eager",

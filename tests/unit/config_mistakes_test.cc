@@ -176,6 +176,9 @@ constexpr auto kMistakes = std::to_array<Mistake>({
     {"attempt_beyond_its_lease", "[emitters.p]\nkind = \"probe\"\nattempt = \"16s\"\n",
      "9:11: emitters.p.attempt: \"16s\" is more than half of drain.lease (\"30s\") | lower it, "
      "or raise drain.lease"},
+    {"rule_about_an_entry_of_a_map",
+     "[emitters.p]\nkind = \"probe\"\n[emitters.p.extra]\n\"linger.max.ms\" = \"5\"\n",
+     "9:1: emitters.p.extra.linger.max.ms: is not for you | leave it out"},
     {"rule_of_an_emitter", "[emitters.p]\nkind = \"probe\"\neager = true\n",
      "9:9: emitters.p.eager: needs mode = \"fast\" | set mode = \"fast\""},
     {"file_of_what_is_no_secret", "[worker]\ninstance_file = \"x\"\n",
