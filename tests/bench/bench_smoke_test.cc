@@ -13,7 +13,7 @@
 namespace outfall::test {
 namespace {
 
-constexpr std::chrono::minutes kDeadline{4};
+constexpr std::chrono::minutes kDeadline{8};
 
 bool is_number_or_null(const boost::json::value& value) {
   return value.is_null() || (value.is_number() && std::isfinite(value.to_number<double>()));
