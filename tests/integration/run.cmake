@@ -1,6 +1,7 @@
 outfall_test(run_test
   SOURCES
     ${CMAKE_CURRENT_LIST_DIR}/admin_client.cc
+    ${CMAKE_CURRENT_LIST_DIR}/run_claims_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/run_edges_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/run_faults_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/run_order_test.cc

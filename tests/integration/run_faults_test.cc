@@ -66,6 +66,57 @@ TEST_F(RunFaults, ADatabaseThatCrashesUnderLoadLosesNothing) {
   EXPECT_EQ(worker.stop(), 0);
 }
 
+// When it is back, the leases of all that the worker holds have expired.
+TEST_F(RunFaults, ADatabaseThatIsAwayForLongerThanALeaseCostsNoEntryAnything) {
+  enqueue_many("orders", 3000, 100);
+  WorkerProcess worker({.dsn = database_.dsn(),
+                        .streams = noop("latency = \"300ms\"", "max_abandoned = 1"),
+                        .drain = "lease = \"2s\"\nmax_in_flight = 500\nbatch_entries = 100"});
+  wait_until(
+      [&] { return worker.metric("outfall_entries_settled_total{stream=\"orders\"}") > 500; },
+      "it drains");
+  own_server().stop(StopMode::immediate);
+  worker.process().wait_for_output("waiting for the database");
+  EXPECT_GT(worker.metric("outfall_in_flight_entries{stream=\"orders\"}"), 0);
+  const auto back = std::chrono::steady_clock::now() + std::chrono::seconds{5};
+  wait_until([&] { return std::chrono::steady_clock::now() > back; }, "the leases have expired");
+  EXPECT_TRUE(worker.alive());
+  own_server().start();
+  reconnect();
+  std::int64_t abandoned = 0;
+  wait_until(
+      [&] {
+        abandoned += sql_.number("SELECT count(*) FROM entries WHERE abandoned > 0");
+        return live("orders") == 0;
+      },
+      "the stream is drained");
+  EXPECT_EQ(abandoned, 0);
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 0);
+  EXPECT_EQ(delivered(), 3000);
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+TEST_F(RunFaults, ADatabaseThatComesBackReadOnlyWhileItDrainsIsWaitedFor) {
+  enqueue_many("orders", 20000, 100);
+  WorkerProcess worker({.dsn = database_.dsn(), .streams = to_file()});
+  wait_until(
+      [&] { return worker.metric("outfall_entries_settled_total{stream=\"orders\"}") > 2000; },
+      "it drains");
+  own_server().restart_read_only(true);
+  worker.process().wait_for_output("read_only");
+  EXPECT_TRUE(worker.alive());
+  reconnect();
+  EXPECT_GT(live("orders"), 0) << "it became read-only too late to show anything";
+  own_server().restart_read_only(false);
+  reconnect();
+  wait_until_empty("orders");
+  std::set<std::string> ids;
+  for (const auto& event : worker.events("events")) ids.emplace(event.at("id").as_string());
+  EXPECT_EQ(ids.size(), 20000u);
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 0);
+  EXPECT_EQ(worker.stop(), 0);
+}
+
 TEST_F(RunFaults, AClaimThatTheServerCannotFinishIsCancelledAndAskedAgain) {
   WorkerProcess worker({.dsn = database_.dsn(),
                         .streams = to_file(),
@@ -99,6 +150,28 @@ TEST_F(RunFaults, AReloadTakesEffectAndARefusedOneChangesNothing) {
              "the success shows");
   enqueue("orders", "k");
   wait_until_empty("orders");
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+TEST_F(RunFaults, AReloadChangesHowTheNextFailureIsRetried) {
+  const auto config = [](const std::string& pause, const std::string& attempts) {
+    return "[streams.orders]\nemitter = \"out\"\nretry.initial = \"" + pause +
+           "\"\nretry.max = \"" + pause + "\"\nretry.max_attempts = " + attempts +
+           "\n[emitters.out]\nkind = \"noop\"\nfail = { retryable_failure = \"1\" }\n";
+  };
+  const std::string before = config("1h", "20");
+  WorkerProcess worker({.dsn = database_.dsn(), .streams = before});
+  enqueue("orders", "before");
+  wait_until([&] { return sql_.number("SELECT max(attempts) FROM entries") == 1; }, "it fails");
+  std::string reloaded = worker.configuration();
+  reloaded.replace(reloaded.find(before), before.size(), config("20ms", "3"));
+  worker.reload(reloaded);
+  worker.process().wait_for_output("configuration reloaded");
+  enqueue("orders", "after");
+  wait_until([&] { return dead_letters("outbox.max_retry_attempts_exceeded") == 1; },
+             "the second one is tried three times");
+  EXPECT_EQ(sql_.value("SELECT key || ' ' || attempts FROM dead_letters"), "after 3");
+  EXPECT_EQ(sql_.value("SELECT key || ' ' || attempts FROM entries"), "before 1");
   EXPECT_EQ(worker.stop(), 0);
 }
 
@@ -248,6 +321,50 @@ TEST_F(RunFaults, AFrozenWorkerLosesItsLeaseIsFencedAndSaysSo) {
   enqueue("orders", "k");
   wait_until_empty("orders");
   EXPECT_EQ(frozen.stop(), 0);
+}
+
+// The first worker's next renewal is far off, so that it learns of the takeover by its settle.
+TEST_F(RunFaults, AWorkerWhoseLeaseRanOutUnderItsDeliveriesIsFencedAndSaysSo) {
+  const std::string drain = "lease = \"60s\"";
+  enqueue_many("orders", 500, 50);
+  WorkerProcess late({.dsn = database_.dsn(), .streams = noop("latency = \"3s\""), .drain = drain});
+  wait_until([&] { return late.metric("outfall_in_flight_entries{stream=\"orders\"}") == 500; },
+             "it holds all");
+  sql_.exec("UPDATE leases SET expires_at = clock_timestamp() - interval '1 s'");
+  WorkerProcess taker({.dsn = database_.dsn(), .streams = noop(""), .drain = drain});
+  wait_until_empty("orders");
+  EXPECT_GT(taker.metric("outfall_claim_takeovers_total{stream=\"orders\"}"), 0);
+  late.process().wait_for_output("taken over before its outcomes were written");
+  EXPECT_GT(late.metric("outfall_stale_settles_total{stream=\"orders\"}"), 0);
+  EXPECT_EQ(late.metric("outfall_entries_settled_total{stream=\"orders\"}"), 0);
+  EXPECT_EQ(delivered(), 500);
+  EXPECT_EQ(taker.stop(), 0);
+  EXPECT_EQ(late.stop(), 0);
+}
+
+// The lease would keep the entries for 30 s; the server sees the dead session at once.
+TEST_F(RunFaults, OnADirectConnectionTheWorkOfAKilledWorkerIsTakenOverLongBeforeItsLeaseEnds) {
+  enqueue_many("orders", 100, 10);
+  // It is full with them, so that it leaves the next entry to the other one.
+  const std::string drain = "lease = \"30s\"\nmax_in_flight = 100\nbatch_entries = 100";
+  WorkerProcess dies(
+      {.dsn = database_.dsn(), .streams = noop("latency = \"60s\""), .drain = drain});
+  wait_until([&] { return dies.metric("outfall_in_flight_entries{stream=\"orders\"}") == 100; },
+             "it holds all");
+  WorkerProcess taker({.dsn = database_.dsn(), .streams = noop(""), .drain = drain});
+  enqueue("orders", "another");
+  wait_until([&] { return delivered() == 1; }, "the other one works");
+  EXPECT_EQ(live("orders"), 100);
+  const auto killed = std::chrono::steady_clock::now();
+  dies.kill();
+  wait_until_empty("orders", std::chrono::seconds{15});
+  const auto took = std::chrono::steady_clock::now() - killed;
+  RecordProperty(
+      "takeover_ms",
+      static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()));
+  EXPECT_EQ(delivered(), 101);
+  EXPECT_GT(taker.metric("outfall_claim_takeovers_total{stream=\"orders\"}"), 0);
+  EXPECT_EQ(taker.stop(), 0);
 }
 
 TEST_F(RunFaults, BehindATransactionPoolerItDeliversAndExpiryAloneDecides) {

@@ -141,6 +141,7 @@ TEST_F(RunOrder, FailuresOfEveryKindKeepTheOrderPerKey) {
 // The issue's own scenario in short form: three workers on one stream, one of them killed again and
 // again under load. The long form is `OUTFALL_KILLS=15`.
 TEST_F(RunOrder, WorkersKilledUnderLoadLoseNothingAndKeepTheOrder) {
+  constexpr int kMaxInFlight = 200;
   const int kills =
       std::getenv("OUTFALL_KILLS") == nullptr ? 5 : std::atoi(std::getenv("OUTFALL_KILLS"));
   sql_.exec("CREATE TABLE counters (key text PRIMARY KEY, n bigint NOT NULL DEFAULT 0)");
@@ -156,7 +157,8 @@ TEST_F(RunOrder, WorkersKilledUnderLoadLoseNothingAndKeepTheOrder) {
         .streams =
             "[streams.orders]\nemitter = \"out\"\n[emitters.out]\nkind = \"stdout\"\npath = \"" +
             path + "\"\n",
-        .drain = "lease = \"5s\"\nbatch_entries = 50"}));
+        .drain = "lease = \"5s\"\nbatch_entries = 50\nmax_in_flight = " +
+                 std::to_string(kMaxInFlight)}));
   }
   for (int kill = 0; kill < kills; ++kill) {
     WorkerProcess& victim = *workers[static_cast<std::size_t>(kill % 3)];
@@ -188,7 +190,8 @@ TEST_F(RunOrder, WorkersKilledUnderLoadLoseNothingAndKeepTheOrder) {
   }
   EXPECT_EQ(distinct, committed);
   // A duplicate needs a kill: at most what a worker may have had in flight for each.
-  EXPECT_LE(static_cast<std::int64_t>(events.size()) - distinct, std::int64_t{8000} * kills);
+  EXPECT_LE(static_cast<std::int64_t>(events.size()) - distinct,
+            std::int64_t{kMaxInFlight} * kills);
   EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 0);
 }
 

@@ -1,0 +1,98 @@
+// Goal: a claim takes what is due and no more than it may, and looking for work costs little.
+// Method: a real worker, and what the database says about its leases and its statements.
+
+#include "tests/integration/worker_fixture.h"
+#include "tests/support/wait_until.h"
+
+namespace outfall::test {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+using RunClaims = WorkerTest;
+
+TEST_F(RunClaims, AnEntryComesWhenItIsDueAndNotBefore) {
+  WorkerProcess worker({.dsn = database_.dsn(), .streams = to_file()});
+  sql_.exec(
+      "INSERT INTO entries (stream, type, key, available_at) SELECT 'orders', 'later', 'k', "
+      "clock_timestamp() + interval '2 s'");
+  enqueue("orders", "other");
+  wait_until([&] { return worker.events("events").size() == 1; }, "what is due at once comes");
+  std::size_t seen = 0;
+  bool due = false;
+  int looks = 0;
+  wait_until(
+      [&] {
+        // The clock after the file: what was seen before it is due has come too early.
+        seen = worker.events("events").size();
+        due = sql_.value(
+                  "SELECT coalesce(bool_and(available_at <= clock_timestamp()), true) FROM "
+                  "entries") == "t";
+        if (!due) ++looks;
+        return due || seen > 1;
+      },
+      "it is due");
+  EXPECT_GT(looks, 0) << "it was due before anybody looked";
+  EXPECT_TRUE(due) << "it came before it was due";
+  wait_until_empty("orders", std::chrono::seconds{10});
+  const auto events = worker.events("events");
+  ASSERT_EQ(events.size(), 2u);
+  EXPECT_EQ(events.back().at("type").as_string(), "later");
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+TEST_F(RunClaims, AClaimEndsAtItsBytes) {
+  // What does not compress, so that it is as large in the table as it says.
+  sql_.exec(
+      "INSERT INTO entries (stream, type, payload) SELECT 'orders', 't', json_build_object('text', "
+      "(SELECT string_agg(md5(random()::text || i || j), '') FROM generate_series(1, 9600) j)) "
+      "FROM generate_series(1, 10) i");
+  ASSERT_GT(sql_.number("SELECT min(octet_length(payload::text)) FROM entries"), 300'000);
+  WorkerProcess worker({.dsn = database_.dsn(),
+                        .streams = "[streams.orders]\nemitter = \"out\"\n[emitters.out]\nkind = "
+                                   "\"noop\"\nlatency = \"60s\"\n",
+                        .drain = "batch_bytes = \"1MiB\"\nshutdown_timeout = \"0s\""});
+  wait_until([&] { return worker.metric("outfall_in_flight_entries{stream=\"orders\"}") == 10; },
+             "all are claimed");
+  // The first entry, and 1 MiB beyond it.
+  EXPECT_EQ(sql_.value("SELECT string_agg(remaining::text, ' ' ORDER BY lease_no) FROM leases"),
+            "4 4 2");
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+TEST_F(RunClaims, TwoHundredIdleStreamsCostAboutOneStatementAPoll) {
+  std::string streams;
+  for (int i = 1; i <= 200; ++i) {
+    streams += "[streams.s" + std::to_string(i) + "]\nemitter = \"out\"\n";
+  }
+  WorkerProcess worker(
+      {.dsn = database_.dsn(), .streams = streams + "[emitters.out]\nkind = \"noop\"\n"});
+  for (const std::string stream : {"s1", "s200"}) enqueue(stream, "k");
+  wait_until([&] { return delivered() == 2; }, "the first and the last are served");
+  // From outside of the database, so that the questions are not counted.
+  PgClient admin = shared_postgres().connect();
+  const auto transactions = [&] {
+    return admin.number(
+        "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = $1",
+        {database_.name()});
+  };
+  // 12 polls by the default of 250 ms, and what sampling and housekeeping add; a statement for each
+  // stream would be 2,400. The pauses take a moment to grow to their full length.
+  constexpr std::int64_t kMost = 60;
+  std::int64_t used = 0;
+  wait_until(
+      [&] {
+        const std::int64_t before = transactions();
+        const auto end = steady_clock::now() + milliseconds{3000};
+        wait_until([&] { return steady_clock::now() > end; }, "three seconds of nothing to do");
+        used = transactions() - before;
+        return used > 0 && used <= kMost;
+      },
+      "idle streams ask for little", std::chrono::seconds{30});
+  RecordProperty("transactions_in_3s", static_cast<int>(used));
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+}  // namespace
+}  // namespace outfall::test
