@@ -73,6 +73,31 @@ class WebhookWorker : public WorkerTest {
     return seen.size();
   }
 
+  // The attempts of one entry carry one id, and each the time at which it was made: receivers
+  // refuse old times.
+  static void expect_fresh_timestamps(const std::vector<HttpRequest>& requests) {
+    std::map<std::string, std::vector<const HttpRequest*>> by_entry;
+    for (const HttpRequest& request : requests) {
+      by_entry[request.header("ce-partitionkey").value_or("") + " " + request.body].push_back(
+          &request);
+    }
+    std::chrono::seconds longest{0};
+    for (const auto& [entry, attempts] : by_entry) {
+      const HttpRequest& first = *attempts.front();
+      for (const HttpRequest* attempt : attempts) {
+        EXPECT_EQ(attempt->header("webhook-id"), first.header("webhook-id")) << entry;
+        const std::chrono::seconds renewed{
+            std::stoll(attempt->header("webhook-timestamp").value_or("0")) -
+            std::stoll(first.header("webhook-timestamp").value_or("0"))};
+        const auto later =
+            std::chrono::round<std::chrono::seconds>(attempt->arrived - first.arrived);
+        EXPECT_LE(std::abs((renewed - later).count()), 2) << entry;
+        longest = std::max(longest, later);
+      }
+    }
+    EXPECT_GE(longest.count(), 3) << "no entry was tried over a time that shows";
+  }
+
   HttpRecorder server_;
 };
 
@@ -179,6 +204,24 @@ TEST_F(WebhookWorker, AnEndpointThatAnswers5xxKeepsItsEntries) {
   EXPECT_EQ(delivered(), 300);
   EXPECT_EQ(dead_letters_of_all(), 0);
   EXPECT_EQ(expect_order(server_.requests()), 300U);
+  expect_fresh_timestamps(server_.requests());
+}
+
+TEST_F(WebhookWorker, LeasesAreRenewedWhileASlowEndpointTakesLongerThanOneLasts) {
+  server_.answer_always({.delay = milliseconds{500}});
+  enqueue_for({"acme"}, 10, 10);
+  auto slow = options(server_.port(), {}, "max_in_flight = 1");
+  slow.streams.replace(slow.streams.find("timeout = \"2s\""), 14, "timeout = \"1s\"");
+  slow.drain += "\nlease = \"2s\"";
+  WorkerProcess worker(slow);
+  wait_until_empty("orders");
+  EXPECT_EQ(delivered(), 10);
+  EXPECT_EQ(most_attempts(), 1);
+  EXPECT_EQ(server_.count(), 10U);
+  EXPECT_EQ(server_.most_at_once(), 1U);
+  EXPECT_EQ(worker.metric("outfall_lease_lost_total{stream=\"orders\"}"), 0);
+  EXPECT_EQ(worker.metric("outfall_stale_settles_total{stream=\"orders\"}"), 0);
+  EXPECT_EQ(worker.stop(), 0);
 }
 
 TEST_F(WebhookWorker, ASlowEndpointDoesNotDelayAFastOne) {
