@@ -291,8 +291,8 @@ class AdminServer::Impl {
   std::optional<asio::thread_pool> handlers_;
 };
 
-AdminServer::AdminServer(AdminOptions options, std::vector<Route> routes, Logger& log)
-    : impl_(std::make_unique<Impl>(std::move(options), std::move(routes), log)) {
+AdminServer::AdminServer(const AdminOptions& options, std::vector<Route> routes, Logger& log)
+    : impl_(std::make_unique<Impl>(options, std::move(routes), log)) {
 }
 
 AdminServer::~AdminServer() = default;

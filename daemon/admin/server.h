@@ -35,7 +35,7 @@ class AdminListenError : public std::runtime_error {
 class AdminServer {
  public:
   // Throws AdminListenError, and std::logic_error for a wrong table.
-  AdminServer(AdminOptions options, std::vector<Route> routes, Logger& log);
+  AdminServer(const AdminOptions& options, std::vector<Route> routes, Logger& log);
   // As stop(), and then waits for handlers that still run.
   ~AdminServer();
   AdminServer(const AdminServer&) = delete;

@@ -97,6 +97,7 @@ void reset_signals() noexcept {
   for (int number = 1; number <= SIGRTMAX; ++number) ::sigaction(number, &standard, nullptr);
   sigset_t none;
   sigemptyset(&none);
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): after the fork there is one thread
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 

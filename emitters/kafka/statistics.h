@@ -31,7 +31,7 @@ class Statistics {
   explicit Statistics(EmitterReporter& reporter) : reporter_(reporter) {}
 
   // Text that is not what librdkafka writes is ignored. Throws std::bad_alloc only.
-  void take(std::string_view json);
+  void take(std::string_view text);
 
  private:
   EmitterReporter& reporter_;

@@ -106,7 +106,7 @@ void MultiLoop::turn(Milliseconds at_most, const Done& done) {
   const auto until_timer = std::chrono::ceil<Milliseconds>(
       std::min<MonotonicTime::duration>(timer_at_ - now(), std::chrono::hours{1}));
   const auto wait = std::clamp<std::int64_t>(std::min(at_most, until_timer).count(), 0, INT_MAX);
-  std::array<epoll_event, kEventsPerTurn> events;
+  std::array<epoll_event, kEventsPerTurn> events{};
   const int ready =
       ::epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), static_cast<int>(wait));
   int running = 0;

@@ -36,9 +36,9 @@ std::optional<EntryStatus> entry_status_from(std::string_view name) noexcept {
   return std::nullopt;
 }
 
-std::optional<EntryStatus> entry_status_from_code(std::int64_t number) noexcept {
+std::optional<EntryStatus> entry_status_from_code(std::int64_t code) noexcept {
   for (const Name& known : kNames) {
-    if (code(known.status) == number) return known.status;
+    if (outfall::code(known.status) == code) return known.status;
   }
   return std::nullopt;
 }

@@ -2,13 +2,11 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <utility>
 
 namespace outfall {
 
-void EmitterRegistry::add(EmitterKind kind) {
-  std::string name(kind.kind);
-  const auto [place, added] = kinds_.try_emplace(std::move(name), std::move(kind));
+void EmitterRegistry::add(const EmitterKind& kind) {
+  const auto [place, added] = kinds_.try_emplace(std::string(kind.kind), kind);
   if (added) return;
   std::fprintf(stderr, "outfall: the emitter kind \"%s\" is registered twice\n",
                place->first.c_str());

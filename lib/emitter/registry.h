@@ -14,7 +14,7 @@ namespace outfall {
 class EmitterRegistry {
  public:
   // Aborts when the kind is there already: a defect of the build, not of the input.
-  void add(EmitterKind kind);
+  void add(const EmitterKind& kind);
   [[nodiscard]] const EmitterKind* find(std::string_view kind) const;
   [[nodiscard]] std::vector<std::string_view> kinds() const;  // sorted
 
