@@ -29,6 +29,7 @@ bool StreamDrain::claim() {
     host_.wants_room(*this);
     return false;
   }
+  if (churning_ && something_unwritten()) return false;  // settled() looks again
   if (const auto since = last_full_since(); since && host_.now() < *since + kCatchUp) {
     host_.wants_room(*this);
     host_.look_at(*this, *since + kCatchUp);
@@ -202,6 +203,14 @@ void StreamDrain::arrived(LeasedBatch batch) {
   leases_.push_back(std::move(owned));
   metrics_.active_leases.Set(static_cast<double>(leases_.size()));
   dispatch(lease);
+  // Mostly of keys that must not go on yet. They may once this is written, and a claim that is
+  // under way then would bring the same again, and so on.
+  if (lease.open < static_cast<std::int32_t>(lease.entries.size() / 2)) churning_ = true;
+}
+
+bool StreamDrain::something_unwritten() const {
+  return settling_ || std::any_of(leases_.begin(), leases_.end(),
+                                  [](const auto& lease) { return !lease->unsettled.empty(); });
 }
 
 // While nothing is found the pause doubles up to the idle ceiling, with jitter, so that workers and

@@ -81,6 +81,7 @@ class StreamDrain {
   void claim_failed(const StoreError& error, const Uuid& lease_id);
   void arrived(LeasedBatch batch);
   void back_off(bool found_entries);
+  [[nodiscard]] bool something_unwritten() const;
   void clear_keys();
 
   // stream_drain.cc
@@ -140,6 +141,7 @@ class StreamDrain {
   bool stopping_ = false;
   bool paused_ = false;
   bool expects_entries_ = false;
+  bool churning_ = false;  // the last claims brought what has to be given back
   std::vector<HeldKey*> blocked_keys_;
   std::uint64_t claims_begun_ = 0;
   std::uint64_t claims_ended_ = 0;

@@ -165,6 +165,7 @@ void StreamDrain::settled(const std::shared_ptr<Settle>& settle) {
   for (std::size_t i = 0; i < settle->parts.size(); ++i) took_effect(*settle, i);
   clear_keys();
   end_of_turn();
+  if (std::exchange(churning_, false)) host_.look_at(*this, host_.now());
 }
 
 void StreamDrain::took_effect(Settle& settle, std::size_t index) {

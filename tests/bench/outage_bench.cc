@@ -49,7 +49,7 @@ class OutageBenchmark {
   explicit OutageBenchmark(const Options& options)
       : options_(options),
         before_(options.pick(6000, 5000, 1000)),
-        away_(options.pick(30'000, 6000, 1000)),
+        away_(options.pick(30'000, 20'000, 1000)),
         after_(options.pick(12'000, 10'000, 1000)),
         server_(options) {}
 
