@@ -27,7 +27,7 @@ class Check {
     std::array<char, 512> error{};
     Conf conf = make_conf(settings_, settings_.batch_bytes);
     rd_kafka_conf_set(conf.get(), "log.queue", "true", error.data(), error.size());
-    // A look must not make the topic.
+    // A look must not make the topic, whatever the settings say.
     rd_kafka_conf_set(conf.get(), "allow.auto.create.topics", "false", error.data(), error.size());
     rd_kafka_conf_set_events(conf.get(), RD_KAFKA_EVENT_ERROR);
     handle_ = Handle(rd_kafka_new(RD_KAFKA_PRODUCER, conf.get(), error.data(), error.size()),

@@ -168,6 +168,8 @@ void add_defaults(Settings& settings, const SettingValues& values) {
       {"linger.ms", linger_ms(values.duration("linger"))},
       {"compression.codec", values.text("compression")},
       {"partitioner", settings.partitioner},
+      // A mistyped name must not become a topic with the cluster's defaults.
+      {"allow.auto.create.topics", "false"},
       // The topic's own limit is what counts.
       {"message.max.bytes", "1000000000"},
       {"queue.buffering.max.messages", "1000000"},

@@ -1,6 +1,7 @@
 // Records and topics that a real broker refuses: each row of the error table that it can be made to
 // give, and what becomes of the others.
 #include <deque>
+#include <filesystem>
 
 #include "emitters/kafka/partitions.h"
 #include "tests/integration/kafka_fixture.h"
@@ -357,6 +358,23 @@ TEST_F(KafkaErrorsTest, CheckSaysWhatTheTopicTakes) {
                                " has 3 partitions and takes records up to 10000 bytes"),
             std::string::npos)
       << health.detail;
+}
+
+TEST_F(KafkaErrorsTest, AMistypedTopicIsNotMadeWhereTheClusterMakesTopicsUnlessOneSaysSo) {
+  TempKafka kafka({.settings = {{"auto.create.topics.enable", "true"}}});
+  const auto there = [&] { return std::filesystem::exists(kafka.folder() / "data" / "ordres-0"); };
+  TestSettings settings = kafka_settings("ordres").text("brokers", kafka.brokers());
+  start(settings);
+  EXPECT_FALSE(emitter_->check(milliseconds(5000)).ok);
+  auto tokens = emit(numbered(10, 10));
+  drain_.wait_for_all();
+  for (const std::uint64_t token : tokens) EXPECT_EQ(error_code(token), "kafka.unknown_topic");
+  EXPECT_FALSE(there());
+  drain_.new_runs();
+  start(settings.map("librdkafka", {{"allow.auto.create.topics", "true"}}));
+  deliver_all(numbered(10, 10));
+  EXPECT_TRUE(there());
+  emitter_.reset();
 }
 
 TEST_F(KafkaErrorsTest, MetricsComeFromTheStatistics) {
