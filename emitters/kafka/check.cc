@@ -4,6 +4,7 @@
 #include <array>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "emitters/kafka/topics.h"
@@ -74,7 +75,16 @@ class Check {
     rd_kafka_resp_err_t code{};
     const Metadata metadata = ask(nullptr, code);
     if (!metadata) return nobody(code);
-    return {true, brokers_of(*metadata) + "; topics are " + settings_.topic.text()};
+    std::string detail = brokers_of(*metadata) + "; topics are " + settings_.topic.text();
+    if (metadata->broker_cnt > 0) {
+      const std::string number = std::to_string(metadata->brokers[0].id);
+      const auto limits = ask_limits(RD_KAFKA_RESOURCE_BROKER, number);
+      if (limits) {
+        detail += "; one without a limit of its own" +
+                  size_text(limits->max_message_bytes, max_payload_bytes_);
+      }
+    }
+    return {true, detail};
   }
 
   Emitter::Health with_topic() {
@@ -94,32 +104,22 @@ class Check {
         found.err != RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) {
       return {false, start + "cannot be used: " + rd_kafka_err2str(found.err)};
     }
-    return {true, start + "has " + std::to_string(found.partition_cnt) + " partitions" + limit()};
+    const auto limits = ask_limits(RD_KAFKA_RESOURCE_TOPIC, name);
+    return {true, start + "has " + std::to_string(found.partition_cnt) + " partitions" +
+                      (limits ? " and" + size_text(limits->max_message_bytes, max_payload_bytes_)
+                              : std::string())};
   }
 
-  // What the topic takes beside what the stream lets in; nothing where the brokers do not tell.
-  [[nodiscard]] std::string limit() {
-    describe_topic(handle_.get(), settings_.topic.text(), Milliseconds{left()}, queue_.get(),
-                   nullptr);
+  // What it takes; nullopt where the brokers do not tell.
+  [[nodiscard]] std::optional<TopicLimits> ask_limits(rd_kafka_ResourceType_t type,
+                                                      const std::string& name) {
+    describe(handle_.get(), type, name, Milliseconds{left()}, queue_.get(), nullptr);
     while (const Event event{rd_kafka_queue_poll(queue_.get(), left())}) {
-      if (rd_kafka_event_type(event.get()) != RD_KAFKA_EVENT_DESCRIBECONFIGS_RESULT) continue;
-      std::size_t count = 0;
-      const auto* const* resources = rd_kafka_DescribeConfigs_result_resources(
-          rd_kafka_event_DescribeConfigs_result(event.get()), &count);
-      if (count != 1 || rd_kafka_ConfigResource_error(resources[0]) != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        return {};
+      if (rd_kafka_event_type(event.get()) == RD_KAFKA_EVENT_DESCRIBECONFIGS_RESULT) {
+        return limits_in(event.get());
       }
-      const std::int64_t bytes = read_limits(*resources[0]).max_message_bytes;
-      std::string text = " and takes records up to " + std::to_string(bytes) + " bytes";
-      if (max_payload_bytes_ == 0 || max_payload_bytes_ > bytes) {
-        text += "; the stream lets in " +
-                (max_payload_bytes_ == 0 ? std::string("payloads of any size")
-                                         : "payloads up to " + std::to_string(max_payload_bytes_)) +
-                ", larger ones become dead letters";
-      }
-      return text;
     }
-    return {};
+    return std::nullopt;
   }
 
   const Settings& settings_;

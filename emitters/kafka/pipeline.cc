@@ -18,6 +18,8 @@ constexpr Milliseconds kAnswerTime{5000};
 constexpr Milliseconds kFreshLimits{60'000};
 constexpr Milliseconds kCertainLimits{1000};
 constexpr Milliseconds kAskAwayTopic{500};
+// Brokers that are there are heard of within this time; others, whenever there is something to do.
+constexpr Milliseconds kFirstWords{5000};
 
 // "topic/partition/offset".
 std::string record_id(const std::string& topic, std::int32_t partition, std::int64_t offset) {
@@ -54,7 +56,8 @@ Pipeline::Pipeline(const EmitterContext& context, const Settings& settings, int 
       partitioner_(settings_.partitioner),
       statistics_(reporter_),
       topics_(std::min(settings_.delivery_timeout, kAnswerTime)),
-      batch_bytes_(settings_.batch_bytes) {
+      batch_bytes_(settings_.batch_bytes),
+      made_at_(clock_.monotonic()) {
   client_ = std::make_unique<Client>(settings_, batch_bytes_, wake_descriptor_);
   reporter_.add(kProducersTotal, 1);
   reporter_.add(kIsolatedTotal, 0);
@@ -313,6 +316,7 @@ void Pipeline::serve() noexcept {
     while (const Event event = client_->poll(Milliseconds{0})) handle(event.get(), now);
     decide(now);
     flush();
+    ask_cluster();
     if (flights_.empty()) topics_.forget_unused(now);
   } catch (...) {
     // Memory is short, or librdkafka cannot be set up again. Nothing is lost but time.
@@ -433,24 +437,50 @@ void Pipeline::connection_error(rd_kafka_event_t* event, MonotonicTime now) {
 }
 
 void Pipeline::described(rd_kafka_event_t* event, MonotonicTime now) {
-  const Topic& topic = topics_.answered(event, *client_, now);
+  if (rd_kafka_event_opaque(event) == nullptr) return cluster_described(event);
+  Topic& topic = topics_.answered(event, *client_, now);
   came_ready_ = true;
   if (topic.state == Topic::State::away) {
     reporter_.log(ReportLevel::warning, "topic", "a topic cannot be written to",
                   topic.name + ": " + rd_kafka_err2str(topic.error));
     return;
   }
-  if (!topic.limits_known) return;
+  const bool first = settings_.topic.constant() && announced_ != Announced::yes;
+  if (!topic.limits_known) {
+    if (first && topic.state == Topic::State::ready) announce("topic " + topic.name);
+    return;
+  }
   const std::int64_t limit = topic.limits.max_message_bytes;
   if (limit < batch_bytes_) narrow_ = true;
-  if (max_payload_bytes_ == 0 || limit < max_payload_bytes_) {
-    const std::string detail =
-        topic.name + " takes records up to " + std::to_string(limit) +
-        " bytes, the stream lets in payloads " +
-        (max_payload_bytes_ == 0 ? std::string("of any size")
-                                 : "up to " + std::to_string(max_payload_bytes_) + " bytes");
-    reporter_.log(ReportLevel::info, "limit", "larger entries become dead letters", detail);
-  }
+  const bool news = std::exchange(topic.told_bytes, limit) != limit;
+  if (!first && (!news || !may_be_too_large(limit, max_payload_bytes_))) return;
+  const std::string text = "topic " + topic.name + size_text(limit, max_payload_bytes_);
+  if (first) return announce(text);
+  reporter_.log(ReportLevel::info, "limit", "large entries become dead letters", text);
+}
+
+// With a template there is no topic to ask about, but what topics have that say nothing of their
+// own.
+void Pipeline::ask_cluster() {
+  if (announced_ != Announced::no || settings_.topic.constant() || stopping_) return;
+  const std::int32_t broker = rd_kafka_controllerid(client_->handle(), 0);
+  if (broker < 0) return;
+  announced_ = Announced::asked;
+  describe(client_->handle(), RD_KAFKA_RESOURCE_BROKER, std::to_string(broker), kFirstWords,
+           client_->queue(), nullptr);
+}
+
+void Pipeline::cluster_described(rd_kafka_event_t* event) {
+  const auto limits = limits_in(event);
+  announce("topics are " + settings_.topic.text() +
+           (limits ? "; one without a limit of its own" +
+                         size_text(limits->max_message_bytes, max_payload_bytes_)
+                   : std::string()));
+}
+
+void Pipeline::announce(const std::string& topics) {
+  announced_ = Announced::yes;
+  reporter_.log(ReportLevel::info, "brokers", "brokers answer", topics);
 }
 
 void Pipeline::finish(Record& record, Outcome outcome) {
@@ -484,7 +514,9 @@ void Pipeline::flush() {
 }
 
 Milliseconds Pipeline::patience() const noexcept {
-  return open_ == 0 && !topics_.asking() ? Milliseconds{-1} : kTick;
+  const bool listening = announced_ == Announced::no && !settings_.topic.constant() &&
+                         clock_.monotonic() - made_at_ < kFirstWords;
+  return open_ == 0 && !topics_.asking() && !listening ? Milliseconds{-1} : kTick;
 }
 
 }  // namespace outfall::kafka

@@ -117,6 +117,9 @@ class Pipeline {
   void not_delivered(Record& record, rd_kafka_resp_err_t error, Persisted persisted);
   void connection_error(rd_kafka_event_t* event, MonotonicTime now);
   void described(rd_kafka_event_t* event, MonotonicTime now);
+  void ask_cluster();
+  void cluster_described(rd_kafka_event_t* event);
+  void announce(const std::string& topics);
   [[nodiscard]] static Persisted doubt(const Record& record) noexcept {
     return record.in_doubt ? Persisted::possibly : Persisted::no;
   }
@@ -172,6 +175,10 @@ class Pipeline {
   // wrong, so an entry fails only where it would by both.
   std::int64_t wall_ms_ = 0;
   std::int64_t created_ms_ = 0;
+  // Once, the log says that brokers answer and what they take.
+  enum class Announced : std::uint8_t { no, asked, yes };
+  Announced announced_ = Announced::no;
+  const MonotonicTime made_at_;
   MonotonicTime looked_at_{};
   MonotonicTime delivered_at_{};
 

@@ -202,6 +202,7 @@ void Pipeline::replace_client(MonotonicTime now) {
   full_ = false;
   topics_.detach();  // Their handles belong to the present one.
   client_ = std::move(next);
+  if (announced_ == Announced::asked) announced_ = Announced::no;
   reporter_.add(kProducersTotal, 1);
   topics_.attach(*client_, now);
 }

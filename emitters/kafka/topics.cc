@@ -15,6 +15,8 @@ constexpr std::size_t kManyTopics = 1000;
 constexpr Milliseconds kUnusedTime{60'000};
 // Clocks differ; what is closer to a bound than this is for the broker to judge.
 constexpr std::int64_t kClockSkewMs = 300'000;
+// More than key, headers and the frame of a batch mostly have.
+constexpr std::int64_t kBesidePayload = 1024;
 
 std::int64_t number_of(std::string_view text, std::int64_t otherwise) {
   std::int64_t number = 0;
@@ -57,6 +59,19 @@ bool seems_too_new(std::int64_t timestamp_ms, const TopicLimits& limits,
   return limits.create_time && ahead > kClockSkewMs && ahead - kClockSkewMs > limits.after_max_ms;
 }
 
+bool may_be_too_large(std::int64_t max_message_bytes, std::int64_t max_payload_bytes) noexcept {
+  return max_payload_bytes == 0 || max_payload_bytes > max_message_bytes - kBesidePayload;
+}
+
+std::string size_text(std::int64_t max_message_bytes, std::int64_t max_payload_bytes) {
+  std::string text = " takes records up to " + std::to_string(max_message_bytes) + " bytes";
+  if (!may_be_too_large(max_message_bytes, max_payload_bytes)) return text;
+  return text + "; the stream lets in payloads " +
+         (max_payload_bytes == 0 ? std::string("of any size")
+                                 : "up to " + std::to_string(max_payload_bytes) + " bytes") +
+         ", larger records become dead letters (key and headers count)";
+}
+
 TopicLimits read_limits(const rd_kafka_ConfigResource_t& resource) {
   TopicLimits limits;
   std::size_t count = 0;
@@ -66,7 +81,7 @@ TopicLimits read_limits(const rd_kafka_ConfigResource_t& resource) {
     if (raw == nullptr) continue;
     const std::string_view name = rd_kafka_ConfigEntry_name(entries[i]);
     const std::string_view value = raw;
-    if (name == "max.message.bytes") {
+    if (name == "max.message.bytes" || name == "message.max.bytes") {
       limits.max_message_bytes = number_of(value, INT64_MAX);
     } else if (name == "cleanup.policy") {
       limits.compacted = value.find("compact") != std::string_view::npos;
@@ -81,16 +96,26 @@ TopicLimits read_limits(const rd_kafka_ConfigResource_t& resource) {
   return limits;
 }
 
-void describe_topic(rd_kafka_t* handle, const std::string& topic, Milliseconds timeout,
-                    rd_kafka_queue_t* queue, void* opaque) {
+std::optional<TopicLimits> limits_in(rd_kafka_event_t* event) {
+  if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR) return std::nullopt;
+  std::size_t count = 0;
+  const auto* const* resources = rd_kafka_DescribeConfigs_result_resources(
+      rd_kafka_event_DescribeConfigs_result(event), &count);
+  if (count != 1 || rd_kafka_ConfigResource_error(resources[0]) != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    return std::nullopt;
+  }
+  return read_limits(*resources[0]);
+}
+
+void describe(rd_kafka_t* handle, rd_kafka_ResourceType_t type, const std::string& name,
+              Milliseconds timeout, rd_kafka_queue_t* queue, void* opaque) {
   std::array<char, 256> error{};
   rd_kafka_AdminOptions_t* options =
       rd_kafka_AdminOptions_new(handle, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
   rd_kafka_AdminOptions_set_request_timeout(options, static_cast<int>(timeout.count()),
                                             error.data(), error.size());
   rd_kafka_AdminOptions_set_opaque(options, opaque);
-  rd_kafka_ConfigResource_t* resource =
-      rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic.c_str());
+  rd_kafka_ConfigResource_t* resource = rd_kafka_ConfigResource_new(type, name.c_str());
   rd_kafka_DescribeConfigs(handle, &resource, 1, options, queue);
   rd_kafka_ConfigResource_destroy(resource);
   rd_kafka_AdminOptions_destroy(options);
@@ -123,7 +148,8 @@ void Topics::ask(Topic& topic, Client& client, MonotonicTime now) {
   topic.asked = true;
   topic.ask_again = MonotonicTime::max();
   ++asking_;
-  describe_topic(client.handle(), topic.name, answer_timeout_, client.queue(), &topic);
+  describe(client.handle(), RD_KAFKA_RESOURCE_TOPIC, topic.name, answer_timeout_, client.queue(),
+           &topic);
 }
 
 Topic& Topics::answered(rd_kafka_event_t* event, const Client& client, MonotonicTime now) {

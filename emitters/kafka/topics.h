@@ -41,6 +41,14 @@ struct TopicLimits {
 [[nodiscard]] bool seems_too_new(std::int64_t timestamp_ms, const TopicLimits& limits,
                                  std::int64_t latest_now_ms) noexcept;
 
+// Whether a payload of `max_payload_bytes` (0: of any size) may make a record that is larger than
+// that, with its key and headers.
+[[nodiscard]] bool may_be_too_large(std::int64_t max_message_bytes,
+                                    std::int64_t max_payload_bytes) noexcept;
+// " takes records up to … bytes", and what that means for the stream where payloads may be too
+// large.
+[[nodiscard]] std::string size_text(std::int64_t max_message_bytes, std::int64_t max_payload_bytes);
+
 struct TopicDeleter {
   void operator()(rd_kafka_topic_t* topic) const noexcept { rd_kafka_topic_destroy(topic); }
 };
@@ -64,6 +72,7 @@ struct Topic {
   rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_NO_ERROR;
   TopicLimits limits;
   bool limits_known = false;
+  std::int64_t told_bytes = 0;  // its max_message_bytes, as an operator has read it last
 
   std::size_t out = 0;  // records at librdkafka
   MonotonicTime progressed_at{};
@@ -120,11 +129,15 @@ class Topics {
   std::size_t asking_ = 0;
 };
 
-// The limits that an answer holds.
+// The limits that an answer about a topic holds, or one about a broker: those of topics that have
+// none of their own.
 [[nodiscard]] TopicLimits read_limits(const rd_kafka_ConfigResource_t& resource);
 
-// Asks for the settings of a topic; the answer comes to `queue` with `opaque`.
-void describe_topic(rd_kafka_t* handle, const std::string& topic, Milliseconds timeout,
-                    rd_kafka_queue_t* queue, void* opaque);
+// Asks for the settings of a topic, or of a broker by its number; the answer comes to `queue` with
+// `opaque`.
+void describe(rd_kafka_t* handle, rd_kafka_ResourceType_t type, const std::string& name,
+              Milliseconds timeout, rd_kafka_queue_t* queue, void* opaque);
+// The limits in such an answer about one topic or broker; nullopt where it holds none.
+[[nodiscard]] std::optional<TopicLimits> limits_in(rd_kafka_event_t* event);
 
 }  // namespace outfall::kafka

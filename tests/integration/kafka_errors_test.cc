@@ -1,5 +1,6 @@
 // Records and topics that a real broker refuses: each row of the error table that it can be made to
 // give, and what becomes of the others.
+#include <algorithm>
 #include <deque>
 #include <filesystem>
 
@@ -38,6 +39,17 @@ class KafkaErrorsTest : public KafkaTest {
     }
     emitter_->emit(std::move(batch));
     return tokens;
+  }
+  // An emitter of a machine with such a clock, for a stream with such a limit.
+  void start_with(const TestSettings& settings, const Clock& clock,
+                  std::int64_t max_payload_bytes = 0) {
+    emitter_ = kafka_emitter_kind().create({.name = "test",
+                                            .settings = settings.values(),
+                                            .sink = drain_,
+                                            .clock = clock,
+                                            .random = system_random(),
+                                            .reporter = test_reporter(),
+                                            .max_payload_bytes = max_payload_bytes});
   }
   static WallTime from_now(std::chrono::hours hours) { return system_clock().wall() + hours; }
 
@@ -331,12 +343,7 @@ TEST_F(KafkaErrorsTest, AWorkersWrongClockCondemnsNoEntry) {
                                               {"message.timestamp.after.max.ms", "3600000"}});
     const ClockThatIsOff clock(off);
     const TestSettings settings = kafka_settings(topic);
-    emitter_ = kafka_emitter_kind().create({.name = "test",
-                                            .settings = settings.values(),
-                                            .sink = drain_,
-                                            .clock = clock,
-                                            .random = system_random(),
-                                            .reporter = test_reporter()});
+    start_with(settings, clock);
     // The newest of them is old, so that nothing but our clock seems to tell the time.
     const auto tokens = emit_changed(numbered(200, 20), [](std::size_t, Envelope& envelope) {
       envelope.created_at = from_now(std::chrono::hours(-3));
@@ -358,6 +365,34 @@ TEST_F(KafkaErrorsTest, CheckSaysWhatTheTopicTakes) {
                                " has 3 partitions and takes records up to 10000 bytes"),
             std::string::npos)
       << health.detail;
+}
+
+// One line, also where all is well; check() says the same.
+TEST_F(KafkaErrorsTest, TheLogSaysThatBrokersAnswerAndWhatTheyTake) {
+  const std::string topic = fresh_topic();
+  const auto said = [](const std::string& line) {
+    return [line] {
+      const auto lines = test_reporter().lines();
+      return std::ranges::count(lines, line) == 1;
+    };
+  };
+  const std::string takes = " takes records up to 1048588 bytes";
+  const std::string warning =
+      "; the stream lets in payloads up to 1048576 bytes, larger records become dead letters (key "
+      "and headers count)";
+  start_with(kafka_settings(topic), system_clock(), 500'000);
+  wait_until(said("brokers answer: topic " + topic + takes), "the line");
+  EXPECT_TRUE(emitter_->check(milliseconds(5000)).detail.ends_with(takes));
+  start_with(kafka_settings(topic), system_clock(), 1 << 20);
+  wait_until(said("brokers answer: topic " + topic + takes + warning), "the line with a warning");
+  EXPECT_TRUE(emitter_->check(milliseconds(5000)).detail.ends_with(takes + warning));
+  const std::string by_template = "topics are a.{type}; one without a limit of its own" + takes;
+  start_with(kafka_settings("a.{type}"), system_clock(), 500'000);
+  wait_until(said("brokers answer: " + by_template), "the line of a template");
+  EXPECT_EQ(emitter_->check(milliseconds(5000)).detail, "1 broker; " + by_template);
+  start_with(kafka_settings("a.{type}"), system_clock(), 1 << 20);
+  wait_until(said("brokers answer: " + by_template + warning), "its warning");
+  EXPECT_TRUE(emitter_->check(milliseconds(5000)).detail.ends_with(takes + warning));
 }
 
 TEST_F(KafkaErrorsTest, AMistypedTopicIsNotMadeWhereTheClusterMakesTopicsUnlessOneSaysSo) {

@@ -167,6 +167,18 @@ TEST_F(KafkaMappingTest, ATimeBefore1970IsThatOfTheEntryInstead) {
   EXPECT_EQ(mapped_.timestamp_ms, 5);
 }
 
+TEST(KafkaSizeTest, WhatATopicTakesIsComparedWithThePayloadItsKeyAndItsHeaders) {
+  constexpr std::int64_t kKafkasDefault = 1'048'588;
+  EXPECT_TRUE(may_be_too_large(kKafkasDefault, 0));
+  EXPECT_TRUE(may_be_too_large(kKafkasDefault, 1 << 20));
+  EXPECT_FALSE(may_be_too_large(kKafkasDefault, kKafkasDefault - 1024));
+  EXPECT_EQ(size_text(kKafkasDefault, 1'000'000), " takes records up to 1048588 bytes");
+  EXPECT_EQ(size_text(kKafkasDefault, 1 << 20),
+            " takes records up to 1048588 bytes; the stream lets in payloads up to 1048576 bytes, "
+            "larger records become dead letters (key and headers count)");
+  EXPECT_NE(size_text(kKafkasDefault, 0).find("payloads of any size"), std::string::npos);
+}
+
 TEST_F(KafkaMappingTest, OnlyWhatATopicSurelyRefusesIsRefused) {
   EXPECT_FALSE(map());
   const std::int64_t now = mapped_.timestamp_ms;
