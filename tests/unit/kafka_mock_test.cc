@@ -1,6 +1,7 @@
 // Errors that a real broker cannot be made to give, from librdkafka's mock cluster; it also stands
 // for a cluster that tells nothing about its topics.
 #include <array>
+#include <map>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -63,6 +64,29 @@ class KafkaMockTest : public testing::Test {
     }
   }
 
+  // 20 keys by turns, each record in a request of few.
+  std::vector<std::uint64_t> send_keys(int count) {
+    std::vector<TestEntry> entries;
+    for (int i = 0; i < count; ++i) entries.push_back({.key = "k" + std::to_string(i % 20)});
+    const auto tokens = drain_.emit(*emitter_, entries);
+    drain_.wait_for_all();
+    drain_.new_runs();
+    return tokens;
+  }
+  // All are delivered, and those of each key in the order in which they were handed over.
+  void expect_in_order(const std::vector<std::uint64_t>& tokens) {
+    expect_delivered(tokens);
+    std::map<std::string, int> last;
+    for (const std::uint64_t token : tokens) {
+      const auto& item = drain_.item(token);
+      const std::string& place = item.outcome->record_id;
+      const int offset = std::stoi(place.substr(place.rfind('/') + 1));
+      const auto [found, first] = last.try_emplace(*item.entry.key, -1);
+      EXPECT_LT(found->second, offset) << *item.entry.key;
+      found->second = offset;
+    }
+  }
+
   // How many the emitters of this process have had, since the fixture was made.
   static double producers() {
     return test::test_reporter().value(kafka::kProducersTotal).value_or(0);
@@ -78,7 +102,7 @@ class KafkaMockTest : public testing::Test {
 TEST_F(KafkaMockTest, PassingTroubleIsLibrdkafkasToRetry) {
   settings_.number("linger", 50);  // so that all go in one request
   start();
-  for (const int error : {3, 5, 6, 7, 16, 19, 20, 56}) {
+  for (const int error : {3, 5, 6, 7, 16, 19, 20, 56, 59}) {
     SCOPED_TRACE(error);
     next_answers({error});
     expect_delivered(send(5));
@@ -135,6 +159,23 @@ TEST_F(KafkaMockTest, AFatalErrorReplacesTheProducerAndNothingIsLost) {
   expect_delivered(send(200));
   expect_delivered(send(200));
   EXPECT_GE(producers(), 2);
+}
+
+// As a broker does, all that is under way is refused once one is.
+TEST_F(KafkaMockTest, AProducerThatIsReplacedKeepsTheOrderOfEveryKey) {
+  settings_.number("batch_bytes", 1000).map("librdkafka", {{"max.in.flight", "3"}});
+  start();
+  rd_kafka_mock_broker_set_rtt(cluster_, 1, 20);
+  next_answers({45, 45, 45});
+  expect_in_order(send_keys(200));
+  EXPECT_GE(producers(), 2);
+}
+
+TEST_F(KafkaMockTest, AFullQueueOfLibrdkafkaHoldsRecordsBackInOrder) {
+  settings_.map("librdkafka", {{"queue.buffering.max.messages", "10"}});
+  start();
+  expect_in_order(send_keys(500));
+  EXPECT_EQ(producers(), 1);
 }
 
 // librdkafka reports the first one as delivered although it was refused: it takes the answer to the
