@@ -45,6 +45,43 @@ class KafkaRunTest : public WorkerTest {
     }
     EXPECT_EQ(found, count);
   }
+
+  // 10,000 entries and one that the topic takes at no size, in the middle of 100 of its key.
+  void enqueue_with_poison() {
+    const auto fill = [&](int from, int to) {
+      sql_.query(
+          "INSERT INTO entries (stream, type, key, payload) SELECT 'orders', 'order.placed', "
+          "CASE WHEN i % 100 = 0 THEN 'shared' ELSE 'key-' || i END, json_build_object('n', i) "
+          "FROM generate_series(" +
+          std::to_string(from) + ", " + std::to_string(to) + ") i");
+    };
+    fill(1, 5050);
+    // Random digits, which no compression makes small.
+    sql_.query(
+        "INSERT INTO entries (stream, type, key, payload) SELECT 'orders', 'order.placed', "
+        "'shared', json_build_object('n', 5051, 'x', string_agg(md5(i::text), '')) "
+        "FROM generate_series(1, 2000) i");
+    fill(5052, 10'001);
+  }
+
+  // Only the poison becomes a dead letter, whoever finds it.
+  void expect_poison_alone(const std::string& topic, const std::string& emitter, bool holds_key) {
+    plain_kafka().create_topic(topic, 4, {{"max.message.bytes", "5000"}});
+    enqueue_with_poison();
+    WorkerProcess worker(
+        options(database_.dsn(), topic, emitter,
+                holds_key ? "on_dead_letter = \"hold-key\"\n" : "on_dead_letter = \"continue\"\n"));
+    // Of its key, 5100 to 10,000 come after it.
+    const std::int64_t held = holds_key ? 50 : 0;
+    wait_until([&] { return live("orders") == held; }, "all but the held", std::chrono::minutes(2));
+    expect_whole(topic, static_cast<std::size_t>(10'000 - held));
+    EXPECT_EQ(first_copies(topic).at("shared").size(), static_cast<std::size_t>(100 - held));
+    EXPECT_EQ(dead_letters("kafka.msg_size_too_large"), 1);
+    EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 1);
+    EXPECT_EQ(worker.stop(), 0);
+  }
+
+  static constexpr const char* kOnlyTheBrokerKnows = "compression = \"lz4\"\nkey_window = 1\n";
 };
 
 TEST_F(KafkaRunTest, ReceiptsNameTopicPartitionAndOffset) {
@@ -86,20 +123,39 @@ TEST_F(KafkaRunTest, ABrokerThatDiesAndHangsUnderLoadCostsNeitherOrderNorAttempt
   EXPECT_EQ(worker.stop(), 0);
 }
 
-TEST_F(KafkaRunTest, OnePoisonRecordInTheMiddleIsTheOnlyDeadLetter) {
-  plain_kafka().create_topic("poison", 4, {{"max.message.bytes", "5000"}});
-  enqueue_many("orders", 5000, 100);
-  sql_.query(
-      "INSERT INTO entries (stream, type, key, payload) VALUES ('orders', 'order.placed', 'key-7', "
-      "json_build_object('n', 5001, 'x', repeat('x', 10000)))");
-  sql_.query(
-      "INSERT INTO entries (stream, type, key, payload) SELECT 'orders', 'order.placed', 'key-' || "
-      "(i % 100), json_build_object('n', i) FROM generate_series(5002, 10000) i");
-  WorkerProcess worker(options(database_.dsn(), "poison"));
+TEST_F(KafkaRunTest, APoisonRecordThatIsFoundBeforeLetsItsKeyContinue) {
+  expect_poison_alone("found-continue", "", false);
+}
+
+TEST_F(KafkaRunTest, APoisonRecordThatIsFoundBeforeHoldsItsKey) {
+  expect_poison_alone("found-hold", "", true);
+}
+
+TEST_F(KafkaRunTest, APoisonRecordThatOnlyTheBrokerRejectsLetsItsKeyContinue) {
+  expect_poison_alone("rejected-continue", kOnlyTheBrokerKnows, false);
+}
+
+TEST_F(KafkaRunTest, APoisonRecordThatOnlyTheBrokerRejectsHoldsItsKey) {
+  expect_poison_alone("rejected-hold", kOnlyTheBrokerKnows, true);
+}
+
+TEST_F(KafkaRunTest, AWorkerStartsAndServesOthersWhileTheBrokerOfOneStreamIsDown) {
+  plain_kafka().create_topic("alive", 3);
+  WorkerProcess::Options both = options(database_.dsn(), "alive");
+  both.streams +=
+      "\n[streams.refunds]\nemitter = \"absent\"\n"
+      "[emitters.absent]\nkind = \"kafka\"\nbrokers = \"127.0.0.1:1\"\ntopic = \"refunds\"\n"
+      "delivery_timeout = \"1s\"\n";
+  enqueue_many("refunds", 100, 10);
+  enqueue_many("orders", 1000, 50);
+  WorkerProcess worker(both);
   wait_until_empty("orders");
-  EXPECT_EQ(dead_letters("kafka.msg_size_too_large"), 1);
-  EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 1);
-  expect_whole("poison", 9999);
+  expect_whole("alive", 1000);
+  worker.process().wait_for_output("breaker");
+  EXPECT_EQ(live("refunds"), 100);
+  EXPECT_EQ(sql_.number("SELECT max(attempts) FROM entries"), 0);
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 0);
+  EXPECT_TRUE(worker.alive());
   EXPECT_EQ(worker.stop(), 0);
 }
 
