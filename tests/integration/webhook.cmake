@@ -14,10 +14,13 @@ target_compile_definitions(webhook_emitter_test PRIVATE OUTFALL_SOURCE_FOLDER="$
 outfall_test(webhook_worker_test
   SOURCES
     ${CMAKE_CURRENT_LIST_DIR}/admin_client.cc
+    ${CMAKE_CURRENT_LIST_DIR}/webhook_sample_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/webhook_worker_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/worker_fixture.cc
   LIBS outfall_test_support outfall_json CURL::libcurl
   TIMEOUT 600
   LABELS integration postgres)
 add_dependencies(webhook_worker_test outfall)
-target_compile_definitions(webhook_worker_test PRIVATE OUTFALL_BINARY="$<TARGET_FILE:outfall>")
+target_compile_definitions(webhook_worker_test PRIVATE
+  OUTFALL_BINARY="$<TARGET_FILE:outfall>"
+  OUTFALL_SOURCE_FOLDER="${CMAKE_SOURCE_DIR}")
