@@ -1,0 +1,10 @@
+outfall_test(install_test
+  SOURCES ${CMAKE_CURRENT_LIST_DIR}/install_test.cc
+  LIBS outfall_test_support
+  LABELS integration)
+add_dependencies(install_test outfall)
+target_compile_definitions(install_test PRIVATE
+  OUTFALL_CMAKE="${CMAKE_COMMAND}"
+  OUTFALL_BUILD_FOLDER="${CMAKE_BINARY_DIR}"
+  OUTFALL_SOURCE_FOLDER="${CMAKE_SOURCE_DIR}"
+  OUTFALL_DOC_FOLDER="${CMAKE_INSTALL_DOCDIR}")
