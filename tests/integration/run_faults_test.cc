@@ -265,6 +265,10 @@ TEST_F(RunFaults, AnEntryThatKillsItsWorkerIsDeadLetteredAndTheRestIsDelivered) 
   EXPECT_EQ(sql_.value("SELECT type FROM dead_letters"), "kill.worker");
   EXPECT_EQ(delivered(), 400);
   EXPECT_EQ(deaths, 3);
+  EXPECT_EQ(worker.metric(
+                "outfall_dead_lettered_total{reason=\"worker.abandoned\",stream=\"orders\"}"),
+            1);
+  EXPECT_THAT(worker.log(), HasSubstr("dead-lettered an entry that workers died with"));
 }
 
 TEST_F(RunFaults, TwoWorkersOfOneInstanceNameBothWork) {
@@ -314,6 +318,7 @@ TEST_F(RunFaults, AFrozenWorkerLosesItsLeaseIsFencedAndSaysSo) {
   frozen.thaw();
   wait_until([&] { return frozen.metric("outfall_lease_lost_total{stream=\"orders\"}") > 0; },
              "it notices");
+  EXPECT_GT(frozen.metric("outfall_duplicates_possible_total{stream=\"orders\"}"), 0);
   EXPECT_EQ(delivered(), 500);
   EXPECT_GT(taker.metric("outfall_claim_takeovers_total{stream=\"orders\"}"), 0);
   // It goes on as a worker.
@@ -336,6 +341,7 @@ TEST_F(RunFaults, AWorkerWhoseLeaseRanOutUnderItsDeliveriesIsFencedAndSaysSo) {
   EXPECT_GT(taker.metric("outfall_claim_takeovers_total{stream=\"orders\"}"), 0);
   late.process().wait_for_output("taken over before its outcomes were written");
   EXPECT_GT(late.metric("outfall_stale_settles_total{stream=\"orders\"}"), 0);
+  EXPECT_EQ(late.metric("outfall_duplicates_possible_total{stream=\"orders\"}"), 500);
   EXPECT_EQ(late.metric("outfall_entries_settled_total{stream=\"orders\"}"), 0);
   EXPECT_EQ(delivered(), 500);
   EXPECT_EQ(taker.stop(), 0);
