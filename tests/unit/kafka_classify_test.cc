@@ -37,6 +37,8 @@ const std::vector<Row>& rows() {
       {29, kAway, kDoubt, "kafka.topic_authorization_failed"},
       {31, kAway, kDoubt, "kafka.cluster_authorization_failed"},
       {44, kAway, kDoubt, "kafka.policy_violation"},
+      {35, kAway, kDoubt, "kafka.unsupported_version"},
+      {53, kAway, kDoubt, "kafka.cluster_authorization_failed"},
       {58, kAway, kDoubt, "kafka.authentication_failed"},
       {-169, kAway, kDoubt, "kafka.authentication_failed"},
       {-181, kAway, kDoubt, "kafka.tls_failed"},

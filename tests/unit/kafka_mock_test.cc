@@ -120,7 +120,7 @@ TEST_F(KafkaMockTest, ARecordOfWhichNoAnswerSaysWhereItIsIsInDoubt) {
 
 TEST_F(KafkaMockTest, WhatNamesTheDestinationMakesItUnavailable) {
   start();
-  for (const int error : {17, 29, 31, 44, 74, 76, 89}) {
+  for (const int error : {17, 29, 31, 35, 44, 53, 74, 76, 89}) {
     SCOPED_TRACE(error);
     next_answers({error, error, error, error, error, error, error, error});
     const auto tokens = send(5);
@@ -140,6 +140,30 @@ TEST_F(KafkaMockTest, ARejectedBatchIsSentApartAndNothingOfItIsLost) {
     next_answers({error});
     expect_delivered(send(50));
   }
+}
+
+// What was to be sent apart shares the destination's answer, which costs no attempt, and goes in
+// order afterwards.
+TEST_F(KafkaMockTest, ADestinationThatRefusesWhatIsSentApartSpendsNothing) {
+  settings_.number("linger", 50);  // so that all go in one request
+  start();
+  next_answers({RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, RD_KAFKA_RESP_ERR_POLICY_VIOLATION});
+  auto tokens = send_keys(200);
+  std::vector<TestEntry> left;
+  for (const std::uint64_t token : tokens) {
+    const OutcomeKind kind = drain_.kind(token);
+    EXPECT_THAT(kind, testing::AnyOf(OutcomeKind::delivered, OutcomeKind::blocked,
+                                     OutcomeKind::destination_unavailable));
+    if (kind != OutcomeKind::delivered) left.push_back(drain_.item(token).entry);
+  }
+  EXPECT_FALSE(left.empty());
+  const auto again = drain_.emit(*emitter_, left);
+  drain_.wait_for_all();
+  std::size_t next = 0;
+  for (std::uint64_t& token : tokens) {
+    if (drain_.kind(token) != OutcomeKind::delivered) token = again[next++];
+  }
+  expect_in_order(tokens);
 }
 
 TEST_F(KafkaMockTest, ARecordThatIsRejectedAloneAsWellFails) {
