@@ -112,14 +112,6 @@ class Pipeline {
   [[nodiscard]] bool begin(Record& record);
   void began(Record& record);
   [[nodiscard]] rd_kafka_resp_err_t produce(Record& record);
-  void handle(rd_kafka_event_t* event, MonotonicTime now);
-  void reported(const rd_kafka_message_t& message, MonotonicTime now);
-  void not_delivered(Record& record, rd_kafka_resp_err_t error, Persisted persisted);
-  void connection_error(rd_kafka_event_t* event, MonotonicTime now);
-  void described(rd_kafka_event_t* event, MonotonicTime now);
-  void ask_cluster();
-  void cluster_described(rd_kafka_event_t* event);
-  void announce(const std::string& topics);
   [[nodiscard]] static Persisted doubt(const Record& record) noexcept {
     return record.in_doubt ? Persisted::possibly : Persisted::no;
   }
@@ -129,6 +121,16 @@ class Pipeline {
   [[nodiscard]] bool holding() const noexcept {
     return hold_ || isolating_ || isolate_ || narrow_ || full_ || fatal_ || stopping_;
   }
+
+  // pipeline_reports.cc
+  void handle(rd_kafka_event_t* event, MonotonicTime now);
+  void reported(const rd_kafka_message_t& message, MonotonicTime now);
+  void not_delivered(Record& record, rd_kafka_resp_err_t error, Persisted persisted);
+  void connection_error(rd_kafka_event_t* event, MonotonicTime now);
+  void described(rd_kafka_event_t* event, MonotonicTime now);
+  void ask_cluster();
+  void cluster_described(rd_kafka_event_t* event);
+  void announce(const std::string& topics);
 
   // pipeline_recovery.cc
   void decide(MonotonicTime now);
@@ -175,6 +177,8 @@ class Pipeline {
   // wrong, so an entry fails only where it would by both.
   std::int64_t wall_ms_ = 0;
   std::int64_t created_ms_ = 0;
+  // Brokers that are there are heard of within this time; of others, whenever something is to do.
+  static constexpr Milliseconds kFirstWords{5000};
   // Once, the log says that brokers answer and what they take.
   enum class Announced : std::uint8_t { no, asked, yes };
   Announced announced_ = Announced::no;
