@@ -265,9 +265,9 @@ TEST_F(RunFaults, AnEntryThatKillsItsWorkerIsDeadLetteredAndTheRestIsDelivered) 
   EXPECT_EQ(sql_.value("SELECT type FROM dead_letters"), "kill.worker");
   EXPECT_EQ(delivered(), 400);
   EXPECT_EQ(deaths, 3);
-  EXPECT_EQ(worker.metric(
-                "outfall_dead_lettered_total{reason=\"worker.abandoned\",stream=\"orders\"}"),
-            1);
+  EXPECT_EQ(
+      worker.metric("outfall_dead_lettered_total{reason=\"worker.abandoned\",stream=\"orders\"}"),
+      1);
   EXPECT_THAT(worker.log(), HasSubstr("dead-lettered an entry that workers died with"));
 }
 
