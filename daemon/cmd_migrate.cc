@@ -71,11 +71,12 @@ ExitCode migrate(const Context& context, const MigrateOptions& options) {
   } catch (const StoreError& error) {
     const CommandError failure = command_error(error);
     if (error.kind() != StoreErrorKind::denied) throw failure;
-    // The general hint is about operators; here the database's own says more.
+    // The general hints are about operators and workers; what a migration itself says is better.
+    const bool of_migration = error.hint().find("migrate") != std::string::npos;
     throw CommandError(failure.code(), failure.what(),
-                       error.code() == "42501" && !error.hint().empty()
-                           ? error.hint()
-                           : "migrate as the owner of the schema, or of the database");
+                       of_migration ? error.hint()
+                                    : "migrate as the owner of the schema, of the database where "
+                                      "there is none yet, or as a superuser");
   }
 }
 

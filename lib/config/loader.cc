@@ -58,6 +58,8 @@ class Load {
         return variable.first.find("__") != std::string::npos;
       });
       if (!environment) {
+        // What is there may be meant as the configuration: OUTFALL_DATABASE_URL.
+        static_cast<void>(sort_environment(sources_.environment, {}, problems_));
         report({}, "", "there is no configuration",
                fmt::format("write {}, name a file by --config or OUTFALL_CONFIG, or set at least "
                            "OUTFALL_DATABASE__URL",

@@ -121,6 +121,15 @@ TEST_F(Cli, NoConfigurationAtAllSaysWhatToDo) {
   EXPECT_THAT(finished.error_output, StartsWith("outfall: there is no configuration\n  hint: "));
 }
 
+TEST_F(Cli, AVariableWithOneUnderscoreTooFewIsReportedWithoutAFileToo) {
+  const Finished finished = outfall({"run"}, {{"OUTFALL_DATABASE_URL", "postgresql:///shop"}});
+  EXPECT_CODE(finished, 78);
+  EXPECT_THAT(finished.error_output,
+              StartsWith("outfall: OUTFALL_DATABASE_URL: is not a setting\n  hint: levels are "
+                         "separated by two underscores: did you mean OUTFALL_DATABASE__URL?\n"
+                         "outfall: there is no configuration\n"));
+}
+
 TEST_F(Cli, AConfigurationWithoutAStreamWouldNotRun) {
   folder_.write("outfall.toml", "[database]\nurl = \"postgresql:///shop\"\n");
   const Finished finished = outfall({"check-config"});

@@ -9,6 +9,21 @@ namespace {
 using postgres::kSchemaVersion;
 using testing::HasSubstr;
 
+// A login without any right, for as long as this lives: roles belong to all databases of the
+// server.
+class Role {
+ public:
+  explicit Role(const TestDatabase& database) : client_(database.connect()) {
+    client_.exec("CREATE ROLE stranger LOGIN");
+  }
+  ~Role() { client_.exec("DROP ROLE stranger"); }
+  Role(const Role&) = delete;
+  Role& operator=(const Role&) = delete;
+
+ private:
+  PgClient client_;
+};
+
 class CliMigrate : public OperateTest {
  protected:
   // A second database, with nothing in it.
@@ -83,6 +98,18 @@ TEST_F(CliMigrate, AnOlderSchemaIsToldToBeMigrated) {
                         std::to_string(kSchemaVersion));
   EXPECT_THAT(text_of(refused(78, {"entry", "show", "--id", "1"}), "message"),
               HasSubstr("run `outfall migrate`"));
+}
+
+TEST_F(CliMigrate, ARoleThatMayNotIsToldWhoMay) {
+  const Role stranger(empty_);
+  configure_url(empty_.server().dsn(empty_.name(), "stranger"), one_stream());
+  const auto hint = [&] { return text_of(refused(78, {"migrate"}), "hint"); };
+  EXPECT_EQ(hint(),
+            "migrate as the owner of the schema, of the database where there is none yet, or as a "
+            "superuser");
+  EXPECT_EQ(version(), 0);
+  EXPECT_CODE(outfall({"migrate"}, {{"OUTFALL_DATABASE__URL", empty_.dsn()}}), 0);
+  EXPECT_THAT(hint(), HasSubstr("as the owner of the schema"));
 }
 
 TEST_F(CliMigrate, WhatPsqlAppliedIsRecorded) {
