@@ -1,3 +1,5 @@
+#include <set>
+
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
@@ -246,6 +248,15 @@ void write_change(const Context& context, const DeadLetterChange& change,
   write_next(context.out, next);
 }
 
+// Nothing was found: a mistyped stream must not look like work that is done.
+void expect_known(OperatorStore& store, const Config& config, const std::string& stream) {
+  DeadLetterFilter any;
+  any.stream = stream;
+  if (!store.dead_letters(any, 1).empty()) return;
+  const std::set<std::string> known = known_streams(store, config);
+  if (!known.contains(stream)) throw unknown_stream(stream, known);
+}
+
 ExitCode change(const Context& context, DeadLetterAction action, const ChangeOptions& options) {
   DeadLetterChange what{.action = action,
                         .filter = {},
@@ -258,7 +269,7 @@ ExitCode change(const Context& context, DeadLetterAction action, const ChangeOpt
     throw CommandError(ExitCode::usage, "neither --stream nor a dead letter is named",
                        "name a stream with --stream, or dead letters by ENVELOPE_ID or --id");
   }
-  return with_store(context, [&](OperatorStore& store, const Config&) {
+  return with_store(context, [&](OperatorStore& store, const Config& config) {
     const WallTime now = store.now();
     what.filter = dead_letter_filter(options.filter, now);
     // Those that fail again meanwhile are left to a later run: this one ends.
@@ -273,6 +284,9 @@ ExitCode change(const Context& context, DeadLetterAction action, const ChangeOpt
                          fmt::format("after {} {}: {}", counted(progress.done, "dead letter"),
                                      past(action), failure.what()),
                          fmt::format("go on with `{}`", resume_command(what, progress, options)));
+    }
+    if (progress.done == 0 && progress.skipped == 0 && what.filter.stream) {
+      expect_known(store, config, *what.filter.stream);
     }
     const std::string resume = resume_command(what, progress, options);
     const auto write = context.json ? write_change_json : write_change;

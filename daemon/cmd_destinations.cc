@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <set>
+
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
@@ -10,6 +13,8 @@ namespace outfall {
 namespace {
 
 namespace json = boost::json;
+
+constexpr std::size_t kNamed = 20;  // in a hint
 
 struct DestinationOptions {
   std::string stream;
@@ -50,6 +55,9 @@ ExitCode list(const Context& context, const DestinationOptions& options) {
     }
     if (table.empty()) {
       context.out << "no destination is paused\n";
+      // Those belong to each worker and are in no database.
+      write_next(context.out, {"a destination that does not answer is not paused: `/status` of a "
+                               "worker (admin.listen) shows its breakers"});
       return ExitCode::ok;
     }
     table.write(context.out);
@@ -59,9 +67,27 @@ ExitCode list(const Context& context, const DestinationOptions& options) {
   });
 }
 
+// A lane is known only while it is paused, so a mistyped one shows by not being that.
+void expect_paused(OperatorStore& store, const Config& config, const DestinationOptions& options) {
+  std::vector<std::string> lanes;
+  for (const json::value& value : paused_destinations(store, options.stream)) {
+    lanes.push_back(text_field(value.as_object(), "lane"));
+  }
+  if (std::ranges::find(lanes, options.lane) != lanes.end()) return;
+  const std::set<std::string> known = known_streams(store, config);
+  if (!known.contains(options.stream)) throw unknown_stream(options.stream, known);
+  if (lanes.size() > kNamed) lanes.resize(kNamed);
+  throw CommandError(ExitCode::unavailable,
+                     fmt::format("no destination of {} is paused as '{}'",
+                                 printable(options.stream), printable(options.lane)),
+                     lanes.empty() ? std::string("None of its destinations is paused.")
+                                   : fmt::format("Paused are: {}.", fmt::join(lanes, ", ")));
+}
+
 ExitCode set_paused(const Context& context, const DestinationOptions& options, bool pause) {
   const Requester by = requester(context, options.requester);
-  return with_store(context, [&](OperatorStore& store, const Config&) {
+  return with_store(context, [&](OperatorStore& store, const Config& config) {
+    if (!pause) expect_paused(store, config, options);
     const OperationRecord record = pause
                                        ? store.pause_destination(options.stream, options.lane, by)
                                        : store.resume_destination(options.stream, options.lane, by);

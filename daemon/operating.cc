@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "daemon/json_fields.h"
 #include "daemon/text_output.h"
 #include "daemon/wiring.h"
 #include "store/postgres/operator_store.h"
@@ -106,6 +107,24 @@ ExitCode with_store(const Context& context,
 std::optional<std::vector<std::string>> configured_streams(const Config& config) {
   if (config.streams().empty()) return {};
   return stream_names(config);
+}
+
+std::set<std::string> known_streams(OperatorStore& store, const Config& config) {
+  std::set<std::string> names;
+  for (const auto& [name, stream] : config.streams()) names.insert(name);
+  const boost::json::value status = boost::json::parse(store.status({}));
+  for (const std::string_view list : {"streams", "unbound"}) {
+    for (const boost::json::value& stream : array_field(status.as_object(), list)) {
+      names.insert(text_field(stream.as_object(), "stream"));
+    }
+  }
+  return names;
+}
+
+CommandError unknown_stream(const std::string& name, const std::set<std::string>& known) {
+  return {ExitCode::unavailable, fmt::format("no stream is named '{}'", printable(name)),
+          known.empty() ? std::string("No worker has registered a stream yet.")
+                        : fmt::format("There are: {}.", fmt::join(known, ", "))};
 }
 
 void add_requester_options(CLI::App& command, RequesterOptions& options) {

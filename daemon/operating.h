@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,13 @@ ExitCode with_store(const Context& context,
 
 // The streams of the configuration; nullopt where it has none, as of an operator's own file.
 [[nodiscard]] std::optional<std::vector<std::string>> configured_streams(const Config& config);
+
+// Those of the configuration, those that a worker has registered, and those that have entries.
+[[nodiscard]] std::set<std::string> known_streams(OperatorStore& store, const Config& config);
+
+// What a command ends with that names a stream which nobody knows.
+[[nodiscard]] CommandError unknown_stream(const std::string& name,
+                                          const std::set<std::string>& known);
 
 // --actor and --reason.
 struct RequesterOptions {

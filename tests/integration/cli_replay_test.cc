@@ -55,6 +55,22 @@ TEST_F(CliReplay, ADryRunCountsAndTheReplayRecordsWhoAndWhy) {
   EXPECT_EQ(rest.at("more"), false);
 }
 
+TEST_F(CliReplay, AStreamThatNobodyKnowsIsRefused) {
+  dead_letters(1);
+  for (const std::string command : {"replay", "discard"}) {
+    const boost::json::object error =
+        refused(69, {"dead-letters", command, "--stream", "nosuch", "--reason", "x"});
+    EXPECT_EQ(error.at("message"), "no stream is named 'nosuch'");
+    EXPECT_EQ(error.at("hint"), "There are: orders.");
+    refused(69, {"dead-letters", command, "--stream", "nosuch", "--dry-run"});
+    // One that is known may have nothing to do.
+    done({"dead-letters", command, "--stream", "orders", "--type", "other", "--dry-run"});
+  }
+  // Known by its dead letter alone, which the filter leaves out.
+  sql_.exec("UPDATE dead_letters SET stream = 'gone'");
+  done({"dead-letters", "replay", "--stream", "gone", "--type", "other", "--dry-run"});
+}
+
 TEST_F(CliReplay, AnEnvelopeThatIsInTheStreamAgainIsSkipped) {
   dead_letters(2);
   sql_.query("INSERT INTO entries (stream, type, envelope_id) VALUES ('orders', 't', $1)",

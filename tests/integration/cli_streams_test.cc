@@ -8,6 +8,7 @@ namespace {
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::StartsWith;
 
 using CliStreams = OperateTest;
 
@@ -78,8 +79,27 @@ TEST_F(CliStreams, APausedDestinationHoldsItsLaneOnly) {
       done({"destinations", "list", "--stream", "mails"}).at("destinations").as_array().empty());
 
   done({"destinations", "resume", "orders", "https://a.example/in", "--reason", "customer asked"});
-  EXPECT_EQ(outfall({"destinations", "list"}).output, "no destination is paused\n");
+  EXPECT_THAT(outfall({"destinations", "list"}).output,
+              AllOf(StartsWith("no destination is paused\n"), HasSubstr("/status")));
   EXPECT_THAT(worker.drain("orders"), ElementsAre(first));
+}
+
+TEST_F(CliStreams, ADestinationThatIsNotPausedCannotBeResumed) {
+  enqueue("orders");
+  const auto resume = [&](const std::string& stream, const std::string& lane) {
+    return refused(69, {"destinations", "resume", stream, lane, "--reason", "x"});
+  };
+  EXPECT_EQ(resume("orders", "nope").at("hint"), "None of its destinations is paused.");
+  for (const std::string lane : {"acme", "globex"}) {
+    done({"destinations", "pause", "orders", lane, "--reason", "x"});
+  }
+  EXPECT_EQ(resume("orders", "nope").at("message"), "no destination of orders is paused as 'nope'");
+  EXPECT_EQ(resume("orders", "nope").at("hint"), "Paused are: acme, globex.");
+  EXPECT_EQ(resume("order", "acme").at("message"), "no stream is named 'order'");
+  EXPECT_EQ(resume("order", "acme").at("hint"), "There are: orders.");
+  // Nothing was changed or recorded by that.
+  EXPECT_EQ(done({"destinations", "list"}).at("destinations").as_array().size(), 2U);
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM operations WHERE action = 'resume_destination'"), 0);
 }
 
 }  // namespace
