@@ -68,7 +68,7 @@ class KafkaMockTest : public testing::Test {
   std::vector<std::uint64_t> send_keys(int count) {
     std::vector<TestEntry> entries;
     for (int i = 0; i < count; ++i) entries.push_back({.key = "k" + std::to_string(i % 20)});
-    const auto tokens = drain_.emit(*emitter_, entries);
+    auto tokens = drain_.emit(*emitter_, entries);
     drain_.wait_for_all();
     drain_.new_runs();
     return tokens;
