@@ -12,6 +12,7 @@ struct Row {
 
 constexpr std::string_view kLimit = "raise max.message.bytes of the topic, or send less";
 constexpr std::string_view kRights = "grant the emitter's user the right to write";
+constexpr std::string_view kFewer = "the topic has fewer partitions than before";
 constexpr std::string_view kLater = "delivery resumes by itself";
 
 // In the order of docs/reference/emitters/kafka.md.
@@ -76,8 +77,8 @@ constexpr auto kRows = std::to_array<Row>({
     {RD_KAFKA_RESP_ERR_INVALID_MSG, {Fault::suspect, "kafka.corrupt_message", {}}},
 
     // A topic that was made again with fewer: what the producer knows of it is no longer so.
-    {RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION,
-     {Fault::fatal, "kafka.partition_gone", "the topic has fewer partitions than before"}},
+    {RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION, {Fault::fatal, "kafka.partition_gone", kFewer}},
+    {RD_KAFKA_RESP_ERR__DESTROY, {Fault::fatal, "kafka.partition_gone", kFewer}},
     {RD_KAFKA_RESP_ERR__FATAL, {Fault::fatal, "kafka.fatal", {}}},
     {RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, {Fault::fatal, "kafka.fatal", {}}},
     {RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER, {Fault::fatal, "kafka.fatal", {}}},

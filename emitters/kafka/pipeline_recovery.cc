@@ -174,8 +174,9 @@ void Pipeline::settle_refused() {
 
 // Why it is given up with its topic: of an answer that no producer changed, that one.
 rd_kafka_resp_err_t Pipeline::reason_of(const Record& record) noexcept {
-  return record.error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION ? record.error
-                                                              : RD_KAFKA_RESP_ERR__MSG_TIMED_OUT;
+  const bool gone = record.error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION ||
+                    record.error == RD_KAFKA_RESP_ERR__DESTROY;
+  return gone ? record.error : RD_KAFKA_RESP_ERR__MSG_TIMED_OUT;
 }
 
 // `error`, or what is known better: why the brokers cannot be reached.

@@ -31,6 +31,7 @@ const std::vector<Row>& rows() {
       {43, kFailed, kFailed, "kafka.unsupported_for_message_format"},
       {87, kFailed, kFailed, "kafka.invalid_record"},
       {-190, kAway, kDoubt, "kafka.partition_gone"},
+      {-197, kAway, kDoubt, "kafka.partition_gone"},
       {3, kAway, kDoubt, "kafka.unknown_topic"},
       {-188, kAway, kDoubt, "kafka.unknown_topic"},
       {17, kAway, kDoubt, "kafka.invalid_topic"},
