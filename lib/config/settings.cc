@@ -125,8 +125,8 @@ constexpr auto kAdmin = std::to_array<SettingSpec>({
      .type = SettingType::string,
      .default_value = "",
      .summary =
-         "The bearer token that a request must carry to change state (pause, resume). Where it is "
-         "not set, the admin server refuses every such request.",
+         "The bearer token that a request must carry to change state. No request of this version "
+         "changes any; where the token is not set, the admin server refuses whatever is not a read.",
      .secret = true},
 });
 
