@@ -123,17 +123,21 @@ TEST_F(KafkaRunTest, ABrokerThatDiesAndHangsUnderLoadCostsNeitherOrderNorAttempt
   EXPECT_EQ(worker.stop(), 0);
 }
 
-TEST_F(KafkaRunTest, ATopicMadeAgainWithFewerPartitionsUnderLoadCostsNoEntry) {
-  plain_kafka().create_topic("remade", 12);
-  WorkerProcess worker(options(database_.dsn(), "remade"));
-  enqueue_many("orders", 30'000, 300);
-  wait_until([&] { return plain_kafka().count("remade") > 3000; }, "the first records");
-  plain_kafka().delete_topic("remade");
-  plain_kafka().create_topic("remade", 2);
-  wait_until_empty("orders");
-  EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 0);
-  EXPECT_EQ(sql_.number("SELECT max(attempts) FROM delivered"), 1);
-  EXPECT_EQ(worker.stop(), 0);
+TEST_F(KafkaRunTest, ATopicThatIsMadeAgainUnderLoadCostsNeitherEntriesNorAttempts) {
+  for (const int partitions : {2, 12, 20}) {
+    SCOPED_TRACE(partitions);
+    const std::string topic = "remade-" + std::to_string(partitions);
+    plain_kafka().create_topic(topic, 12);
+    WorkerProcess worker(options(database_.dsn(), topic));
+    enqueue_many("orders", 30'000, 300);
+    wait_until([&] { return plain_kafka().count(topic) > 3000; }, "the first records");
+    plain_kafka().delete_topic(topic);
+    plain_kafka().create_topic(topic, partitions);
+    wait_until_empty("orders");
+    EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 0);
+    EXPECT_EQ(sql_.number("SELECT max(attempts) FROM delivered"), 1);
+    EXPECT_EQ(worker.stop(), 0);
+  }
 }
 
 TEST_F(KafkaRunTest, APoisonRecordThatIsFoundBeforeLetsItsKeyContinue) {
