@@ -212,13 +212,15 @@ TEST_F(WebhookWorker, LeasesAreRenewedWhileASlowEndpointTakesLongerThanOneLasts)
   enqueue_for({"acme"}, 10, 10);
   auto slow = options(server_.port(), {}, "max_in_flight = 1");
   slow.streams.replace(slow.streams.find("timeout = \"2s\""), 14, "timeout = \"1s\"");
-  slow.drain += "\nlease = \"2s\"";
+  slow.drain += "\nlease = \"3s\"";
   WorkerProcess worker(slow);
   wait_until_empty("orders");
   EXPECT_EQ(delivered(), 10);
   EXPECT_EQ(most_attempts(), 1);
   EXPECT_EQ(server_.count(), 10U);
   EXPECT_EQ(server_.most_at_once(), 1U);
+  // An entry whose lease is about to end would be given back unsent, and claimed again.
+  EXPECT_EQ(worker.metric("outfall_entries_claimed_total{stream=\"orders\"}"), 10);
   EXPECT_EQ(worker.metric("outfall_lease_lost_total{stream=\"orders\"}"), 0);
   EXPECT_EQ(worker.metric("outfall_stale_settles_total{stream=\"orders\"}"), 0);
   EXPECT_EQ(worker.stop(), 0);
