@@ -1,6 +1,7 @@
 // Goal: a worker survives its database, its own death and its emitter's failures without losing an
 // entry. Method: real processes against a real server that the test stops, freezes and restarts.
 
+#include <array>
 #include <set>
 
 #include "tests/integration/worker_fixture.h"
@@ -66,21 +67,31 @@ TEST_F(RunFaults, ADatabaseThatCrashesUnderLoadLosesNothing) {
   EXPECT_EQ(worker.stop(), 0);
 }
 
-// When it is back, the leases of all that the worker holds have expired.
+// When it is back, all leases have expired, and each worker may take over those of the other. That
+// must not look like the death of a worker.
 TEST_F(RunFaults, ADatabaseThatIsAwayForLongerThanALeaseCostsNoEntryAnything) {
-  enqueue_many("orders", 3000, 100);
-  WorkerProcess worker({.dsn = database_.dsn(),
-                        .streams = noop("latency = \"300ms\"", "max_abandoned = 1"),
-                        .drain = "lease = \"2s\"\nmax_in_flight = 500\nbatch_entries = 100"});
-  wait_until(
-      [&] { return worker.metric("outfall_entries_settled_total{stream=\"orders\"}") > 500; },
-      "it drains");
+  enqueue_many("orders", 6000, 6000);
+  const WorkerProcess::Options options{
+      .dsn = database_.dsn(),
+      .streams = noop("latency = \"300ms\"", "max_abandoned = 1"),
+      .drain = "lease = \"2s\"\nmax_in_flight = 300\nbatch_entries = 100"};
+  std::array<WorkerProcess, 2> workers{WorkerProcess(options), WorkerProcess(options)};
+  for (WorkerProcess& worker : workers) {
+    wait_until(
+        [&] { return worker.metric("outfall_entries_settled_total{stream=\"orders\"}") > 0; },
+        "both drain");
+  }
   own_server().stop(StopMode::immediate);
-  worker.process().wait_for_output("waiting for the database");
-  EXPECT_GT(worker.metric("outfall_in_flight_entries{stream=\"orders\"}"), 0);
+  double held = 0;
+  for (WorkerProcess& worker : workers) {
+    worker.process().wait_for_output("waiting for the database");
+    held += worker.metric("outfall_in_flight_entries{stream=\"orders\"}");
+  }
+  EXPECT_GT(held, 0);
   const auto back = std::chrono::steady_clock::now() + std::chrono::seconds{5};
   wait_until([&] { return std::chrono::steady_clock::now() > back; }, "the leases have expired");
-  EXPECT_TRUE(worker.alive());
+  EXPECT_TRUE(workers[0].alive());
+  EXPECT_TRUE(workers[1].alive());
   own_server().start();
   reconnect();
   std::int64_t abandoned = 0;
@@ -92,8 +103,8 @@ TEST_F(RunFaults, ADatabaseThatIsAwayForLongerThanALeaseCostsNoEntryAnything) {
       "the stream is drained");
   EXPECT_EQ(abandoned, 0);
   EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 0);
-  EXPECT_EQ(delivered(), 3000);
-  EXPECT_EQ(worker.stop(), 0);
+  EXPECT_EQ(delivered(), 6000);
+  for (WorkerProcess& worker : workers) EXPECT_EQ(worker.stop(), 0);
 }
 
 TEST_F(RunFaults, ADatabaseThatComesBackReadOnlyWhileItDrainsIsWaitedFor) {
