@@ -2,7 +2,6 @@
 // a temporary folder; the binary is run there, and the links of the docs are followed.
 
 #include <filesystem>
-#include <regex>
 #include <set>
 
 #include <gmock/gmock.h>
@@ -56,14 +55,13 @@ TEST_F(Install, TheSamplesAreWhereTheDocsSay) {
 }
 
 TEST_F(Install, EveryLinkOfADocumentLeadsToAFile) {
-  const std::regex link(R"(\]\(([^)#\s]+))");
   int links = 0;
   for (const std::string& name : files_below(docs_)) {
     if (!name.ends_with(".md")) continue;
     const std::string text = read_file(docs_ / name);
-    for (std::sregex_iterator match(text.begin(), text.end(), link), end; match != end; ++match) {
-      const std::string target = (*match)[1];
-      if (target.find("://") != std::string::npos) continue;
+    for (std::size_t at = text.find("]("); at != std::string::npos; at = text.find("](", at + 2)) {
+      const std::string target = text.substr(at + 2, text.find_first_of(")# \n", at + 2) - at - 2);
+      if (target.empty() || target.find("://") != std::string::npos) continue;
       ++links;
       EXPECT_TRUE(fs::exists((docs_ / name).parent_path() / target)) << name << ": " << target;
     }
