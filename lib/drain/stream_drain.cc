@@ -297,7 +297,7 @@ void StreamDrain::tell_lane(HeldEntry& entry, OutcomeKind kind, const Transition
   } else {
     lane.breaker.record(transition.breaker, entry.probe, now, host_.random());
   }
-  lane_changed(lane, before);
+  lane_changed(lane, before, transition.error_code);
   if (transition.parks_destination) park(lane, transition);
 }
 
@@ -367,19 +367,23 @@ void StreamDrain::count_breaker(BreakerState before, BreakerState after) {
 }
 
 // What follows when the lane's breaker is no longer in the state `before`; nothing when it is.
-void StreamDrain::lane_changed(HeldLane& lane, BreakerState before) {
+void StreamDrain::lane_changed(HeldLane& lane, BreakerState before, std::string_view error_code) {
   const BreakerState after = lane.breaker.state();
   if (after == before) return;
   count_breaker(before, after);
-  host_.log().limited(
-      LogLevel::warning, "breaker/" + options_.name + "/" + lane.name,
-      after == BreakerState::closed ? "destination answers again" : "destination unavailable",
-      {{"stream", options_.name}, {"lane", lane.name}, {"breaker", to_string(after)}});
+  const std::string id = "breaker/" + options_.name + "/" + lane.name;
   if (after == BreakerState::closed) {
+    host_.log().limited(LogLevel::warning, id, "destination answers again",
+                        {{"stream", options_.name}, {"lane", lane.name}});
     host_.look_at(*this, host_.now());
-  } else if (const auto probe_at = lane.breaker.next_probe()) {
-    host_.look_at(*this, *probe_at);
+    return;
   }
+  host_.log().limited(LogLevel::warning, id, "destination unavailable",
+                      {{"stream", options_.name},
+                       {"lane", lane.name},
+                       {"breaker", to_string(after)},
+                       {"error_code", error_code}});
+  if (const auto probe_at = lane.breaker.next_probe()) host_.look_at(*this, *probe_at);
 }
 
 // The destination is closed until an operator resumes it: written to the database, where every

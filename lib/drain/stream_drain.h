@@ -105,7 +105,8 @@ class StreamDrain {
   void close_entry(HeldEntry& entry);
   void note_fill(HeldLane& lane);
   void count_breaker(BreakerState before, BreakerState after);
-  void lane_changed(HeldLane& lane, BreakerState before);
+  // `error_code`: of the answer that changed it; empty for a delivery.
+  void lane_changed(HeldLane& lane, BreakerState before, std::string_view error_code = {});
   void lose(HeldLease& lease);
   void forget_done_leases();
   void forget_idle_lanes();

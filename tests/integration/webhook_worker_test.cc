@@ -199,6 +199,7 @@ TEST_F(WebhookWorker, AnEndpointThatAnswers5xxKeepsItsEntries) {
   const auto end = steady_clock::now() + milliseconds{4000};
   wait_until([&] { return steady_clock::now() > end; }, "the outage lasts a while");
   EXPECT_EQ(dead_letters_of_all(), 0);
+  EXPECT_THAT(worker.log(), HasSubstr("error_code=webhook.status_503"));
   broken = false;
   wait_until_empty("orders");
   EXPECT_EQ(delivered(), 300);
