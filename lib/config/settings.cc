@@ -257,7 +257,8 @@ constexpr auto kStreams = std::to_array<SettingSpec>({
      .summary =
          "What names the destination inside the stream: `type`, `source`, `subject` or "
          "`header.NAME`. Each lane has a breaker and limits of its own, so that one destination "
-         "that is down does not stop the others. Empty: the stream is one lane."},
+         "that is down does not stop the others. Of a longer value the first 200 characters count. "
+         "Empty: the stream is one lane."},
     {.name = "on_dead_letter",
      .type = SettingType::choice,
      .default_value = "\"continue\"",

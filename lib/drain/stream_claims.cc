@@ -158,7 +158,7 @@ void StreamDrain::claim_returned(ClaimResult& result, MonotonicTime asked_at) {
   if (found) arrived(std::move(result.batch));
   clear_keys();
   end_of_turn();
-  expects_entries_ = found;
+  expects_entries_ = found || result.more;
   if (result.more) {
     pause_ = host_.options().poll_active;
     host_.look_at(*this, host_.now());

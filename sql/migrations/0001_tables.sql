@@ -170,9 +170,10 @@ CREATE TABLE parkings (
   parking_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   stream     text NOT NULL,
   ids        int8multirange NOT NULL,
-  keys       int4multirange,       -- hashtext() >> 1 of their keys: later entries of these wait; null: none
+  keys       int4multirange,       -- hashtext() >> 1 of their keys: later entries of these wait; null: they have none
   lanes      text[]                -- the lanes among theirs that were closed; the others wait for their key
 ) WITH (fillfactor = 50);
+CREATE INDEX parkings_order ON parkings (stream, parking_id);
 ALTER TABLE parkings ALTER COLUMN keys SET STORAGE EXTERNAL;  -- hashes do not compress
 
 -- Lanes that are parked beyond the life of a process: by an operator, or because the destination said

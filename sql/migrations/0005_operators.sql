@@ -218,6 +218,7 @@ BEGIN
     RAISE EXCEPTION 'the lane is missing' USING ERRCODE = 'OF005',
       HINT = 'p_lane is what the stream''s `lane` setting selects, such as an endpoint or a topic.';
   END IF;
+  p_lane := left(p_lane, 200);  -- as lane_of() does
   PERFORM lock_stream(p_stream);
   INSERT INTO destinations (stream, lane, parked_by, reason) VALUES (p_stream, p_lane, p_actor, p_reason)
   ON CONFLICT (stream, lane) DO NOTHING;
@@ -234,6 +235,7 @@ DECLARE
   v_destination destinations;
 BEGIN
   PERFORM begin_operation(p_actor, p_reason);
+  p_lane := left(p_lane, 200);
   PERFORM lock_stream(p_stream);
   DELETE FROM destinations d WHERE d.stream = p_stream AND d.lane = p_lane RETURNING * INTO v_destination;
   UPDATE holds h SET due_at = clock_timestamp()

@@ -373,10 +373,13 @@ BEGIN
       FROM unnest(p_streams, p_floors, p_lease_floors) AS s (name, floor, lease_floor)
       LEFT JOIN streams t ON t.name = s.name
      CROSS JOIN LATERAL (
+       -- What lies in a parking waits like what is held, and is mostly below the floor.
+       SELECT coalesce(range_agg(g.ids), '{}') AS ids FROM parkings g WHERE g.stream = s.name) k
+     CROSS JOIN LATERAL (
        SELECT (SELECT count(*)
                  FROM (SELECT FROM entries e
                         WHERE (e.stream, e.id) >= (s.name, coalesce(s.floor, 0)) AND e.stream <= s.name
-                          AND e.status = 'pending' AND e.available_at IS NULL
+                          AND e.status = 'pending' AND e.available_at IS NULL AND NOT e.id <@ k.ids
                         ORDER BY e.stream, e.id LIMIT p_cap) c) AS n,
               (SELECT e.created_at FROM entries e
                 WHERE (e.stream, e.id) >= (s.name, coalesce(s.floor, 0)) AND e.stream <= s.name
@@ -392,7 +395,8 @@ BEGIN
                 WHERE e.stream = s.name AND e.available_at IS NOT NULL AND e.status <> 'held'
                 ORDER BY e.available_at LIMIT p_cap) c) d
      CROSS JOIN LATERAL (
-       SELECT count(*) AS n, min(c.created_at) AS created_at, min(coalesce(c.available_at, c.created_at)) AS due_at
+       SELECT least(p_cap, count(*) + (SELECT coalesce(sum(upper(r) - lower(r)), 0) FROM unnest(k.ids) r))::bigint AS n,
+              min(c.created_at) AS created_at, min(coalesce(c.available_at, c.created_at)) AS due_at
          FROM (SELECT e.created_at, e.available_at FROM holds o
                 CROSS JOIN LATERAL (SELECT i.created_at, i.available_at FROM entries i
                                      WHERE i.hold_id = o.hold_id AND i.status = 'held' ORDER BY i.id LIMIT p_cap) e

@@ -71,6 +71,36 @@ TEST(ClaimLiveness, SuspectsThatCannotGoDoNotHideOthers) {
   EXPECT_THAT(claim_until_batch(scene.worker()), ElementsAre(other));
 }
 
+// A key that is null must not become a range of all keys.
+TEST(ClaimLiveness, AnEntryWithoutAKeyInAParkingBlocksNobody) {
+  Scene scene({});
+  scene.sql().exec(
+      "INSERT INTO entries (stream, type, key, headers) SELECT 's', 't', "
+      "CASE WHEN i <> 50 THEN 'k' || i END, '{\"lane\": \"closed\"}' FROM generate_series(1, 700) "
+      "i");
+  const EntryId open = scene.insert("other", "open");
+  TortureWorker& worker = scene.worker({.lane = "header.lane", .lanes = {{"closed", 0}}});
+  (void)worker.claim();
+  EXPECT_EQ(scene.sql().number("SELECT count(*) FROM parkings"), 1);
+  EXPECT_THAT(worker.unsent(), ElementsAre(open));
+}
+
+// Ids of two streams alternate, so that a parking has as many ranges as entries.
+TEST(ClaimLiveness, ABacklogBesideAnotherStreamsIsPassedWithinTheTimeout) {
+  Scene scene({});
+  scene.sql().exec(
+      "INSERT INTO entries (stream, type, key, headers) SELECT "
+      "CASE i % 2 WHEN 0 THEN 's' ELSE 'z' END, 't', 'k' || i, '{\"lane\": \"closed\"}' "
+      "FROM generate_series(1, 50000) i");
+  const EntryId open = scene.insert("other", "open");
+  // The worker's default claim_timeout; its session begins after this.
+  scene.sql().exec(
+      "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET statement_timeout = ''2s''', "
+      "current_database()); END $$");
+  TortureWorker& worker = scene.worker({.lane = "header.lane", .lanes = {{"closed", 0}}});
+  EXPECT_THAT(claim_until_batch(worker), ElementsAre(open));
+}
+
 TEST(ClaimLiveness, AParkedLaneStaysClosedWhateverRoomTheWorkerReports) {
   Scene scene({});
   (void)scene.sql().query("SELECT pause_destination('s', 'a', 'test', 'gone')");
