@@ -36,6 +36,7 @@ bool StreamDrain::claim() {
     return false;
   }
   ClaimRequest request = make_request(allowance);
+  look_at_probes();
   if (request.max_entries <= 0) {
     if (held_entries_ > 0) host_.wants_room(*this);  // the destination is closed or full
     return false;
@@ -98,6 +99,14 @@ ClaimRequest StreamDrain::make_request(DrainHost::Allowance allowance) {
     }
   }
   return request;
+}
+
+// An earlier look takes the place of the one that was asked for when the breaker opened.
+void StreamDrain::look_at_probes() {
+  const MonotonicTime now = host_.now();
+  for (const auto& [name, lane] : lanes_) {
+    if (const auto at = lane->breaker.next_probe(); at && *at > now) host_.look_at(*this, *at);
+  }
 }
 
 std::optional<MonotonicTime> StreamDrain::last_full_since() const {

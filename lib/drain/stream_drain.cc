@@ -301,12 +301,23 @@ void StreamDrain::tell_lane(HeldEntry& entry, OutcomeKind kind, const Transition
   if (transition.parks_destination) park(lane, transition);
 }
 
+// An entry that brings its destination down would else be each of its probes, being the first in
+// line again by then, and the lane would stay closed because of it.
+void StreamDrain::leave_next_probes_to_others(const HeldEntry& entry, Transition& transition,
+                                              MonotonicTime now) const {
+  const auto probe_at = entry.lane->breaker.next_probe();
+  if (!probe_at || transition.counts_attempt) return;
+  const auto pause = std::chrono::ceil<Milliseconds>(*probe_at - now);
+  transition.delay = std::max(transition.delay, 3 * pause + host_.options().poll_idle);
+}
+
 void StreamDrain::decide_other(HeldEntry& entry, Outcome& outcome) {
   HeldLease& lease = *entry.lease;
   const MonotonicTime now = host_.now();
   Transition transition =
       decide(outcome, attempt_context(entry, now), options_.policy, host_.random());
   tell_lane(entry, outcome.kind, transition, now);
+  if (entry.probe) leave_next_probes_to_others(entry, transition, now);
   if (transition.possible_duplicate) metrics_.duplicates_possible.Increment();
   if (!transition.next || *transition.next == EntryStatus::held) {
     give_back(entry);

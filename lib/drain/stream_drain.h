@@ -77,6 +77,7 @@ class StreamDrain {
   // stream_claims.cc
   [[nodiscard]] ClaimRequest make_request(DrainHost::Allowance allowance);
   [[nodiscard]] std::optional<MonotonicTime> last_full_since() const;
+  void look_at_probes();
   void claim_returned(ClaimResult& result, MonotonicTime asked_at);
   void claim_failed(const StoreError& error, const Uuid& lease_id);
   void arrived(LeasedBatch batch);
@@ -95,6 +96,8 @@ class StreamDrain {
   [[nodiscard]] bool must_wait(const HeldKey& key) const;
   void park(HeldLane& lane, const Transition& transition);
   void decide_other(HeldEntry& entry, Outcome& outcome);
+  void leave_next_probes_to_others(const HeldEntry& entry, Transition& transition,
+                                   MonotonicTime now) const;
   void log_outcome(const HeldEntry& entry, const Outcome& outcome);
   [[nodiscard]] AttemptContext attempt_context(const HeldEntry& entry, MonotonicTime now) const;
   void tell_lane(HeldEntry& entry, OutcomeKind kind, const Transition& transition,

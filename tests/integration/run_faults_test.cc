@@ -70,7 +70,7 @@ TEST_F(RunFaults, ADatabaseThatCrashesUnderLoadLosesNothing) {
 // When it is back, all leases have expired, and each worker may take over those of the other. That
 // must not look like the death of a worker.
 TEST_F(RunFaults, ADatabaseThatIsAwayForLongerThanALeaseCostsNoEntryAnything) {
-  enqueue_many("orders", 6000, 6000);
+  enqueue_many("orders", 12'000, 12'000);
   const WorkerProcess::Options options{
       .dsn = database_.dsn(),
       .streams = noop("latency = \"300ms\"", "max_abandoned = 1"),
@@ -103,7 +103,7 @@ TEST_F(RunFaults, ADatabaseThatIsAwayForLongerThanALeaseCostsNoEntryAnything) {
       "the stream is drained");
   EXPECT_EQ(abandoned, 0);
   EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 0);
-  EXPECT_EQ(delivered(), 6000);
+  EXPECT_EQ(delivered(), 12'000);
   for (WorkerProcess& worker : workers) EXPECT_EQ(worker.stop(), 0);
 }
 
