@@ -126,7 +126,8 @@ constexpr auto kAdmin = std::to_array<SettingSpec>({
      .default_value = "",
      .summary =
          "The bearer token that a request must carry to change state. No request of this version "
-         "changes any; where the token is not set, the admin server refuses whatever is not a read.",
+         "changes any; where the token is not set, the admin server refuses whatever is not a "
+         "read.",
      .secret = true},
 });
 
