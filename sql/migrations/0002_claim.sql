@@ -271,7 +271,7 @@ DECLARE
   c_many       CONSTANT int := 90;  -- of these
   c_pass_chunk CONSTANT int := 50000;
   c_apart      CONSTANT int := 5000;  -- the same where ids lie apart
-  v_scan       bigint := scan_start(p_stream, p_scan, p_parked + p_active);
+  v_scan       bigint;
   v_many       boolean;
   v_span       bigint;
   v_ids        int8multirange;
@@ -280,6 +280,7 @@ BEGIN
   IF many_ranges(p_parked) THEN
     RETURN '{}';
   END IF;
+  v_scan := scan_start(p_stream, p_scan, p_parked + p_active);
   -- IN with a subquery is hashed; = ANY with a parameter looks through all of it for every entry.
   SELECT count(*) FILTER (WHERE s.key IN (SELECT unnest(p_blocked_keys)) OR s.lane IN (SELECT unnest(p_waiting_lanes))) >= c_many,
          max(s.id) - min(s.id)
@@ -543,7 +544,7 @@ BEGIN
 END;
 $$;
 
--- Claim, step 3b: moves the first p_limit entries of the parkings to their holds, under the stream lock. What an
+-- Claim, step 5: moves the first p_limit entries of the parkings to their holds, under the stream lock. What an
 -- operator has changed or taken away meanwhile is not fresh any more and needs no hold. The join can only be a
 -- nested loop over the ranges, which come in order: what is read is the lowest, and up to there all is read.
 CREATE FUNCTION empty_parkings(p_stream text, p_now timestamptz, p_lane text, p_limit int) RETURNS int
