@@ -17,6 +17,12 @@ std::int32_t smallest_useful_claim(const DrainOptions& options) {
 // one, this is what its neighbours wait for once.
 constexpr Milliseconds kCatchUp{25};
 
+constexpr Milliseconds kLongestBusyPause{8};
+
+// A claim that takes this long and leaves nothing behind has walked past much that others hold. No
+// claim of theirs can run meanwhile, and only those can take it out of the way.
+constexpr Milliseconds kLongWalk{20};
+
 }  // namespace
 
 bool StreamDrain::claim() {
@@ -146,9 +152,12 @@ void StreamDrain::claim_returned(ClaimResult& result, MonotonicTime asked_at) {
   if (result.status == ClaimStatus::busy) {
     metrics_.claims(ClaimSeries::busy).Increment();
     clear_keys();
-    host_.look_at(*this, host_.now() + between(Milliseconds{1}, Milliseconds{2}, host_.random()));
+    // Another claim of the stream is under way, mostly for a millisecond or two.
+    busy_pause_ = std::min(busy_pause_ * 2, kLongestBusyPause);
+    host_.look_at(*this, host_.now() + between(busy_pause_ / 2, busy_pause_, host_.random()));
     return;
   }
+  busy_pause_ = Milliseconds{1};
   claim_in_doubt_.reset();
   metrics_.claim_takeovers.Increment(result.taken_over);
   metrics_.claim_repicks.Increment(result.repicks);
@@ -163,6 +172,7 @@ void StreamDrain::claim_returned(ClaimResult& result, MonotonicTime asked_at) {
                         {{"stream", options_.name}, {"entry_id", id}});
   }
   const bool found = result.status == ClaimStatus::batch;
+  const auto took = host_.now() - asked_at;
   metrics_.claims(found ? ClaimSeries::entries : ClaimSeries::empty).Increment();
   if (found) arrived(std::move(result.batch));
   clear_keys();
@@ -171,6 +181,9 @@ void StreamDrain::claim_returned(ClaimResult& result, MonotonicTime asked_at) {
   if (result.more) {
     pause_ = host_.options().poll_active;
     host_.look_at(*this, host_.now());
+  } else if (took > kLongWalk && !result.other_workers.empty()) {
+    pause_ = std::max(pause_, std::chrono::ceil<Milliseconds>(3 * took));
+    host_.look_at(*this, host_.now() + pause_);
   } else {
     back_off(found);
   }

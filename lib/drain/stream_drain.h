@@ -150,6 +150,7 @@ class StreamDrain {
   std::uint64_t claims_begun_ = 0;
   std::uint64_t claims_ended_ = 0;
   Milliseconds pause_;  // until the next look, while nothing is found
+  Milliseconds busy_pause_{1};  // doubles while other claims of the stream are under way
   std::int64_t consecutive_failures_ = 0;
   WallTime last_success_{};
 };

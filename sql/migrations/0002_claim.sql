@@ -186,6 +186,9 @@ LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 SET plan_cache_mode = force_generic_plan
 AS $$
+DECLARE
+  -- Past so many of busy keys nobody walks: it takes as long as it keeps the worker from claiming that has them.
+  c_walk CONSTANT int := 20000;
 BEGIN
   SELECT range_agg(int8range(w.id, w.id, '[]')) FILTER (WHERE w.fits),
          array_agg(DISTINCT w.h) FILTER (WHERE w.fits AND w.h IS NOT NULL),
@@ -204,10 +207,11 @@ BEGIN
             FROM (SELECT e.id, payload_bytes(e.payload, e.payload_binary) AS bytes,
                          CASE WHEN p_by_key THEN hashtext(e.key) END AS h,
                          e.key IN (SELECT unnest(p_waiting)) AS waits
-                    FROM entries e
-                   WHERE (e.stream, e.id) >= (p_stream, p_scan) AND e.stream <= p_stream
-                     AND e.status = 'pending' AND e.available_at IS NULL AND NOT e.id <@ p_active
-                     AND (e.key IS NULL OR hashtext(e.key) NOT IN (SELECT unnest(p_busy)))
+                    FROM (SELECT * FROM entries x
+                           WHERE (x.stream, x.id) >= (p_stream, p_scan) AND x.stream <= p_stream
+                             AND x.status = 'pending' AND x.available_at IS NULL AND NOT x.id <@ p_active
+                           ORDER BY x.stream, x.id LIMIT p_limit + c_walk) e
+                   WHERE e.key IS NULL OR hashtext(e.key) NOT IN (SELECT unnest(p_busy))
                    ORDER BY e.stream, e.id LIMIT p_limit) c
           WINDOW w AS (ORDER BY c.id ROWS UNBOUNDED PRECEDING)) w;
 END;
@@ -258,10 +262,10 @@ $$;
 -- times as long, and everything behind them waits that long. Where the stream's ids lie apart, as they do beside other
 -- streams, each is a range of its own, which costs every claim something: then fewer are taken at a time, and none
 -- while the parkings have many ranges (pick_disturbed then marks more). Gaps are not bridged: an entry that commits
--- late in one would count as parked.
+-- late in one would count as parked. p_slow_keys: hashes of keys that other workers hold, and have held for long.
 CREATE FUNCTION pass_over(
   p_stream text, p_scan bigint, p_active int8multirange, p_parked int8multirange, p_lane text,
-  p_blocked_keys text[], p_waiting_lanes text[])
+  p_blocked_keys text[], p_slow_keys int[], p_waiting_lanes text[])
 RETURNS int8multirange LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 SET plan_cache_mode = force_generic_plan
@@ -269,11 +273,14 @@ AS $$
 DECLARE
   c_sample     CONSTANT int := 100;
   c_many       CONSTANT int := 90;  -- of these
-  c_pass_chunk CONSTANT int := 50000;
+  c_pass_chunk CONSTANT int := 100000;
   c_apart      CONSTANT int := 5000;  -- the same where ids lie apart
   v_scan       bigint;
   v_many       boolean;
   v_span       bigint;
+  v_taken      bigint[];
+  v_last       bigint;
+  v_hashes     int[];
   v_ids        int8multirange;
   v_keys       int4multirange;
 BEGIN
@@ -282,7 +289,8 @@ BEGIN
   END IF;
   v_scan := scan_start(p_stream, p_scan, p_parked + p_active);
   -- IN with a subquery is hashed; = ANY with a parameter looks through all of it for every entry.
-  SELECT count(*) FILTER (WHERE s.key IN (SELECT unnest(p_blocked_keys)) OR s.lane IN (SELECT unnest(p_waiting_lanes))) >= c_many,
+  SELECT count(*) FILTER (WHERE s.key IN (SELECT unnest(p_blocked_keys)) OR hashtext(s.key) IN (SELECT unnest(p_slow_keys))
+                             OR s.lane IN (SELECT unnest(p_waiting_lanes))) >= c_many,
          max(s.id) - min(s.id)
     INTO v_many, v_span
     FROM (SELECT e.id, e.key, lane_of(p_lane, e.type, e.source, e.subject, e.headers) AS lane FROM entries e
@@ -292,9 +300,8 @@ BEGIN
   IF NOT v_many THEN
     RETURN '{}';
   END IF;
-  SELECT range_agg(int8range(s.id, s.id + 1)),
-         range_agg(int4range(s.h, s.h + 1) ORDER BY s.h) FILTER (WHERE s.h IS NOT NULL)
-    INTO v_ids, v_keys
+  SELECT array_agg(s.id), array_agg(s.h) FILTER (WHERE s.h IS NOT NULL)
+    INTO v_taken, v_hashes
     FROM (SELECT e.id, e.key, hashtext(e.key) >> 1 AS h,
                  lane_of(p_lane, e.type, e.source, e.subject, e.headers) AS lane
             FROM entries e
@@ -302,7 +309,17 @@ BEGIN
              AND e.status = 'pending' AND e.available_at IS NULL AND NOT e.id <@ p_active AND NOT e.id <@ p_parked
            ORDER BY e.stream, e.id
            LIMIT CASE WHEN v_span > c_sample * 3 / 2 THEN least(c_apart, c_pass_chunk) ELSE c_pass_chunk END) s
-   WHERE s.key IN (SELECT unnest(p_blocked_keys)) OR s.lane IN (SELECT unnest(p_waiting_lanes));
+   WHERE s.key IN (SELECT unnest(p_blocked_keys)) OR hashtext(s.key) IN (SELECT unnest(p_slow_keys))
+      OR s.lane IN (SELECT unnest(p_waiting_lanes));
+  -- Ranges are made of runs and of distinct keys: one an entry would take longer than reading them.
+  v_last := v_taken[cardinality(v_taken)];
+  IF v_last - v_taken[1] + 1 = cardinality(v_taken) THEN
+    v_ids := int8multirange(int8range(v_taken[1], v_last + 1));
+  ELSE
+    SELECT range_agg(int8range(r.first, r.last + 1)) INTO v_ids
+      FROM (SELECT min(w.id) AS first, max(w.id) AS last FROM unnest(v_taken) WITH ORDINALITY AS w (id, n) GROUP BY w.id - w.n) r;
+  END IF;
+  SELECT range_agg(int4range(k.h, k.h + 1)) INTO v_keys FROM (SELECT DISTINCT h FROM unnest(v_hashes) AS u (h)) k;
   INSERT INTO parkings (stream, ids, keys, lanes) VALUES (p_stream, v_ids, v_keys, p_waiting_lanes);
   RETURN v_ids;
 END;
@@ -652,7 +669,10 @@ SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   c_holds      CONSTANT int := 2000;
-  c_move_chunk CONSTANT int := 500;  -- of the parkings to their holds, beside other work
+  -- Of the parkings to their holds, beside other work: a claim of another worker waits for it, too.
+  c_move_chunk CONSTANT int := 100;
+  c_move_many  CONSTANT int := 500;  -- the same where every claim feels the parkings, or has nothing else to do
+  c_slow       CONSTANT interval := '250 milliseconds';  -- what takes longer than it would without an obstacle
   v_now        timestamptz := clock_timestamp();
   v_paused     boolean;
   v_active     int8multirange;
@@ -665,6 +685,9 @@ DECLARE
   v_suspects   boolean;
   v_suspect_at int := greatest(p_max_abandoned - 2, 1);
   v_blocked    text[];
+  v_slow       int[];
+  v_stuck      boolean;
+  v_passed     int8multirange := '{}';
   v_waiting_keys text[] := '{}';
   v_holds      record;
   v_start      bigint;
@@ -766,6 +789,13 @@ BEGIN
       SELECT * INTO v_pick FROM pick_fresh(p_stream, v_start, v_scan, v_active, v_busy, p_limit, p_max_bytes, p_by_key,
         v_waiting_keys);
       v_disturbed := v_pick.waits;
+      v_stuck := v_pick.entries = 0;
+    END IF;
+    IF v_slow IS NULL AND v_busy IS NOT NULL AND p_by_key AND (v_disturbed OR v_stuck) THEN
+      SELECT array_agg(DISTINCT k.h) INTO v_slow FROM leases o CROSS JOIN LATERAL unnest(o.keys) AS k (h)
+       WHERE o.stream = p_stream AND o.lease_no >= p_lease_floor AND o.worker <> p_worker
+         AND o.claimed_at < v_now - c_slow;
+      v_disturbed := v_disturbed OR v_slow IS NOT NULL;
     END IF;
     IF v_disturbed THEN
       IF v_blocked IS NULL THEN  -- once
@@ -783,8 +813,9 @@ BEGIN
          WHERE l.room <= 0
             OR EXISTS (SELECT FROM holds h WHERE h.stream = p_stream AND h.scope = 'lane' AND h.value = l.lane)
             OR EXISTS (SELECT FROM parkings g WHERE g.stream = p_stream AND l.lane = ANY (g.lanes));
-        IF v_waiting_lanes IS NOT NULL OR cardinality(v_blocked) > 0 THEN
-          v_parked := v_parked + pass_over(p_stream, v_scan, v_active, v_parked, p_lane, v_blocked, v_waiting_lanes);
+        IF v_waiting_lanes IS NOT NULL OR cardinality(v_blocked) > 0 OR v_slow IS NOT NULL THEN
+          v_passed := pass_over(p_stream, v_scan, v_active, v_parked, p_lane, v_blocked, v_slow, v_waiting_lanes);
+          v_parked := v_parked + v_passed;
         END IF;
       END IF;
       suspect := v_suspects AND v_my_suspect IS NOT TRUE;
@@ -834,9 +865,14 @@ BEGIN
       more := more OR parked > 0;
     END IF;
     IF v_parked <> '{}' THEN
-      -- A little beside those that go; where nothing is closed any more, as much as a claim can take.
-      parked := parked + empty_parkings(p_stream, v_now, p_lane,
-        CASE WHEN v_waiting_lanes IS NOT NULL OR cardinality(v_blocked) > 0 THEN c_move_chunk ELSE greatest(c_move_chunk, p_limit) END);
+      -- A little beside those that go; where nothing is closed any more, as much as a claim can take. Not in a claim
+      -- that has passed over many: it has taken long enough.
+      IF v_passed = '{}' THEN
+        parked := parked + empty_parkings(p_stream, v_now, p_lane,
+          CASE WHEN v_waiting_lanes IS NULL AND cardinality(v_blocked) = 0 THEN greatest(c_move_many, p_limit)
+               WHEN many_ranges(v_parked) THEN c_move_many
+               ELSE c_move_chunk END);
+      END IF;
       more := true;
     END IF;
     IF v_waiting IS NOT NULL THEN

@@ -101,6 +101,28 @@ TEST(ClaimLiveness, ABacklogBesideAnotherStreamsIsPassedWithinTheTimeout) {
   EXPECT_THAT(claim_until_batch(worker), ElementsAre(open));
 }
 
+// A claim walks past 20,000 entries of keys that others hold, and no further. What a worker has
+// held for long is passed over by whoever meets it, or the others' keys would wait for that worker.
+TEST(ClaimLiveness, ALongBacklogOfAnotherWorkersSlowKeyIsPassedOver) {
+  Scene scene({});
+  scene.sql().exec(
+      "INSERT INTO entries (stream, type, key) SELECT 's', 't', 'hot' FROM generate_series(1, "
+      "30000)");
+  TortureWorker& holder = scene.worker({.limit = 10});
+  ASSERT_EQ(claim_until_batch(holder).size(), 10);
+  const EntryId other = scene.insert("other");
+  TortureWorker& worker = scene.worker();
+  (void)worker.claim();
+  EXPECT_THAT(worker.unsent(), IsEmpty());
+  scene.sql().exec("UPDATE leases SET claimed_at = claimed_at - interval '1 second'");
+  EXPECT_THAT(claim_until_batch(worker), ElementsAre(other));
+  // The holder goes on with what was passed over, in order.
+  holder.send_all();
+  holder.settle();
+  EXPECT_THAT(claim_until_batch(holder), testing::Each(testing::Gt(10)));
+  EXPECT_EQ(holder.unsent().front(), 11);
+}
+
 TEST(ClaimLiveness, AParkedLaneStaysClosedWhateverRoomTheWorkerReports) {
   Scene scene({});
   (void)scene.sql().query("SELECT pause_destination('s', 'a', 'test', 'gone')");

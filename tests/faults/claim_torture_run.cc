@@ -251,10 +251,14 @@ RunResult run(const RunOptions& options) {
 
 // Parkings are for tens of thousands of entries; here ten are many.
 std::vector<Patch> small_parkings() {
-  return {{"0002_claim", "c_sample     CONSTANT int := 100;", "c_sample     CONSTANT int := 6;"},
-          {"0002_claim", "c_many       CONSTANT int := 90;", "c_many       CONSTANT int := 4;"},
-          {"0002_claim", "c_pass_chunk CONSTANT int := 50000;", "c_pass_chunk CONSTANT int := 12;"},
-          {"0002_claim", "c_move_chunk CONSTANT int := 500;", "c_move_chunk CONSTANT int := 3;"}};
+  return {
+      {"0002_claim", "c_sample     CONSTANT int := 100;", "c_sample     CONSTANT int := 6;"},
+      {"0002_claim", "c_many       CONSTANT int := 90;", "c_many       CONSTANT int := 4;"},
+      {"0002_claim", "c_pass_chunk CONSTANT int := 100000;", "c_pass_chunk CONSTANT int := 12;"},
+      {"0002_claim", "c_move_chunk CONSTANT int := 100;", "c_move_chunk CONSTANT int := 3;"},
+      {"0002_claim", "c_move_many  CONSTANT int := 500;", "c_move_many  CONSTANT int := 3;"},
+      {"0002_claim", "c_walk CONSTANT int := 20000;", "c_walk CONSTANT int := 5;"},
+      {"0002_claim", "interval := '250 milliseconds'", "interval := '20 milliseconds'"}};
 }
 
 RunOptions options_from(std::uint64_t seed) {
