@@ -1,25 +1,12 @@
 #include "tests/support/judges.h"
 
-#include <cstdlib>
 #include <filesystem>
 #include <stdexcept>
 
+#include "tests/support/cache_folder.h"
 #include "tests/support/child_process.h"
 
 namespace outfall::test {
-namespace {
-
-// As ops/install-dependencies has it.
-std::filesystem::path cache_folder() {
-  if (const char* cache = std::getenv("OUTFALL_CACHE")) return cache;
-  if (const char* cache = std::getenv("XDG_CACHE_HOME")) {
-    return std::filesystem::path(cache) / "outfall";
-  }
-  const char* home = std::getenv("HOME");
-  return std::filesystem::path(home != nullptr ? home : "/root") / ".cache/outfall";
-}
-
-}  // namespace
 
 std::string run_judge(const std::string& script, std::vector<std::string> arguments) {
   const std::filesystem::path python = cache_folder() / "judges/bin/python";

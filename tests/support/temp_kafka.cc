@@ -1,12 +1,13 @@
 #include "tests/support/temp_kafka.h"
 
 #include <array>
-#include <cstdlib>
 #include <functional>
 #include <sstream>
 #include <stdexcept>
 
 #include <librdkafka/rdkafka.h>
+
+#include "tests/support/cache_folder.h"
 
 namespace outfall::test {
 
@@ -14,13 +15,6 @@ namespace {
 
 constexpr int kTimeoutMs = 30'000;
 constexpr const char* kClusterId = "MkU3OEVBNTcwNTJENDM2Qk";
-
-std::string cache_folder() {
-  if (const char* cache = std::getenv("OUTFALL_CACHE")) return cache;
-  if (const char* cache = std::getenv("XDG_CACHE_HOME")) return std::string(cache) + "/outfall";
-  const char* home = std::getenv("HOME");
-  return std::string(home != nullptr ? home : "/root") + "/.cache/outfall";
-}
 
 std::vector<std::string> java(std::vector<std::string> arguments) {
   std::vector<std::string> command = {
@@ -127,7 +121,7 @@ std::string KafkaRecord::header(const std::string& name) const {
 }
 
 std::string TempKafka::class_path() {
-  const std::string folder = cache_folder() + "/kafka-4.1.1";
+  const std::string folder = cache_folder() / "kafka-4.1.1";
   if (!std::filesystem::exists(folder)) {
     throw std::runtime_error("no Kafka in " + folder + ": run ops/install-dependencies kafka");
   }
