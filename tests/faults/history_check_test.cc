@@ -1,0 +1,630 @@
+// Hand-made histories: every shape that is allowed must be accepted, and every anomaly must be
+// named, and nothing else.
+#include <sstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/faults/history_reader.h"
+#include "tests/faults/history_scene.h"
+
+namespace outfall::test::history {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+const boost::json::object kWorker1 = {{"workers", boost::json::array{"w1"}}};
+const boost::json::object kDatabase = {{"database", true}};
+const boost::json::object kSink = {{"sinks", boost::json::array{"sink"}}};
+
+// Three entries of one key, delivered.
+Scene plain() {
+  Scene scene;
+  scene.commit("a", 1, "k", 1).commit("b", 2, "k", 2).commit("c", 3, "k", 3);
+  return scene;
+}
+
+Scene delivered() {
+  Scene scene = plain();
+  scene.arrive("a", 10).arrive("b", 11).arrive("c", 12);
+  return scene;
+}
+
+std::set<std::string> found(const Scene& scene) {
+  const Verdict verdict = scene.judged();
+  for (const Verdict::Sample& sample : verdict.samples) {
+    EXPECT_FALSE(sample.text.empty());
+  }
+  return names(verdict);
+}
+
+// ---- what must be accepted
+
+TEST(GoodHistory, WithoutFaults) {
+  const Verdict verdict = delivered().end({"a", "b", "c"}).judged();
+  EXPECT_TRUE(verdict.ok());
+  EXPECT_EQ(verdict.committed, 3U);
+  EXPECT_EQ(verdict.delivered, 3U);
+  EXPECT_EQ(verdict.dup_explained, 0U);
+}
+
+TEST(GoodHistory, UnorderedEntriesInAnyOrder) {
+  Scene scene;
+  scene.commit("a", 1, "", 1).commit("b", 2, "", 2).arrive("b", 10).arrive("a", 11);
+  EXPECT_THAT(found(scene.end({"a", "b"})), IsEmpty());
+}
+
+TEST(GoodHistory, KeysOfAStreamWithoutOrder) {
+  Scene scene;
+  scene.add({{"f", "stream"}, {"stream", "orders"}, {"order", "none"}});
+  scene.commit("a", 1, "k", 1).commit("b", 2, "k", 2).arrive("b", 10).arrive("a", 11);
+  EXPECT_THAT(found(scene.end({"a", "b"})), IsEmpty());
+}
+
+TEST(GoodHistory, AKillWithADuplicate) {
+  Scene scene = plain();
+  scene.claim("l1", {"a", "b", "c"}, 9).arrive("a", 10).arrive("b", 11);
+  scene.fault("F1-sigkill", 12, 12, kWorker1);
+  scene.claim("l2", {"a", "b", "c"}, 1600, "w2")
+      .arrive("a", 1601)
+      .arrive("b", 1602)
+      .arrive("c", 1603);
+  const Verdict verdict =
+      scene.settle("l2", {"a", "b", "c"}, 1700, "w2").end({"a", "b", "c"}).judged();
+  EXPECT_THAT(names(verdict), IsEmpty());
+  EXPECT_EQ(verdict.dup_explained, 2U);
+  EXPECT_EQ(verdict.faults.at("F1-sigkill").copies, 2U);
+  EXPECT_EQ(verdict.faults.at("F1-sigkill").longest_recovery, 1'591'000);
+  EXPECT_EQ(verdict.takeovers, 3U);
+}
+
+TEST(GoodHistory, AKeyThatStartsAgainInTheMiddle) {
+  Scene scene = delivered();
+  scene.fault("F1-sigkill", 13, 13, kWorker1).arrive("b", 1600).arrive("c", 1601);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
+}
+
+TEST(GoodHistory, TwoKillsAndTwoCopies) {
+  Scene scene = plain();
+  scene.arrive("a", 10).fault("F1-sigkill", 11, 11, kWorker1).arrive("a", 1600);
+  scene.fault("F1-sigkill", 1601, 1601, {{"workers", boost::json::array{"w2"}}});
+  scene.arrive("a", 3200).arrive("b", 3201).arrive("c", 3202);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
+}
+
+TEST(GoodHistory, ADatabaseThatUndidASettle) {
+  Scene scene = delivered();
+  scene.claim("l1", {"c"}, 9)
+      .settle("l1", {"c"}, 14)
+      .fault("F7-immediate-stop", 15, 900, kDatabase);
+  scene.arrive("c", 1000).claim("l2", {"c"}, 950).settle("l2", {"c"}, 1010);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
+}
+
+TEST(GoodHistory, LostAnswersOfASink) {
+  Scene scene = plain();
+  scene.fault("F12-ack-lost", 5, 500, kSink);
+  scene.arrive("a", 10).arrive("a", 110).arrive("a", 310).arrive("a", 600).arrive("b", 601).arrive(
+      "c", 602);
+  const Verdict verdict = scene.end({"a", "b", "c"}).judged();
+  EXPECT_THAT(names(verdict), IsEmpty());
+  EXPECT_EQ(verdict.dup_explained, 3U);
+}
+
+// A frozen worker's request arrives after its successor has gone on.
+TEST(GoodHistory, TheLastSendOfAFrozenWorkerArrivesLate) {
+  Scene scene = plain();
+  scene.fault("F3-sigstop", 9, 2100, kWorker1);
+  scene.arrive("a", 1600).arrive("b", 1601).arrive("a", 2100).arrive("c", 2101);
+  const Verdict verdict = scene.end({"a", "b", "c"}).judged();
+  EXPECT_THAT(names(verdict), IsEmpty());
+  EXPECT_EQ(verdict.late, 1U);
+}
+
+TEST(GoodHistory, ADeadLetterThatItsKeyGoesOnWithout) {
+  Scene scene = plain();
+  scene.arrive("a", 10).arrive("c", 12);
+  EXPECT_THAT(found(scene.end({"a", "c"}, {"b"})), IsEmpty());
+}
+
+TEST(GoodHistory, AReplay) {
+  Scene scene = plain();
+  scene.arrive("a", 10).arrive("c", 12).note("replayed", "b", 500).arrive("b", 510);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
+}
+
+// Its answer was lost before it became a dead letter: the replay explains the second copy.
+TEST(GoodHistory, AReplayOfWhatHadArrived) {
+  Scene scene = delivered();
+  scene.claim("l1", {"b"}, 9)
+      .add({{"f", "settled"},
+            {"at_us", 20'000},
+            {"worker", "w1"},
+            {"lease", "l1"},
+            {"ids", list({"b"})},
+            {"status", "dead_lettered"}});
+  scene.note("replayed", "b", 500)
+      .claim("l2", {"b"}, 505)
+      .arrive("b", 510)
+      .settle("l2", {"b"}, 520);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
+}
+
+TEST(GoodHistory, AKeyThatIsStillHeld) {
+  Scene scene = plain();
+  scene.add({{"f", "stream"}, {"stream", "orders"}, {"on_dead_letter", "hold-key"}});
+  scene.arrive("a", 10);
+  EXPECT_THAT(found(scene.end({"a"}, {"b"}, {{"held", list({"c"})}, {"holds", 1}})), IsEmpty());
+}
+
+TEST(GoodHistory, AKeyThatWasHeldUntilTheReplay) {
+  Scene scene = plain();
+  scene.add({{"f", "stream"}, {"stream", "orders"}, {"on_dead_letter", "hold-key"}});
+  scene.arrive("a", 10).note("replayed", "b", 500).arrive("b", 510).arrive("c", 511);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
+}
+
+TEST(GoodHistory, AKeyThatWasHeldUntilTheDiscard) {
+  Scene scene = plain();
+  scene.add({{"f", "stream"}, {"stream", "orders"}, {"on_dead_letter", "hold-key"}});
+  scene.arrive("a", 10).note("discarded", "b", 500).arrive("c", 511);
+  EXPECT_THAT(found(scene.end({"a", "c"})), IsEmpty());
+}
+
+TEST(GoodHistory, ACommitInDoubtThatTookEffect) {
+  Scene scene = delivered();
+  scene.begin("d", 4, "k", 4).note("commit_unknown", "d", 5).arrive("d", 13);
+  const Verdict verdict = scene.end({"a", "b", "c", "d"}).judged();
+  EXPECT_THAT(names(verdict), IsEmpty());
+  EXPECT_EQ(verdict.in_doubt, 1U);
+}
+
+TEST(GoodHistory, ACommitInDoubtThatDidNot) {
+  Scene scene = delivered();
+  scene.begin("d", 4, "k", 4).note("commit_unknown", "d", 5);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
+}
+
+TEST(GoodHistory, AProducerThatDiedInItsCommit) {
+  Scene scene = delivered();
+  scene.begin("d", 4, "k", 4).begin("e", 4, "k", 5).arrive("e", 14);
+  EXPECT_THAT(found(scene.end({"a", "b", "c", "e"})), IsEmpty());
+}
+
+TEST(GoodHistory, ARollbackLeavesAGapInThePlaces) {
+  Scene scene;
+  scene.commit("a", 1, "k", 1)
+      .begin("b", 2, "k", 2)
+      .note("rolled_back", "b", 2)
+      .commit("c", 3, "k", 3);
+  EXPECT_THAT(found(scene.arrive("a", 10).arrive("c", 11).end({"a", "c"})), IsEmpty());
+}
+
+TEST(GoodHistory, AStreamWithoutReceipts) {
+  Scene scene = delivered();
+  scene.add({{"f", "stream"}, {"stream", "orders"}, {"receipts", false}});
+  EXPECT_THAT(found(scene.end({})), IsEmpty());
+}
+
+TEST(GoodHistory, AnAsynchronousStandbyForgetsItsTail) {
+  Scene scene = plain();
+  scene.arrive("a", 10).fault("F9-async-failover", 20, 2000, kDatabase,
+                              {{"forgets_from_us", 2500}});
+  const Verdict verdict = scene.arrive("b", 2100).end({"a", "b"}).judged();
+  EXPECT_THAT(names(verdict), IsEmpty());
+  EXPECT_EQ(verdict.forgotten, 1U);
+}
+
+TEST(GoodHistory, AScheduledEntryBlocksNobody) {
+  Scene scene = plain();
+  scene.records[2]["scheduled"] = true;  // b
+  EXPECT_THAT(found(scene.arrive("a", 10).arrive("c", 11).arrive("b", 900).end({"a", "b", "c"})),
+              IsEmpty());
+}
+
+TEST(GoodHistory, OneKeyInTwoStreamsAndTwoSinks) {
+  Scene scene = delivered();
+  scene.commit("x", 1, "k", 1, "bills").commit("y", 2, "k", 2, "bills");
+  scene.arrive("x", 9, "other").arrive("y", 10, "other");
+  EXPECT_THAT(found(scene.end({"a", "b", "c", "x", "y"})), IsEmpty());
+}
+
+TEST(GoodHistory, FinalRecordsAreMerged) {
+  Scene scene = delivered();
+  scene.end({"a"}).add(
+      {{"f", "final"}, {"delivered", boost::json::array{{{"id", "b"}, {"attempts", 1}}}}});
+  scene.add({{"f", "final"}, {"delivered", list({"c"})}, {"healed_us", 5}});
+  EXPECT_THAT(found(scene), IsEmpty());
+}
+
+TEST(GoodHistory, CountersAndGauges) {
+  Scene scene = delivered();
+  scene.add({{"f", "counter"},
+             {"at_us", 1},
+             {"worker", "w1"},
+             {"name", "outfall_attempts_total"},
+             {"outcome", "delivered"},
+             {"stream", "orders"},
+             {"value", 1}});
+  scene.add({{"f", "counter"},
+             {"at_us", 2},
+             {"worker", "w1"},
+             {"name", "outfall_attempts_total"},
+             {"outcome", "delivered"},
+             {"stream", "orders"},
+             {"value", 3}});
+  scene.add({{"f", "bounds"}, {"rss_bytes", 1000}, {"in_flight", 10}});
+  scene.add(
+      {{"f", "gauge"}, {"at_us", 1}, {"worker", "w1"}, {"rss_bytes", 900}, {"in_flight", 10}});
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
+}
+
+// ---- what must be rejected
+
+TEST(Lost, CommittedAndNowhere) {
+  Scene scene = plain();
+  scene.arrive("a", 10).arrive("c", 12);
+  EXPECT_THAT(found(scene.end({"a", "c"})), ElementsAre("lost"));
+}
+
+TEST(Lost, AReceiptWithoutAnArrival) {
+  Scene scene = plain();
+  scene.arrive("a", 10).arrive("b", 11);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("lost"));
+}
+
+TEST(Lost, GoneWithoutAReceipt) {
+  EXPECT_THAT(found(delivered().end({"a", "b"})), ElementsAre("lost"));
+}
+
+TEST(Lost, ACommitInDoubtThatHasAReceiptAndNeverArrived) {
+  Scene scene = delivered();
+  scene.begin("d", 4, "k", 4).note("commit_unknown", "d", 5);
+  EXPECT_THAT(found(scene.end({"a", "b", "c", "d"})), ElementsAre("lost"));
+}
+
+TEST(Lost, CommittedBeforeWhatTheFailoverForgot) {
+  Scene scene = plain();
+  scene.fault("F9-async-failover", 20, 2000, kDatabase, {{"forgets_from_us", 2500}});
+  EXPECT_THAT(found(scene.arrive("b", 2100).arrive("c", 2101).end({"b", "c"})),
+              ElementsAre("lost"));
+}
+
+TEST(Phantom, ARolledBackEntryArrived) {
+  Scene scene = delivered();
+  scene.begin("d", 4, "k", 4).note("rolled_back", "d", 5).arrive("d", 13);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("phantom"));
+}
+
+TEST(Phantom, NobodyWroteIt) {
+  EXPECT_THAT(found(delivered().arrive("z", 13).end({"a", "b", "c"})), ElementsAre("phantom"));
+}
+
+TEST(Phantom, ItArrivedBeforeItsCommit) {
+  Scene scene = delivered();
+  EXPECT_THAT(found(scene.commit("d", 20, "k", 4).arrive("d", 15).end({"a", "b", "c", "d"})),
+              ElementsAre("phantom"));
+}
+
+TEST(Phantom, ADeadLetterThatWasRolledBack) {
+  Scene scene = delivered();
+  scene.begin("d", 4, "k", 4).note("rolled_back", "d", 5);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"}, {"d"})), ElementsAre("phantom"));
+}
+
+TEST(Phantom, AnotherKeyThanCommitted) {
+  Scene scene = delivered();
+  scene.add({{"f", "arrived"},
+             {"at_us", 13'000},
+             {"sink", "sink"},
+             {"seq", 999},
+             {"id", "d"},
+             {"stream", "orders"},
+             {"key", "other"},
+             {"n", 4}});
+  EXPECT_THAT(found(scene.commit("d", 4, "k", 4).end({"a", "b", "c", "d"})),
+              ElementsAre("phantom"));
+}
+
+TEST(DupUnexplained, WithoutAnyFault) {
+  EXPECT_THAT(found(delivered().arrive("c", 13).end({"a", "b", "c"})),
+              ElementsAre("dup-unexplained"));
+}
+
+TEST(DupUnexplained, AfterTheFaultWasLongOver) {
+  Scene scene = plain();
+  scene.fault("F1-sigkill", 1, 1, kWorker1).arrive("a", 5000).arrive("b", 5001).arrive("c", 5002);
+  EXPECT_THAT(found(scene.arrive("c", 5003).end({"a", "b", "c"})), ElementsAre("dup-unexplained"));
+}
+
+TEST(DupUnexplained, BeforeTheFault) {
+  Scene scene = delivered();
+  scene.arrive("c", 13).fault("F1-sigkill", 14, 14, kWorker1);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("dup-unexplained"));
+}
+
+TEST(DupUnexplained, MoreCopiesThanKills) {
+  Scene scene = delivered();
+  scene.fault("F1-sigkill", 13, 13, kWorker1).arrive("c", 1600).arrive("c", 1601);
+  const Verdict verdict = scene.end({"a", "b", "c"}).judged();
+  EXPECT_THAT(names(verdict), ElementsAre("dup-unexplained"));
+  EXPECT_EQ(verdict.count(Anomaly::dup_unexplained), 1U);
+  EXPECT_EQ(verdict.dup_explained, 1U);
+}
+
+TEST(DupUnexplained, TheFaultTouchedAnotherSink) {
+  Scene scene = delivered();
+  scene.fault("F12-ack-lost", 1, 100, {{"sinks", boost::json::array{"other"}}}).arrive("c", 13);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("dup-unexplained"));
+}
+
+TEST(DupUnexplained, TheFaultTouchedAWorkerThatNeverHadIt) {
+  Scene scene = delivered();
+  scene.fault("F1-sigkill", 13, 13, {{"workers", boost::json::array{"w3"}}}).arrive("c", 1600);
+  scene.claim("l1", {"c"}, 9, "w1").claim("l2", {"c"}, 1599, "w2");
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("dup-unexplained"));
+}
+
+TEST(Reorder, ALaterEntryFirst) {
+  Scene scene = plain();
+  EXPECT_THAT(found(scene.arrive("a", 10).arrive("c", 11).arrive("b", 12).end({"a", "b", "c"})),
+              ElementsAre("reorder"));
+}
+
+TEST(Reorder, AlsoUnderAFault) {
+  Scene scene = plain();
+  scene.fault("F3-sigstop", 9, 2000, kWorker1);
+  EXPECT_THAT(found(scene.arrive("b", 10).arrive("a", 11).arrive("c", 12).end({"a", "b", "c"})),
+              ElementsAre("reorder"));
+}
+
+TEST(Reorder, PastADeadLetterThatHoldsItsKey) {
+  Scene scene = plain();
+  scene.add({{"f", "stream"}, {"stream", "orders"}, {"on_dead_letter", "hold-key"}});
+  EXPECT_THAT(found(scene.arrive("a", 10).arrive("c", 11).end({"a", "c"}, {"b"})),
+              ElementsAre("reorder"));
+}
+
+TEST(Reorder, BeforeTheDiscardOfWhatHoldsItsKey) {
+  Scene scene = plain();
+  scene.add({{"f", "stream"}, {"stream", "orders"}, {"on_dead_letter", "hold-key"}});
+  scene.arrive("a", 10).arrive("c", 400).note("discarded", "b", 500);
+  EXPECT_THAT(found(scene.end({"a", "c"})), ElementsAre("reorder"));
+}
+
+TEST(Reorder, BeforeTheReplayOfWhatHoldsItsKey) {
+  Scene scene = plain();
+  scene.add({{"f", "stream"}, {"stream", "orders"}, {"on_dead_letter", "hold-key"}});
+  scene.arrive("a", 10).arrive("c", 400).note("replayed", "b", 500).arrive("b", 510);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("reorder"));
+}
+
+TEST(Gap, ARestartThatLeavesOneOut) {
+  Scene scene = delivered();
+  scene.fault("F1-sigkill", 13, 13, kWorker1).arrive("a", 1600).arrive("c", 1601);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("gap"));
+}
+
+TEST(Gap, ARestartThatStopsAndGoesOnWithNewOnes) {
+  Scene scene = delivered();
+  scene.commit("d", 4, "k", 4);
+  scene.fault("F1-sigkill", 13, 13, kWorker1).arrive("a", 1600).arrive("b", 1601).arrive("d", 1602);
+  EXPECT_THAT(found(scene.end({"a", "b", "c", "d"})), ElementsAre("gap"));
+}
+
+TEST(Gap, AFreezeOfAnotherTimeIsNoExcuse) {
+  Scene scene = delivered();
+  scene.fault("F3-sigstop", 30'000, 40'000, kWorker1);
+  scene.fault("F1-sigkill", 13, 13, kWorker1).arrive("a", 1600).arrive("c", 1601);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("gap"));
+}
+
+TEST(DoubleTerminal, TwoReceipts) {
+  EXPECT_THAT(found(delivered().end({"a", "b", "c", "c"})), ElementsAre("double-terminal"));
+}
+
+TEST(DoubleTerminal, DeliveredAndADeadLetter) {
+  EXPECT_THAT(found(delivered().end({"a", "b", "c"}, {"c"})), ElementsAre("double-terminal"));
+}
+
+TEST(DoubleTerminal, SettledTwiceByOneLease) {
+  Scene scene = delivered();
+  scene.claim("l1", {"c"}, 9).settle("l1", {"c"}, 20).settle("l1", {"c"}, 30);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("double-terminal"));
+}
+
+TEST(Resurrect, DeliveredAndStillThere) {
+  EXPECT_THAT(found(delivered().end({"a", "b", "c"}, {}, {{"entries", list({"c"})}})),
+              ElementsAre("resurrect", "stuck"));
+}
+
+TEST(Resurrect, ClaimedAfterItWasSettled) {
+  Scene scene = delivered();
+  scene.claim("l1", {"c"}, 9).settle("l1", {"c"}, 20).claim("l2", {"c"}, 30, "w2");
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("resurrect"));
+}
+
+TEST(Resurrect, ArrivedLongAfterItWasSettled) {
+  Scene scene = delivered();
+  scene.claim("l1", {"c"}, 9).settle("l1", {"c"}, 20).arrive("c", 5000);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("resurrect"));
+}
+
+TEST(Resurrect, ADatabaseFaultOfAnotherTimeIsNoExcuse) {
+  Scene scene = delivered();
+  scene.fault("F7-immediate-stop", 1, 2, kDatabase);
+  scene.claim("l1", {"c"}, 9).settle("l1", {"c"}, 20).claim("l2", {"c"}, 30, "w2");
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("resurrect"));
+}
+
+TEST(ZombieWrite, SettledAfterAnotherLeaseHadIt) {
+  Scene scene = delivered();
+  scene.fault("F3-sigstop", 9, 2000, kWorker1);
+  scene.claim("l1", {"c"}, 9).claim("l2", {"c"}, 1600, "w2").settle("l1", {"c"}, 2001);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("zombie-write"));
+}
+
+TEST(ZombieWrite, LeaseNumbersCountWhereTheLogWasLate) {
+  Scene scene = delivered();
+  scene.claim("l1", {"c"}, 2000).records.back()["lease_no"] = 1;
+  scene.claim("l2", {"c"}, 1600, "w2").records.back()["lease_no"] = 2;
+  EXPECT_THAT(found(scene.settle("l1", {"c"}, 2001).end({"a", "b", "c"})),
+              ElementsAre("zombie-write"));
+}
+
+TEST(ZombieWrite, AlsoWhereASettleOnlyCounts) {
+  Scene scene = delivered();
+  scene.fault("F3-sigstop", 9, 2000, kWorker1);
+  scene.claim("l1", {"c"}, 9).claim("l2", {"c"}, 1600, "w2");
+  scene.add({{"f", "outcome"},
+             {"at_us", 13'000},
+             {"worker", "w1"},
+             {"lease", "l1"},
+             {"id", "c"},
+             {"outcome", "delivered"}});
+  scene.add({{"f", "settled"},
+             {"at_us", 2'001'000},
+             {"worker", "w1"},
+             {"lease", "l1"},
+             {"delivered", 1}});
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("zombie-write"));
+}
+
+TEST(Stuck, AnEntryIsLeft) {
+  Scene scene = plain();
+  scene.arrive("a", 10).arrive("b", 11);
+  EXPECT_THAT(found(scene.end({"a", "b"}, {}, {{"entries", list({"c"})}})), ElementsAre("stuck"));
+}
+
+TEST(Stuck, ALeaseIsLeft) {
+  EXPECT_THAT(found(delivered().end({"a", "b", "c"}, {}, {{"leases", 1}})), ElementsAre("stuck"));
+  EXPECT_THAT(found(delivered().end({"a", "b", "c"}, {}, {{"expired_leases", 1}})),
+              ElementsAre("stuck"));
+}
+
+TEST(Stuck, AHoldIsLeft) {
+  EXPECT_THAT(found(delivered().end({"a", "b", "c"}, {}, {{"holds", 1}})), ElementsAre("stuck"));
+}
+
+TEST(Stuck, HeldBehindNothing) {
+  Scene scene = plain();
+  scene.add({{"f", "stream"}, {"stream", "orders"}, {"on_dead_letter", "hold-key"}});
+  scene.arrive("a", 10).arrive("b", 11);
+  EXPECT_THAT(found(scene.end({"a", "b"}, {}, {{"held", list({"c"})}, {"holds", 1}})),
+              ElementsAre("stuck"));
+}
+
+TEST(Stuck, ARecoveryThatTookTooLong) {
+  Scene scene = plain();
+  scene.fault("F1-sigkill", 5, 5, kWorker1, {{"recover_within_us", 1'500'000}});
+  scene.arrive("a", 1600).arrive("b", 1601).arrive("c", 1602);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("stuck"));
+}
+
+TEST(Unbounded, AGaugeAboveItsBound) {
+  Scene scene = delivered();
+  scene.add({{"f", "bounds"}, {"rss_bytes", 1000}})
+      .add({{"f", "bounds"}, {"worker", "w1"}, {"rss_bytes", 100}});
+  scene.add({{"f", "gauge"}, {"at_us", 1}, {"worker", "w1"}, {"rss_bytes", 101}});
+  scene.add({{"f", "gauge"}, {"at_us", 2}, {"worker", "w1"}, {"rss_bytes", 50}});
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("unbounded"));
+}
+
+TEST(NotIsolated, ASlowSinkDelaysAnother) {
+  Scene scene = plain();
+  scene.fault("F13-slow", 1, 1000, {{"sinks", boost::json::array{"other"}}},
+              {{"isolate_within_us", 100'000}});
+  scene.arrive("a", 10).arrive("b", 11).arrive("c", 500);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("not-isolated"));
+}
+
+TEST(NotIsolated, UnlessSomethingElseWasWrong) {
+  Scene scene = plain();
+  scene.fault("F13-slow", 1, 1000, {{"sinks", boost::json::array{"other"}}},
+              {{"isolate_within_us", 100'000}});
+  scene.fault("F7-immediate-stop", 20, 490, kDatabase);
+  scene.arrive("a", 10).arrive("b", 11).arrive("c", 500);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
+}
+
+TEST(Miscounted, MoreThanThereWere) {
+  Scene scene = delivered();
+  scene.add({{"f", "counter"},
+             {"at_us", 2},
+             {"worker", "w1"},
+             {"name", "outfall_attempts_total"},
+             {"outcome", "delivered"},
+             {"stream", "orders"},
+             {"value", 4}});
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("miscounted"));
+}
+
+TEST(Miscounted, FewerThanThereWereWithoutAFault) {
+  Scene scene = delivered();
+  scene.add({{"f", "counter"},
+             {"at_us", 2},
+             {"worker", "w1"},
+             {"name", "outfall_attempts_total"},
+             {"outcome", "delivered"},
+             {"stream", "orders"},
+             {"value", 2}});
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("miscounted"));
+}
+
+// ---- what cannot be judged
+
+std::string refusal(const Scene& scene) {
+  try {
+    static_cast<void>(scene.judged());
+  } catch (const std::runtime_error& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+TEST(BadHistory, SaysWhyNothingCanBeDecided) {
+  EXPECT_THAT(refusal(delivered()), HasSubstr("no final record"));
+  EXPECT_THAT(refusal(Scene().end({})), HasSubstr("nothing was committed"));
+  EXPECT_THAT(refusal(delivered().note("committed", "z", 5).end({})), HasSubstr("not begun"));
+  EXPECT_THAT(refusal(delivered().commit("z", 5, "k", 3).end({})),
+              HasSubstr("two entries with n 3"));
+  Scene twice = delivered();
+  twice.records.push_back(twice.records.back());
+  EXPECT_THAT(refusal(twice.end({})), HasSubstr("two arrivals with seq 30"));
+}
+
+std::string complaint(const std::string& text) {
+  History history;
+  std::istringstream in(text);
+  try {
+    read_records(in, "file", history);
+  } catch (const BadRecord& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+TEST(BadRecord, NamesFileLineAndField) {
+  EXPECT_EQ(complaint("\n{"), "file:2: no JSON: incomplete JSON");
+  EXPECT_EQ(complaint("[]"), "file:1: no JSON object");
+  EXPECT_EQ(complaint("{}"), "file:1: \"f\" is missing");
+  EXPECT_EQ(complaint(R"({"f":"arived"})"), "file:1: \"f\" is no kind of record: arived");
+  EXPECT_EQ(complaint(R"({"f":"committed","id":"a"})"), "file:1: \"at_us\" is missing");
+  EXPECT_EQ(complaint(R"({"f":"committed","id":7,"at_us":1})"), "file:1: \"id\" is no string");
+  EXPECT_EQ(complaint(R"({"f":"committed","id":"a","at_us":1.5})"),
+            "file:1: \"at_us\" is no whole number");
+  EXPECT_EQ(complaint(R"({"f":"committing","id":"a","at_us":1,"stream":"s","n":1})"),
+            "file:1: \"key\" is missing");
+  EXPECT_EQ(complaint(R"({"f":"fault","at_us":2,"until_us":1,"kind":"F1","touches":{}})"),
+            "file:1: \"until_us\" is before at_us");
+  EXPECT_EQ(complaint(R"({"f":"fault","at_us":2,"kind":"F1","touches":{"sinks":"some"}})"),
+            "file:1: \"sinks\" is neither \"all\" nor a list");
+  EXPECT_EQ(complaint(R"({"f":"final","entries":{"a":1}})"), "file:1: \"entries\" is no list");
+  EXPECT_EQ(complaint(R"({"f":"worker","worker":"w","at_us":1,"event":"gone"})"),
+            "file:1: \"event\" is none of started, killed, terminated, exited, frozen, thawed");
+}
+
+}  // namespace
+}  // namespace outfall::test::history

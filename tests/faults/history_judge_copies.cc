@@ -1,0 +1,133 @@
+// Copies of an entry beyond its first, each of which needs a fault of its own that explains it.
+#include <algorithm>
+#include <optional>
+
+#include "tests/faults/history_case.h"
+
+namespace outfall::test::history {
+
+namespace {
+
+constexpr std::int32_t kAnyNumber = -1;
+
+// Between two arrivals of an entry something must have kept the first one from being settled. Each
+// such gap is matched with one fault; a fault explains only so many of them.
+class Explanations {
+ public:
+  Explanations(const Case& c, Index entry) : c_(c), h_(c.history), entry_(entry) {
+    const auto arrivals = c.arrivals_of(entry);
+    for (std::size_t i = 0; i + 1 < arrivals.size(); ++i)
+      gaps_.push_back({&h_.arrivals[arrivals[i]], &h_.arrivals[arrivals[i + 1]]});
+    explained_by_.resize(gaps_.size());
+    used_.resize(h_.faults.size() + 1);
+  }
+
+  // By gap: the fault that explains it, or the number after the last one where it was a replay.
+  std::vector<std::optional<std::size_t>> match() {
+    for (std::size_t gap = 0; gap < gaps_.size(); ++gap) {
+      tried_.assign(used_.size(), false);
+      place(gap);
+    }
+    return explained_by_;
+  }
+
+ private:
+  struct Gap {
+    const Arrival* before;
+    const Arrival* after;
+  };
+
+  bool place(std::size_t gap) {
+    for (std::size_t fault = 0; fault < used_.size(); ++fault) {
+      if (tried_[fault] || !explains(fault, gaps_[gap])) continue;
+      tried_[fault] = true;
+      if (!has_room(fault) && !make_room(fault)) continue;
+      used_[fault].push_back(gap);
+      explained_by_[gap] = fault;
+      return true;
+    }
+    return false;
+  }
+
+  [[nodiscard]] bool has_room(std::size_t fault) const {
+    if (fault == h_.faults.size()) return used_[fault].empty();
+    const Fault& f = h_.faults[fault];
+    const std::int32_t room = f.copies.value_or(f.touches_sinks() ? kAnyNumber : 1);
+    return room == kAnyNumber || used_[fault].size() < static_cast<std::size_t>(room);
+  }
+
+  // Whether one of the gaps that use the fault can do with another one.
+  bool make_room(std::size_t fault) {
+    for (std::size_t i = 0; i < used_[fault].size(); ++i) {
+      if (!place(used_[fault][i])) continue;
+      used_[fault].erase(used_[fault].begin() + static_cast<std::ptrdiff_t>(i));
+      return true;
+    }
+    return false;
+  }
+
+  [[nodiscard]] bool explains(std::size_t fault, const Gap& gap) const {
+    if (fault == h_.faults.size()) {
+      const Entry& entry = h_.entries[entry_];
+      return entry.replayed && gap.before->at <= entry.replayed_at &&
+             entry.replayed_at <= gap.after->at;
+    }
+    const Fault& f = h_.faults[fault];
+    if (!overlap(f.from, f.until, gap.before->at - c_.send_timeout, gap.after->at)) return false;
+    return f.database || f.touches_sink(gap.before->sink) || f.touches_sink(gap.after->sink) ||
+           touches_a_holder(f);
+  }
+
+  // Where it is known who held the entry each time it was sent, the fault must touch one of these.
+  [[nodiscard]] bool touches_a_holder(const Fault& fault) const {
+    if (!fault.touches_workers()) return false;
+    const auto holdings = c_.holdings_of(entry_);
+    if (fault.all_workers || holdings.size() <= gaps_.size()) return true;
+    return std::any_of(holdings.begin(), holdings.end(), [&](const Holding& holding) {
+      const Index worker = h_.lease_facts[holding.lease].worker;
+      return worker == kNone || fault.touches_worker(worker);
+    });
+  }
+
+  const Case& c_;
+  const History& h_;
+  const Index entry_;
+  std::vector<Gap> gaps_;
+  std::vector<std::optional<std::size_t>> explained_by_;
+  std::vector<std::vector<std::size_t>> used_;  // by fault, and by the replay after them
+  std::vector<bool> tried_;
+};
+
+// A copy long after the entry was settled as delivered is no repetition of an open attempt.
+Anomaly kind_of(const Case& c, Index entry, const Arrival& copy) {
+  for (const Settle& settle : c.settles_of(entry)) {
+    if (settle.as == Settled::delivered && settle.at + c.send_timeout < copy.at)
+      return Anomaly::resurrect;
+  }
+  return Anomaly::dup_unexplained;
+}
+
+}  // namespace
+
+void judge_copies(Case& c) {
+  for (Index entry = 0; entry < c.history.entries.size(); ++entry) {
+    const auto arrivals = c.arrivals_of(entry);
+    if (arrivals.size() < 2) continue;
+    const auto explained_by = Explanations(c, entry).match();
+    for (std::size_t gap = 0; gap < explained_by.size(); ++gap) {
+      if (explained_by[gap]) {
+        ++c.verdict.dup_explained;
+        if (*explained_by[gap] < c.history.faults.size())
+          ++c.verdict.faults[c.history.faults[*explained_by[gap]].kind].copies;
+        continue;
+      }
+      const Arrival& copy = c.history.arrivals[arrivals[gap + 1]];
+      c.found(kind_of(c, entry, copy),
+              c.name(entry) + " arrived " + std::to_string(arrivals.size()) +
+                  " times; nothing explains that at " + std::to_string(copy.at) + " in " +
+                  std::string(c.history.sinks.text(copy.sink)));
+    }
+  }
+}
+
+}  // namespace outfall::test::history

@@ -1,0 +1,138 @@
+// What is not said of a single entry: how long recovery took, who was delayed, what was used and
+// what was counted.
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "tests/faults/history_case.h"
+
+namespace outfall::test::history {
+
+namespace {
+
+struct Journey {
+  Micros committed;
+  Micros arrived;
+  Index entry;
+};
+
+// Entries that nothing but a fault could delay, by the time of their commit.
+std::vector<Journey> journeys(const Case& c) {
+  std::vector<Journey> all;
+  for (Index i = 0; i < c.history.entries.size(); ++i) {
+    const Entry& entry = c.history.entries[i];
+    const Micros arrived = c.first_arrival(i);
+    if (entry.commit != Commit::committed || arrived == kNever) continue;
+    if (entry.scheduled || entry.replayed || entry.dead_letters > 0) continue;
+    all.push_back({entry.committed_at, arrived, i});
+  }
+  std::sort(all.begin(), all.end(),
+            [](const Journey& a, const Journey& b) { return a.committed < b.committed; });
+  return all;
+}
+
+bool committed_before(const Journey& journey, Micros at) {
+  return journey.committed < at;
+}
+
+// Recovered is when all that was committed before the fault's end has arrived once.
+void recoveries(Case& c, const std::vector<Journey>& all) {
+  std::vector<Micros> latest;
+  for (const Journey& journey : all)
+    latest.push_back(latest.empty() ? journey.arrived : std::max(latest.back(), journey.arrived));
+  for (const Fault& fault : c.history.faults) {
+    const auto end = std::lower_bound(all.begin(), all.end(), fault.until, committed_before);
+    if (end == all.begin()) continue;
+    const Micros recovery =
+        std::max<Micros>(0, latest[static_cast<std::size_t>(end - all.begin()) - 1] - fault.until);
+    Micros& longest = c.verdict.faults[fault.kind].longest_recovery;
+    longest = std::max(longest, recovery);
+    if (recovery > fault.recover_within)
+      c.found(Anomaly::stuck, fault.kind + ", over at " + std::to_string(fault.until) + ", took " +
+                                  std::to_string(recovery) + " us to recover from; " +
+                                  std::to_string(fault.recover_within) + " are allowed");
+  }
+}
+
+bool delayed_by_another(const Case& c, const Fault& fault, const Journey& journey, Index sink) {
+  return std::any_of(c.history.faults.begin(), c.history.faults.end(), [&](const Fault& other) {
+    return &other != &fault &&
+           overlap(other.from, other.until, journey.committed, journey.arrived) &&
+           (other.database || other.touches_workers() || other.touches_sink(sink));
+  });
+}
+
+void isolation(Case& c, const std::vector<Journey>& all) {
+  for (const Fault& fault : c.history.faults) {
+    if (fault.isolate_within == kNever) continue;
+    for (auto it = std::lower_bound(all.begin(), all.end(), fault.from, committed_before);
+         it != all.end() && it->committed <= fault.until; ++it) {
+      const Index sink = c.history.arrivals[c.arrivals_of(it->entry).front()].sink;
+      const Micros took = it->arrived - it->committed;
+      if (fault.touches_sink(sink) || took <= fault.isolate_within) continue;
+      if (delayed_by_another(c, fault, *it, sink)) continue;
+      c.found(Anomaly::not_isolated, c.name(it->entry) + " took " + std::to_string(took) +
+                                         " us to " + std::string(c.history.sinks.text(sink)) +
+                                         " while " + fault.kind + " was elsewhere");
+    }
+  }
+}
+
+void bounds(Case& c) {
+  for (const auto& [of, value] : c.history.gauges) {
+    for (const std::string& worker : {of.first, std::string()}) {
+      const auto bound = c.history.bounds.find({worker, of.second});
+      if (bound == c.history.bounds.end()) continue;
+      if (value > bound->second)
+        c.found(Anomaly::unbounded, of.second + " of " + of.first + " rose to " +
+                                        std::to_string(value) + ", above " +
+                                        std::to_string(bound->second));
+      break;
+    }
+  }
+}
+
+// Workers count what they know. What is not counted may have happened in a process that died; what
+// is counted must have happened.
+void counted(Case& c, const std::string& name, const std::map<Index, double>& truth) {
+  std::map<Index, double> told;
+  for (const auto& [of, counter] : c.history.counters) {
+    if (std::get<1>(of) == name) told[std::get<2>(of)] += counter.before + counter.value;
+  }
+  const bool exact = c.history.faults.empty() && c.history.worker_deaths == 0;
+  for (const auto& [stream, value] : told) {
+    const auto found = truth.find(stream);
+    const double happened = found == truth.end() ? 0 : found->second;
+    if (value > happened || (exact && value < happened))
+      c.found(Anomaly::miscounted, name + " of " + std::string(c.history.streams.text(stream)) +
+                                       " says " + std::to_string(value) + ", the history " +
+                                       std::to_string(happened));
+  }
+}
+
+}  // namespace
+
+void judge_recovery(Case& c) {
+  if (c.history.faults.empty()) return;
+  const std::vector<Journey> all = journeys(c);
+  recoveries(c, all);
+  isolation(c, all);
+}
+
+void judge_quantities(Case& c) {
+  bounds(c);
+  if (c.history.counters.empty()) return;
+  std::map<Index, double> delivered;
+  std::map<Index, double> dead;
+  for (Index i = 0; i < c.history.entries.size(); ++i) {
+    const Entry& entry = c.history.entries[i];
+    if (entry.stream == kNone) continue;
+    delivered[entry.stream] += static_cast<double>(c.arrivals_of(i).size());
+    dead[entry.stream] += std::max<int>(entry.dead_letters, entry.replayed ? 1 : 0);
+  }
+  counted(c, "outfall_attempts_total/delivered", delivered);
+  const bool none_replayed = c.verdict.replayed == 0;
+  if (none_replayed && c.history.final.seen) counted(c, "outfall_dead_lettered_total", dead);
+}
+
+}  // namespace outfall::test::history
