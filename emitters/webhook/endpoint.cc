@@ -10,6 +10,9 @@ using Seconds = std::chrono::duration<double>;
 // A longer Retry-After is left to the entry that it was said about; the endpoint is asked again.
 constexpr Milliseconds kLongestPause{30'000};
 constexpr Milliseconds kShortestProbe{2'000};
+// A long probe that is under way when the endpoint comes back delays that by its whole time-out, so
+// they begin when the silence has lasted for a minute or so.
+constexpr int kShortProbes = 16;
 constexpr int kProbesPerLongOne = 4;
 constexpr int kSlowestFactor = 4;
 // A bucket holds what comes in a tenth of a second.
@@ -74,7 +77,9 @@ void Pace::unanswered(MonotonicTime started, MonotonicTime now, bool timed_out) 
 }
 
 Milliseconds Pace::timeout() const noexcept {
-  if (silent_rounds_ == 0 || silent_rounds_ % kProbesPerLongOne == 0) return limits_->timeout;
+  if (silent_rounds_ == 0) return limits_->timeout;
+  if (silent_rounds_ > kShortProbes && silent_rounds_ % kProbesPerLongOne == 0)
+    return limits_->timeout;
   return std::min(limits_->timeout, std::max(kShortestProbe, slowest_answer_ * kSlowestFactor));
 }
 
