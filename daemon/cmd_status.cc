@@ -1,5 +1,3 @@
-#include <set>
-
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
@@ -12,26 +10,6 @@ namespace outfall {
 namespace {
 
 namespace json = boost::json;
-
-// Says of every stream whether a running worker serves it: null where that cannot be seen.
-void mark_served(OperatorStore& store, json::object& status) {
-  std::vector<std::string> names;
-  for (const std::string_view list : {"streams", "unbound"}) {
-    for (const json::value& stream : status[list].as_array()) {
-      names.push_back(text_field(stream.as_object(), "stream"));
-    }
-  }
-  const auto served = store.served(names);
-  const std::set<std::string> known =
-      served ? std::set<std::string>(served->begin(), served->end()) : std::set<std::string>();
-  for (const std::string_view list : {"streams", "unbound"}) {
-    for (json::value& stream : status[list].as_array()) {
-      json::object& object = stream.as_object();
-      object["served"] =
-          served ? json::value(known.contains(text_field(object, "stream"))) : json::value(nullptr);
-    }
-  }
-}
 
 class StatusText {
  public:
@@ -164,17 +142,11 @@ class StatusText {
 
 ExitCode show_status(const Context& context) {
   return with_store(context, [&](OperatorStore& store, const Config& config) {
-    const auto streams = configured_streams(config);
-    json::value document = json::parse(
-        store.status(streams ? std::optional<OperatorStore::Streams>(*streams) : std::nullopt));
-    json::object& status = document.as_object();
-    mark_served(store, status);
-    const std::string& schema = config.database().text("schema");
-    status["schema"] = schema;
+    const json::object status = status_document(store, config);
     if (context.json) {
-      write_json(context, document);
+      write_json(context, status);
     } else {
-      StatusText(status, context.out).write(schema);
+      StatusText(status, context.out).write(config.database().text("schema"));
     }
     return ExitCode::ok;
   });

@@ -85,6 +85,26 @@ std::string user_name() {
   return fmt::format("uid {}", geteuid());
 }
 
+// Says of every stream whether a running worker serves it: null where that cannot be seen.
+void mark_served(OperatorStore& store, boost::json::object& status) {
+  std::vector<std::string> names;
+  for (const std::string_view list : {"streams", "unbound"}) {
+    for (const boost::json::value& stream : status[list].as_array()) {
+      names.push_back(text_field(stream.as_object(), "stream"));
+    }
+  }
+  const auto served = store.served(names);
+  const std::set<std::string> known =
+      served ? std::set<std::string>(served->begin(), served->end()) : std::set<std::string>();
+  for (const std::string_view list : {"streams", "unbound"}) {
+    for (boost::json::value& stream : status[list].as_array()) {
+      boost::json::object& object = stream.as_object();
+      object["served"] = served ? boost::json::value(known.contains(text_field(object, "stream")))
+                                : boost::json::value(nullptr);
+    }
+  }
+}
+
 }  // namespace
 
 CommandError command_error(const StoreError& error) {
@@ -119,6 +139,17 @@ std::set<std::string> known_streams(OperatorStore& store, const Config& config) 
     }
   }
   return names;
+}
+
+boost::json::object status_document(OperatorStore& store, const Config& config) {
+  const auto streams = configured_streams(config);
+  boost::json::object status =
+      boost::json::parse(
+          store.status(streams ? std::optional<OperatorStore::Streams>(*streams) : std::nullopt))
+          .as_object();
+  mark_served(store, status);
+  status["schema"] = config.database().text("schema");
+  return status;
 }
 
 CommandError unknown_stream(const std::string& name, const std::set<std::string>& known) {

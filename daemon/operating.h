@@ -29,6 +29,11 @@ ExitCode with_store(const Context& context,
 // Those of the configuration, those that a worker has registered, and those that have entries.
 [[nodiscard]] std::set<std::string> known_streams(OperatorStore& store, const Config& config);
 
+// What `outfall status --json` writes: status() of the database for the streams of the
+// configuration, and for each stream `served`, whether a running worker serves it; null where that
+// cannot be seen.
+[[nodiscard]] boost::json::object status_document(OperatorStore& store, const Config& config);
+
 // What a command ends with that names a stream which nobody knows.
 [[nodiscard]] CommandError unknown_stream(const std::string& name,
                                           const std::set<std::string>& known);

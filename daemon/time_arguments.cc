@@ -111,6 +111,15 @@ WallTime parse_moment(std::string_view option, const std::string& text, WallTime
                      "write a time such as 2026-03-01T12:00:00Z, or how long ago, such as 2h");
 }
 
+Milliseconds parse_span(std::string_view option, const std::string& text, Milliseconds least) {
+  const auto span = parse_duration(text);
+  if (span && *span >= least && *span <= std::chrono::hours(24)) return *span;
+  throw CommandError(
+      ExitCode::usage, fmt::format("{}: \"{}\" is not a time to use", option, printable(text)),
+      fmt::format("write a whole number and one unit of ms, s, m or h, from {} to 24h",
+                  format_duration(least)));
+}
+
 double parse_rate(const std::string& text) {
   const std::size_t end = std::min(text.find('/'), text.size());
   const std::string_view unit = std::string_view(text).substr(end);

@@ -12,6 +12,11 @@ namespace outfall {
 // throws CommandError (usage) that names `option`.
 [[nodiscard]] WallTime parse_moment(std::string_view option, const std::string& text, WallTime now);
 
+// "10m", "1500ms": a length of time from `least` to 24 hours. Pure; throws CommandError (usage)
+// that names `option`.
+[[nodiscard]] Milliseconds parse_span(std::string_view option, const std::string& text,
+                                      Milliseconds least);
+
 // "50/s", "50" (a second), "600/m" as entries a second. Throws CommandError (usage).
 [[nodiscard]] double parse_rate(const std::string& text);
 

@@ -114,7 +114,7 @@ Connection::Connection(const ConnectOptions& options) : options_(options) {
                                   "3",
                                   tcp_timeout.c_str(),
                                   "UTF8",
-                                  "read-write"};
+                                  options.read_write ? "read-write" : "any"};
   if (!options.pooler) {
     keys.push_back("options");
     values.push_back(session_options.c_str());

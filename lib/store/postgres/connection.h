@@ -27,6 +27,7 @@ struct ConnectOptions {
   Milliseconds claim_timeout{2000};
   Milliseconds tcp_user_timeout{10000};
   std::string application_name = "outfall";
+  bool read_write = true;  // refuse a standby and a read-only server
 };
 
 // Parameters of one statement in binary format. Values are copied; null is pushed explicitly.

@@ -1,0 +1,81 @@
+#include "daemon/connect_check.h"
+
+#include <fmt/format.h>
+
+#include "daemon/wiring.h"
+#include "store/postgres/postgres_store.h"
+
+namespace outfall {
+namespace {
+
+// How long one destination may take to answer.
+constexpr Milliseconds kCheckTimeout{5000};
+
+// Emitters are only asked for their health here, so nothing completes.
+class NoCompletions final : public CompletionSink {
+ public:
+  void complete(std::span<Completion> /*completions*/) noexcept override {}
+};
+
+class NoReports final : public EmitterReporter {
+ public:
+  void log(ReportLevel /*level*/, std::string_view /*id*/, std::string_view /*message*/,
+           std::string_view /*detail*/) noexcept override {}
+  void set(std::size_t /*metric*/, double /*value*/, std::string_view /*label*/) noexcept override {
+  }
+  void add(std::size_t /*metric*/, double /*amount*/,
+           std::string_view /*label*/) noexcept override {}
+  void forget(std::size_t /*metric*/, std::string_view /*label*/) noexcept override {}
+};
+
+}  // namespace
+
+Connected ask_database(const Config& config) {
+  Connected result{.what = "database", .detail = {}, .problem = {}};
+  result.problem.origin = config.database().origin("url");
+  result.problem.setting = "database.url";
+  try {
+    postgres::PostgresStore store(connect_options(config), system_random().uuid(),
+                                  config.worker().text("instance"), system_clock());
+    const SchemaState state = store.schema_state();
+    if (state.fit != SchemaFit::fits) {
+      result.problem.setting = "database.schema";
+      result.problem.origin = config.database().origin("schema");
+      result.problem.message = state.detail;
+      return result;
+    }
+    result.detail = fmt::format("it answers; schema \"{}\" is at version {}",
+                                config.database().text("schema"), state.version);
+  } catch (const StoreError& error) {
+    result.problem.message = error.what();
+    result.problem.hint = error.hint();
+  }
+  return result;
+}
+
+Connected ask_emitter(const Context& context, const Config& config, const EmitterConfig& emitter) {
+  Connected result{.what = "emitters." + emitter.name, .detail = {}, .problem = {}};
+  result.problem.origin = emitter.settings.origin("kind");
+  result.problem.setting = result.what;
+  NoCompletions sink;
+  NoReports reporter;
+  try {
+    const auto running = context.registry.find(emitter.kind)
+                             ->create({.name = emitter.name,
+                                       .settings = emitter.settings,
+                                       .sink = sink,
+                                       .clock = system_clock(),
+                                       .random = system_random(),
+                                       .reporter = reporter,
+                                       .max_payload_bytes = max_payload_of(config, emitter.name)});
+    const Emitter::Health health = running->check(kCheckTimeout);
+    running->stop(Milliseconds{0});
+    (health.ok ? result.detail : result.problem.message) = health.detail;
+    if (!health.ok && health.detail.empty()) result.problem.message = "it does not answer";
+  } catch (const std::runtime_error& error) {
+    result.problem.message = error.what();
+  }
+  return result;
+}
+
+}  // namespace outfall

@@ -1,0 +1,273 @@
+#include "daemon/doctor.h"
+
+#include <fmt/format.h>
+
+#include "daemon/json_fields.h"
+#include "daemon/text_output.h"
+
+namespace outfall {
+namespace {
+
+namespace json = boost::json;
+
+constexpr std::int64_t kOldestVersion = 150000;
+constexpr double kSessionsWorthAWarning = 0.9;
+
+std::string bytes_text(std::int64_t bytes) {
+  constexpr std::int64_t kMebibyte = 1 << 20;
+  return fmt::format("{} MiB", grouped(bytes / kMebibyte));
+}
+
+// "outfall" or "\"Weird role\"", as SQL wants it.
+std::string identifier(std::string_view name) {
+  std::string quoted = "\"";
+  for (const char c : name) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return quoted + "\"";
+}
+
+std::string literal(std::string_view text) {
+  std::string quoted = "'";
+  for (const char c : text) quoted += c == '\'' ? std::string("''") : std::string(1, c);
+  return quoted + "'";
+}
+
+void judge_writing(const json::object& server, Findings& findings) {
+  if (flag_field(server, "in_recovery")) {
+    findings.push_back(
+        {"read_only", Severity::critical, "server",
+         "the server is a standby: nothing can be claimed or settled there",
+         "let database.url lead to the primary; with several hosts in it the one that "
+         "can be written is chosen"});
+  } else if (flag_field(server, "read_only")) {
+    findings.push_back(
+        {"read_only", Severity::critical, "default_transaction_read_only",
+         "transactions are read-only: nothing can be claimed or settled",
+         "set default_transaction_read_only = off for the server, the database and the "
+         "role, or let database.url lead to the primary"});
+  }
+}
+
+void judge_durability(const json::object& server, Findings& findings) {
+  if (!flag_field(server, "fsync")) {
+    findings.push_back({"fsync", Severity::critical, "fsync",
+                        "fsync is off: a crash of the machine may lose or damage committed entries",
+                        "set fsync = on in postgresql.conf and reload the server"});
+  }
+  if (!flag_field(server, "full_page_writes")) {
+    findings.push_back({"full_page_writes", Severity::warning, "full_page_writes",
+                        "full_page_writes is off: a crash of the machine may damage tables, unless "
+                        "the file system never tears a page",
+                        "set full_page_writes = on in postgresql.conf and reload the server"});
+  }
+}
+
+// Behind a pooler the session is nobody's own, so that the role has to carry what outfall sets
+// elsewhere.
+void judge_pooled_session(const json::object& server, Findings& findings) {
+  const std::string set = text_field(server, "set_for_role");
+  if (text_field(server, "isolation") != "read committed") {
+    findings.push_back({"isolation", Severity::critical, "default_transaction_isolation",
+                        fmt::format("transactions begin as {}, and claims need read committed",
+                                    text_field(server, "isolation")),
+                        set + " default_transaction_isolation = 'read committed';"});
+  }
+  if (text_field(server, "statement_timeout") == "0") {
+    findings.push_back({"statement_timeout", Severity::warning, "statement_timeout",
+                        "no statement ever times out: a claim that hangs keeps its stream from all "
+                        "other workers",
+                        set + " statement_timeout = '10s';"});
+  }
+}
+
+}  // namespace
+
+std::string_view to_string(Severity severity) noexcept {
+  switch (severity) {
+    case Severity::note:
+      return "note";
+    case Severity::warning:
+      return "warning";
+    case Severity::critical:
+      return "critical";
+  }
+  return "critical";
+}
+
+Findings judge_server(const json::object& server, bool pooler) {
+  Findings findings;
+  if (integer_field(server, "version_number") < kOldestVersion) {
+    findings.push_back({"version", Severity::critical, "server",
+                        fmt::format("the server is PostgreSQL {}", text_field(server, "version")),
+                        "upgrade it to 15 or newer"});
+  }
+  judge_writing(server, findings);
+  judge_durability(server, findings);
+  if (!flag_field(server, "autovacuum")) {
+    findings.push_back(
+        {"autovacuum", Severity::critical, "autovacuum",
+         "autovacuum is off: what is delivered is never removed, and claims become "
+         "slower and slower",
+         "set autovacuum = on and track_counts = on in postgresql.conf and reload the "
+         "server"});
+  }
+  const double sessions = number_field(server, "sessions");
+  const double limit = number_field(server, "sessions_limit");
+  if (sessions >= kSessionsWorthAWarning * limit) {
+    findings.push_back(
+        {"sessions", Severity::warning, "max_connections",
+         fmt::format("{} of the {} sessions that the server allows are in use", sessions, limit),
+         "raise max_connections, or put a pooler between the server and the "
+         "applications"});
+  }
+  if (pooler) judge_pooled_session(server, findings);
+  return findings;
+}
+
+Findings judge_tables(const json::array& tables) {
+  Findings findings;
+  for (const json::value& value : tables) {
+    const json::object& table = value.as_object();
+    const std::string name = text_field(table, "table");
+    findings.push_back({"table_autovacuum", Severity::critical, name,
+                        fmt::format("autovacuum is switched off for the table {}, which has {}",
+                                    name, counted(integer_field(table, "dead_tuples"), "dead row")),
+                        text_field(table, "change")});
+  }
+  return findings;
+}
+
+Findings judge_transactions(const json::object& transactions, const DoctorLimits& limits) {
+  Findings findings;
+  const double limit = std::chrono::duration<double>(limits.long_transaction).count();
+  for (const json::value& value : array_field(transactions, "open")) {
+    const json::object& open = value.as_object();
+    if (number_field(open, "seconds") < limit) continue;
+    const std::int64_t pid = integer_field(open, "pid");
+    findings.push_back(
+        {"long_transaction", Severity::warning, std::to_string(pid),
+         fmt::format("session {} of role {} ({}, {}) has had a transaction open for {}: vacuum "
+                     "removes nothing that was deleted since, and claims have to pass over it",
+                     pid, printable(text_field(open, "role"), 60),
+                     printable(text_field(open, "application"), 60), text_field(open, "state"),
+                     age_of_seconds(number_field(open, "seconds"))),
+         fmt::format("let it end, or SELECT pg_terminate_backend({}); "
+                     "idle_in_transaction_session_timeout ends those that were forgotten",
+                     pid)});
+  }
+  for (const json::value& value : array_field(transactions, "prepared")) {
+    const json::object& prepared = value.as_object();
+    if (number_field(prepared, "seconds") < limit) continue;
+    const std::string gid = text_field(prepared, "gid");
+    findings.push_back(
+        {"prepared_transaction", Severity::warning, printable(gid, 200),
+         fmt::format("the transaction {} of role {} was prepared {} ago and has not been finished: "
+                     "its entries are not delivered, and vacuum removes nothing since",
+                     printable(gid, 200), printable(text_field(prepared, "role"), 60),
+                     age_of_seconds(number_field(prepared, "seconds"))),
+         fmt::format("ask its transaction manager, then COMMIT PREPARED {0}; or ROLLBACK PREPARED "
+                     "{0};",
+                     printable(literal(gid)))});
+  }
+  if (!flag_field(transactions, "sees_all")) {
+    findings.push_back(
+        {"visibility", Severity::note, "pg_read_all_stats",
+         "this role does not see how long the transactions of others have been open",
+         "GRANT pg_read_all_stats to it; the metrics of the worker need it as well"});
+  }
+  return findings;
+}
+
+Findings judge_slots(const json::array& slots) {
+  Findings findings;
+  for (const json::value& value : slots) {
+    const json::object& slot = value.as_object();
+    const std::string name = text_field(slot, "slot");
+    const std::string drop = fmt::format("SELECT pg_drop_replication_slot({});", literal(name));
+    if (flag_field(slot, "lost")) {
+      findings.push_back(
+          {"replication_slot", Severity::warning, name,
+           fmt::format("the replication slot {} has lost what its reader needs", name),
+           "set up its reader anew, and " + drop});
+      continue;
+    }
+    findings.push_back(
+        {"replication_slot", Severity::warning, name,
+         fmt::format("nobody reads the replication slot {}, which keeps {} of write-ahead log{}",
+                     name, bytes_text(integer_field(slot, "retained_bytes")),
+                     flag_field(slot, "keeps_rows") ? ", and vacuum from removing rows" : ""),
+         "start its reader, or " + drop + " max_slot_wal_keep_size bounds what a slot may keep"});
+  }
+  return findings;
+}
+
+Findings judge_privileges(const json::object& privileges, std::string_view schema) {
+  const std::string role = text_field(privileges, "role");
+  const json::array missing = array_field(privileges, "missing");
+  const bool may_use = flag_field(privileges, "schema");
+  if (may_use && missing.empty()) return {};
+  std::string what = fmt::format("the role {} may not do all that a worker does", printable(role));
+  std::string first = may_use ? std::string(missing.front().as_string())
+                              : fmt::format("USAGE ON SCHEMA {}", identifier(schema));
+  what += fmt::format("; it lacks {}", first);
+  const std::size_t others = missing.size() - (may_use ? 1 : 0);
+  if (others > 0)
+    what += fmt::format(" and {}", counted(static_cast<std::int64_t>(others), "more right"));
+  if (!flag_field(privileges, "member")) {
+    return {{"privileges", Severity::critical, role, what,
+             fmt::format("GRANT outbox_worker TO {};", identifier(role))}};
+  }
+  std::string grants;
+  if (!may_use) grants += fmt::format("GRANT {} TO outbox_worker; ", first);
+  for (const json::value& right : missing) {
+    grants += fmt::format("GRANT {} TO outbox_worker; ", right.as_string().c_str());
+  }
+  grants.pop_back();
+  return {{"privileges", Severity::critical, role, what, grants}};
+}
+
+Findings judge_clock(std::chrono::microseconds offset, std::chrono::microseconds uncertainty,
+                     const DoctorLimits& limits) {
+  const auto distance = std::chrono::abs(offset);
+  if (distance - uncertainty < limits.clock_offset) return {};
+  return {{"clock", Severity::warning, "clock",
+           fmt::format("the clock of this machine is {} {} that of the database", age(distance),
+                       offset.count() > 0 ? "behind" : "ahead of"),
+           "synchronise both (chrony, systemd-timesyncd). Leases and retries go by the database's "
+           "clock; the times of webhook signatures, Kafka records and logs by this one"}};
+}
+
+Findings judge_streams(const json::object& status) {
+  Findings findings;
+  for (const json::value& value : array_field(status, "unbound")) {
+    const json::object& stream = value.as_object();
+    if (flag_field(stream, "served")) continue;
+    const std::string name = printable(text_field(stream, "stream"));
+    findings.push_back(
+        {"unbound_stream", Severity::critical, name,
+         fmt::format("nobody serves the stream {}, which has {}, the oldest of them {} old", name,
+                     counted(integer_field(stream, "entries"), "entry"),
+                     age_of_seconds(number_field(stream, "oldest_created_seconds"))),
+         fmt::format("add [streams.{}] to the configuration of a worker, or correct the producer",
+                     name)});
+  }
+  for (const json::value& value : array_field(status, "streams")) {
+    const json::object& stream = value.as_object();
+    const std::string name = printable(text_field(stream, "stream"));
+    const json::value* served = stream.if_contains("served");
+    if (flag_field(stream, "paused")) {
+      findings.push_back(
+          {"paused", Severity::note, name,
+           fmt::format("the stream {} was paused by {}: {}", name,
+                       printable(text_field(stream, "paused_by"), 60),
+                       printable(text_field(stream, "paused_reason"), 200)),
+           fmt::format("`outfall streams resume {} --reason ...`", shell_quoted(name))});
+    } else if (served != nullptr && served->is_bool() && !served->as_bool()) {
+      findings.push_back({"no_worker", Severity::note, name,
+                          fmt::format("no running worker serves the stream {}", name),
+                          "start `outfall run`"});
+    }
+  }
+  return findings;
+}
+
+}  // namespace outfall
