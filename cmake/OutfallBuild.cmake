@@ -85,6 +85,9 @@ function(outfall_test_headers)
     <sstream> <stdexcept> <string> <thread> <vector>)
 endfunction()
 
+# What is worth building with a sanitizer: all tests but those that are `plain` (tests/CMakeLists.txt).
+add_custom_target(instrumented_tests)
+
 # outfall_test(NAME SOURCES... LIBS... [LABELS ...]) adds one GoogleTest binary and registers each of
 # its tests with ctest by one process per test suite binary.
 function(outfall_test name)
@@ -101,4 +104,7 @@ function(outfall_test name)
     set(arg_TIMEOUT 300)
   endif()
   set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}")
+  if(NOT "plain" IN_LIST arg_LABELS)
+    add_dependencies(instrumented_tests ${name})
+  endif()
 endfunction()

@@ -12,19 +12,19 @@ target_compile_definitions(outfall_claim_torture PRIVATE
 outfall_test(claim_torture_history_test
   SOURCES ${CMAKE_CURRENT_LIST_DIR}/claim_torture_history_test.cc
   LIBS outfall_claim_torture
-  LABELS unit)
+  LABELS unit plain)
 outfall_test(claim_torture_rules_test
   SOURCES
     ${CMAKE_CURRENT_LIST_DIR}/claim_torture_liveness_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/claim_torture_rules_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/claim_torture_scene.cc
   LIBS outfall_claim_torture
-  LABELS faults postgres)
+  LABELS faults postgres plain)
 target_compile_definitions(claim_torture_rules_test PRIVATE
   OUTFALL_CLAIMING_PAGE="${CMAKE_SOURCE_DIR}/docs/internals/claiming.md")
 outfall_test(claim_torture_test
   SOURCES ${CMAKE_CURRENT_LIST_DIR}/claim_torture_test.cc
   LIBS outfall_claim_torture
-  LABELS faults postgres
+  LABELS faults postgres plain
   TIMEOUT 600)
 set_tests_properties(claim_torture_test PROPERTIES RUN_SERIAL TRUE)

@@ -1,7 +1,7 @@
 outfall_test(install_test
   SOURCES ${CMAKE_CURRENT_LIST_DIR}/install_test.cc
   LIBS outfall_test_support
-  LABELS integration)
+  LABELS integration plain)
 add_dependencies(install_test outfall)
 target_compile_definitions(install_test PRIVATE
   OUTFALL_CMAKE="${CMAKE_COMMAND}"

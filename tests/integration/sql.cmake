@@ -12,7 +12,7 @@ outfall_test(sql_test
     ${CMAKE_CURRENT_LIST_DIR}/sql_sample_test.cc
   LIBS outfall_store_postgres outfall_test_support fmt::fmt
   TIMEOUT 600
-  LABELS integration postgres)
+  LABELS integration postgres plain)
 target_compile_definitions(sql_test PRIVATE
   OUTFALL_SQL_FOLDER="${CMAKE_CURRENT_LIST_DIR}/../../sql/migrations"
   OUTFALL_DOCS_FOLDER="${CMAKE_CURRENT_LIST_DIR}/../../docs")
