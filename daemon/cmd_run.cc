@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <csignal>
+#include <ctime>
 #include <optional>
 #include <unistd.h>
 
@@ -12,6 +14,7 @@
 #include "daemon/commands.h"
 #include "daemon/emitter_reporter.h"
 #include "daemon/sampler.h"
+#include "daemon/service_manager.h"
 #include "daemon/status_json.h"
 #include "daemon/wiring.h"
 #include "drain/drain.h"
@@ -26,6 +29,11 @@ namespace {
 // The main loop beats twice a second; a loop that has not turned for this long hangs.
 constexpr Milliseconds kDeadAfter{15000};
 constexpr Milliseconds kAdminStop{2000};
+// How long a stop may take beyond drain.shutdown_timeout: the last settles, and the admin server.
+constexpr Milliseconds kStopAllowance{10000};
+// How often the service manager hears from a worker: until it is ready, and then.
+constexpr Milliseconds kStartingPause{50};
+constexpr Milliseconds kReportPause{1000};
 
 sigset_t handled_signals() {
   sigset_t set;
@@ -37,8 +45,9 @@ sigset_t handled_signals() {
 // The worker with all its parts, from the configuration to the last settle.
 class Run {
  public:
-  Run(const Context& context, std::shared_ptr<const Config> config)
+  Run(const Context& context, std::shared_ptr<const Config> config, ServiceManager& manager)
       : context_(context),
+        manager_(manager),
         config_(std::move(config)),
         log_(system_clock(), *log_level_from(config_->log().text("level")),
              *log_format_from(config_->log().text("format"))),
@@ -148,14 +157,59 @@ class Run {
 
   void wait_for_stop(const sigset_t& signals) {
     while (true) {
-      int signal = 0;
-      if (sigwait(&signals, &signal) != 0) continue;
+      int signal = -1;
+      if (manager_.listens()) {
+        tell_manager();
+        const timespec pause = manager_pause();
+        signal = sigtimedwait(&signals, nullptr, &pause);
+      } else {
+        signal = sigwaitinfo(&signals, nullptr);
+      }
+      if (signal < 0) continue;
       if (signal != SIGHUP) {
         log_.info("stopping", {{"signal", signal == SIGTERM ? "SIGTERM" : "SIGINT"}});
         return;
       }
+      manager_.reloading();
       reload();
+      manager_.reloaded(manager_status(drain_.snapshot()));
     }
+  }
+
+  [[nodiscard]] timespec manager_pause() const {
+    Milliseconds pause = manager_.said_ready() ? kReportPause : kStartingPause;
+    if (const auto watchdog = manager_.watchdog()) pause = std::min(pause, *watchdog / 4);
+    return {.tv_sec = pause.count() / 1000, .tv_nsec = pause.count() % 1000 * 1'000'000};
+  }
+
+  // The watchdog is fed only when the loop of all streams has turned since the last time, by the
+  // thread that also takes the signals: a worker in which either hangs is killed. Ready means what
+  // /readyz means, once the first attempt to reach the database has ended either way.
+  void tell_manager() {
+    const MonotonicTime now = system_clock().monotonic();
+    if (manager_.watchdog() && heartbeat_.age() < now - manager_beat_at_) {
+      manager_beat_at_ = now;
+      manager_.beat();
+    }
+    const Drain::Snapshot snapshot = drain_.snapshot();
+    const std::string status = manager_status(snapshot);
+    const bool tried = snapshot.connected || !snapshot.problem.empty();
+    if (tried && ready().ok) manager_.ready(status);
+    manager_.status(status);
+  }
+
+  std::string manager_status(const Drain::Snapshot& snapshot) const {
+    std::string text;
+    if (reload_problems_ > 0) {
+      text = fmt::format("configuration not reloaded, {} problem{} in the log; ", reload_problems_,
+                         reload_problems_ == 1 ? "" : "s");
+    }
+    if (snapshot.connected) {
+      const std::size_t streams = started_with_->streams().size();
+      return text + fmt::format("serving {} stream{}", streams, streams == 1 ? "" : "s");
+    }
+    if (snapshot.problem.empty()) return text + "connecting to the database";
+    return text + "waiting for the database: " + snapshot.problem;
   }
 
   void configuration_in_force() {
@@ -167,6 +221,7 @@ class Run {
   void reload() {
     const auto reloaded = config_loader(context_).reload(*config_);
     if (const auto* problems = std::get_if<ConfigProblems>(&reloaded)) {
+      reload_problems_ = problems->size();
       metrics_.gauge(Metric::config_last_reload_successful).Set(0);
       for (const SettingProblem& problem : *problems) {
         log_.error("configuration not reloaded",
@@ -184,6 +239,7 @@ class Run {
     drain_.reconfigure(drain_options(*config_), std::move(streams));
     sampler_.set_retention(config_->receipts().duration("retention"));
     configuration_in_force();
+    reload_problems_ = 0;
     for (const SettingChange& change : next.live) {
       log_.info("setting changed",
                 {{"setting", change.setting}, {"before", change.before}, {"after", change.after}});
@@ -205,6 +261,7 @@ class Run {
     sigaddset(&again, SIGTERM);
     sigaddset(&again, SIGINT);
     pthread_sigmask(SIG_UNBLOCK, &again, nullptr);
+    manager_.stopping(config_->drain().duration("shutdown_timeout") + kStopAllowance);
     sampler_.ask_to_stop();
     const bool clean = drain_.stop();
     sampler_.stop();
@@ -216,6 +273,9 @@ class Run {
   }
 
   const Context& context_;
+  ServiceManager& manager_;
+  MonotonicTime manager_beat_at_ = system_clock().monotonic();
+  std::size_t reload_problems_ = 0;  // of the last reload; 0: it was carried out
   std::shared_ptr<const Config> config_;
   // What the emitters were built from: they may go on reading it after a reload.
   const std::shared_ptr<const Config> started_with_ = config_;
@@ -231,11 +291,12 @@ class Run {
 };
 
 ExitCode run_worker(const Context& context) {
+  ServiceManager manager = ServiceManager::from_environment();
   auto config = load_config(context);
   if (auto problems = problems_for_run(*config); !problems.empty()) {
     throw CommandError(ExitCode::configuration, "the worker cannot start", {}, std::move(problems));
   }
-  return Run(context, std::move(config)).run();
+  return Run(context, std::move(config), manager).run();
 }
 
 }  // namespace

@@ -127,6 +127,7 @@ void add_commands(CLI::App& app, Context& context) {
   add_check_config(app, context);
   add_print_config(app, context);
   add_config_reference(app, context);
+  add_completion(app, context);
   add_version(app, context);
 }
 

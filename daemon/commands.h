@@ -71,6 +71,7 @@ CLI::App& add_command_group(CLI::App& parent, const std::string& name,
 
 // One per file cmd_<name>.cc.
 void add_check_config(CLI::App& app, Context& context);
+void add_completion(CLI::App& app, Context& context);
 void add_config_reference(CLI::App& app, Context& context);
 void add_dead_letters(CLI::App& app, Context& context);
 void add_destinations(CLI::App& app, Context& context);

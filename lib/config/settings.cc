@@ -143,7 +143,9 @@ constexpr auto kLog = std::to_array<SettingSpec>({
     {.name = "format",
      .type = SettingType::choice,
      .default_value = "\"text\"",
-     .summary = "`text` for people, `json` for one JSON object a line.",
+     .summary =
+         "`text` for people, `json` for one JSON object a line. Where standard error is systemd's "
+         "journal, text has every field as one of the journal's own, such as OUTFALL_STREAM.",
      .reload = Reload::live,
      .choices = kFormats},
 });

@@ -9,6 +9,8 @@
 #include <spdlog/sinks/null_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 
+#include "telemetry/journal.h"
+
 namespace outfall {
 namespace {
 
@@ -28,6 +30,7 @@ class LineFormatter final : public spdlog::formatter {
 
 Logger::Logger(const Clock& clock, LogLevel level, LogFormat format)
     : Logger(clock, level, format, std::make_shared<spdlog::sinks::stderr_sink_mt>()) {
+  journal_ = Journal::behind_standard_error();
 }
 
 Logger::Logger(const Clock& clock, LogLevel level, LogFormat format,
@@ -48,20 +51,28 @@ std::uint64_t Logger::lines(LogLevel level) const noexcept {
   return lines_.at(static_cast<std::size_t>(level)).load(std::memory_order_relaxed);
 }
 
+std::string Logger::line_of(LogLevel level, std::string_view message,
+                            std::span<const LogField> fields) const {
+  std::string line;
+  line.reserve(256);
+  if (format_.load(std::memory_order_relaxed) == LogFormat::json) {
+    append_json_line(line, clock_.wall(), level, message, fields);
+  } else {
+    append_text_line(line, clock_.wall(), level, message, fields);
+  }
+  return line;
+}
+
 void Logger::write(LogLevel level, std::string_view message, Fields fields,
                    std::uint64_t suppressed) noexcept {
   if (level == LogLevel::off) return;
   try {
     std::vector<LogField> all(fields);
     if (suppressed > 0) all.push_back({"suppressed", suppressed});
-    std::string line;
-    line.reserve(256);
-    if (format_.load(std::memory_order_relaxed) == LogFormat::json) {
-      append_json_line(line, clock_.wall(), level, message, all);
-    } else {
-      append_text_line(line, clock_.wall(), level, message, all);
+    const bool journal = journal_ && format_.load(std::memory_order_relaxed) == LogFormat::text;
+    if (!journal || !journal_->send(level, message, all)) {
+      sink_->log(spdlog::details::log_msg("", spdlog::level::info, line_of(level, message, all)));
     }
-    sink_->log(spdlog::details::log_msg("", spdlog::level::info, line));
     lines_[static_cast<std::size_t>(level)].fetch_add(1, std::memory_order_relaxed);
   } catch (...) {
     // There is nowhere left to say so, and a log line is never worth a delivery.

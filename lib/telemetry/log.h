@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -21,6 +22,8 @@ class sink;
 
 namespace outfall {
 
+class Journal;
+
 // Structured log lines: a short constant message and typed fields, never a payload or a secret.
 //
 //   log.info("claimed", {{"stream", name}, {"lease_id", lease.id}, {"entries", n}});
@@ -32,7 +35,8 @@ namespace outfall {
 // all.
 class Logger {
  public:
-  // Writes to standard error.
+  // Writes to standard error; where that leads to systemd's journal, text goes there as entries
+  // with fields (journal.h).
   Logger(const Clock& clock, LogLevel level, LogFormat format);
   // Writes to `sink`, which must be thread-safe (a spdlog `_mt` sink).
   Logger(const Clock& clock, LogLevel level, LogFormat format,
@@ -92,6 +96,8 @@ class Logger {
     std::uint64_t suppressed = 0;
   };
 
+  [[nodiscard]] std::string line_of(LogLevel level, std::string_view message,
+                                    std::span<const LogField> fields) const;
   void write(LogLevel level, std::string_view message, Fields fields,
              std::uint64_t suppressed = 0) noexcept;
   void write_limited(LogLevel level, std::string_view id, std::string_view message,
@@ -103,6 +109,7 @@ class Logger {
   std::atomic<LogLevel> level_;
   std::atomic<LogFormat> format_;
   std::shared_ptr<spdlog::sinks::sink> sink_;
+  std::unique_ptr<Journal> journal_;  // null: there is none
   std::array<std::atomic<std::uint64_t>, static_cast<std::size_t>(LogLevel::off)> lines_{};
   std::atomic<std::uint64_t> suppressed_{0};
 

@@ -145,12 +145,25 @@ void append_text_line(std::string& out, WallTime time, LogLevel level, std::stri
   out += ' ';
   out += to_string(level);
   out += ' ';
+  append_text_message(out, message, fields);
+}
+
+void append_text_message(std::string& out, std::string_view message,
+                         std::span<const LogField> fields) {
   append_bare(out, message);
   for (const LogField& field : fields) {
     out += ' ';
     out += field.name.text;
     out += '=';
     std::visit(ValueAppender{out, LogFormat::text}, field.value.get());
+  }
+}
+
+void append_plain_value(std::string& out, const LogValue& value) {
+  if (const auto* text = std::get_if<std::string_view>(&value.get())) {
+    out += bounded(*text);
+  } else {
+    std::visit(ValueAppender{out, LogFormat::text}, value.get());
   }
 }
 

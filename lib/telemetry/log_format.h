@@ -79,6 +79,11 @@ void append_json_line(std::string& out, WallTime time, LogLevel level, std::stri
                       std::span<const LogField> fields);
 void append_text_line(std::string& out, WallTime time, LogLevel level, std::string_view message,
                       std::span<const LogField> fields);
+// The text line without ts and level: `msg name=value …`.
+void append_text_message(std::string& out, std::string_view message,
+                         std::span<const LogField> fields);
+// A value as text, cut to kMaxLogValueBytes, without quotes and escapes.
+void append_plain_value(std::string& out, const LogValue& value);
 
 // RFC 3339 in UTC with milliseconds: 2026-11-21T08:08:38.042Z.
 void append_timestamp(std::string& out, WallTime time);

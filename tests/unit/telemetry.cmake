@@ -2,6 +2,10 @@ outfall_test(telemetry_log_test
   SOURCES ${CMAKE_CURRENT_LIST_DIR}/telemetry_log_test.cc
   LIBS outfall_telemetry outfall_json spdlog::spdlog
   LABELS unit)
+outfall_test(telemetry_journal_test
+  SOURCES ${CMAKE_CURRENT_LIST_DIR}/telemetry_journal_test.cc
+  LIBS outfall_telemetry
+  LABELS unit)
 outfall_test(telemetry_metrics_test
   SOURCES ${CMAKE_CURRENT_LIST_DIR}/telemetry_metrics_test.cc
   LIBS outfall_telemetry
