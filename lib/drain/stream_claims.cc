@@ -43,7 +43,7 @@ bool StreamDrain::claim() {
   }
   ClaimRequest request = make_request(allowance);
   look_at_probes();
-  if (request.max_entries <= 0) {
+  if (request.max_entries <= 0 || !has_useful_room()) {
     if (held_entries_ > 0) host_.wants_room(*this);  // the destination is closed or full
     return false;
   }
@@ -105,6 +105,15 @@ ClaimRequest StreamDrain::make_request(DrainHost::Allowance allowance) {
     }
   }
   return request;
+}
+
+// Where the stream is one lane, a claim would else follow each of its answers, for a few entries.
+bool StreamDrain::has_useful_room() const {
+  if (!options_.lane.empty() || lanes_.empty() || held_entries_ == 0) return true;
+  const HeldLane& lane = *lanes_.begin()->second;
+  if (lane.breaker.state() != BreakerState::closed) return true;
+  const std::int32_t most = std::min(host_.options().batch_entries, options_.lane_in_flight);
+  return options_.lane_in_flight - lane.held >= std::max(1, most / 2);
 }
 
 // An earlier look takes the place of the one that was asked for when the breaker opened.

@@ -75,6 +75,7 @@ class StreamDrain {
 
  private:
   // stream_claims.cc
+  [[nodiscard]] bool has_useful_room() const;
   [[nodiscard]] ClaimRequest make_request(DrainHost::Allowance allowance);
   [[nodiscard]] std::optional<MonotonicTime> last_full_since() const;
   void look_at_probes();
@@ -149,7 +150,7 @@ class StreamDrain {
   std::vector<HeldKey*> blocked_keys_;
   std::uint64_t claims_begun_ = 0;
   std::uint64_t claims_ended_ = 0;
-  Milliseconds pause_;  // until the next look, while nothing is found
+  Milliseconds pause_;          // until the next look, while nothing is found
   Milliseconds busy_pause_{1};  // doubles while other claims of the stream are under way
   std::int64_t consecutive_failures_ = 0;
   WallTime last_success_{};

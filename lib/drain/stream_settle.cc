@@ -11,7 +11,7 @@ namespace outfall {
 namespace {
 
 // Outcomes of a lease that is not complete wait this long for company.
-constexpr Milliseconds kSettleDelay{5};
+constexpr Milliseconds kSettleDelay{20};
 // Pause before a settle that the server refused is tried again.
 constexpr Milliseconds kRetryDelay{500};
 

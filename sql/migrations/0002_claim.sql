@@ -189,6 +189,7 @@ AS $$
 DECLARE
   -- Past so many of busy keys nobody walks: it takes as long as it keeps the worker from claiming that has them.
   c_walk CONSTANT int := 20000;
+  c_leap CONSTANT int := 200;  -- fewer leased ids are walked past sooner than leapt over
 BEGIN
   SELECT range_agg(int8range(w.id, w.id, '[]')) FILTER (WHERE w.fits),
          array_agg(DISTINCT w.h) FILTER (WHERE w.fits AND w.h IS NOT NULL),
@@ -208,7 +209,9 @@ BEGIN
                          CASE WHEN p_by_key THEN hashtext(e.key) END AS h,
                          e.key IN (SELECT unnest(p_waiting)) AS waits
                     FROM (SELECT * FROM entries x
-                           WHERE (x.stream, x.id) >= (p_stream, p_scan) AND x.stream <= p_stream
+                           WHERE (x.stream, x.id) >= (p_stream, (SELECT CASE WHEN upper(p_active) - p_scan > c_leap
+                                                                             THEN scan_start(p_stream, p_scan, p_active) ELSE p_scan END))
+                             AND x.stream <= p_stream
                              AND x.status = 'pending' AND x.available_at IS NULL AND NOT x.id <@ p_active
                            ORDER BY x.stream, x.id LIMIT p_limit + c_walk) e
                    WHERE e.key IS NULL OR hashtext(e.key) NOT IN (SELECT unnest(p_busy))
@@ -344,7 +347,7 @@ CREATE FUNCTION pick_disturbed(
   p_only_suspects boolean,
   OUT picked int8multirange, OUT keys int[], OUT entries int, OUT more boolean,
   OUT snapshot pg_snapshot, OUT live_min bigint,
-  OUT park_ids bigint[], OUT park_scopes text[], OUT park_values text[], OUT waiting_holds bigint[])
+  OUT park_ids bigint[], OUT park_scopes text[], OUT park_values text[], OUT waiting_holds bigint[], OUT from_holds int)
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 SET plan_cache_mode = force_generic_plan
@@ -524,8 +527,9 @@ BEGIN
          (SELECT array_agg(p.id ORDER BY p.id) FROM parking p),
          (SELECT array_agg(p.scope ORDER BY p.id) FROM parking p),
          (SELECT array_agg(p.value ORDER BY p.id) FROM parking p),
-         (SELECT array_agg(DISTINCT s.hold_id) FROM sized s WHERE s.hold_id IS NOT NULL AND s.scope = 'key' AND s.hold_scope = 'key')
-    INTO picked, keys, entries, more, snapshot, live_min, park_ids, park_scopes, park_values, waiting_holds;
+         (SELECT array_agg(DISTINCT s.hold_id) FROM sized s WHERE s.hold_id IS NOT NULL AND s.scope = 'key' AND s.hold_scope = 'key'),
+         (SELECT count(*) FROM sized s WHERE s.fits AND s.hold_id IS NOT NULL)
+    INTO picked, keys, entries, more, snapshot, live_min, park_ids, park_scopes, park_values, waiting_holds, from_holds;
 END;
 $$;
 
@@ -865,13 +869,13 @@ BEGIN
       more := more OR parked > 0;
     END IF;
     IF v_parked <> '{}' THEN
-      -- A little beside those that go; where nothing is closed any more, as much as a claim can take. Not in a claim
-      -- that has passed over many: it has taken long enough.
+      -- A little beside those that go, and more than the holds have given, so that these do not run dry; where nothing
+      -- is closed any more, as much as a claim can take. Not in a claim that has passed over many: it has taken long enough.
       IF v_passed = '{}' THEN
         parked := parked + empty_parkings(p_stream, v_now, p_lane,
           CASE WHEN v_waiting_lanes IS NULL AND cardinality(v_blocked) = 0 THEN greatest(c_move_many, p_limit)
-               WHEN many_ranges(v_parked) THEN c_move_many
-               ELSE c_move_chunk END);
+               ELSE greatest(CASE WHEN many_ranges(v_parked) THEN c_move_many ELSE c_move_chunk END,
+                             least(2 * v_pick.from_holds, p_limit)) END);
       END IF;
       more := true;
     END IF;
