@@ -67,6 +67,18 @@ TempPostgres::TempPostgres(const PostgresOptions& options)
   start();
 }
 
+TempPostgres::TempPostgres(const TempPostgres& primary, const std::string& name, int port,
+                           const PostgresOptions& options)
+    : settings_(default_settings(options)), port_(free_port()) {
+  settings_["port"] = std::to_string(port_);
+  settings_["unix_socket_directories"] = folder_.path().string();
+  settings_["primary_conninfo"] =
+      "host=127.0.0.1 port=" + std::to_string(port) + " user=postgres application_name=" + name;
+  give_to_server_user();
+  copy_from(primary, port);
+  start();
+}
+
 TempPostgres::~TempPostgres() {
   if (server_) {
     thaw();
@@ -77,16 +89,36 @@ TempPostgres::~TempPostgres() {
   }
 }
 
-void TempPostgres::initialise() {
+void TempPostgres::give_to_server_user() const {
   const std::filesystem::path data = folder_ / "data";
   std::filesystem::create_directory(data);
-  if (const auto owner = account_for_child("postgres")) {
-    for (const auto& path : {folder_.path(), data}) {
-      if (::chown(path.c_str(), owner->user, owner->group) != 0) {
-        throw std::runtime_error("cannot give " + path.string() + " to the user postgres");
-      }
+  std::filesystem::permissions(data, std::filesystem::perms::owner_all);
+  const auto owner = account_for_child("postgres");
+  if (!owner) return;
+  for (const auto& path : {folder_.path(), data}) {
+    if (::chown(path.c_str(), owner->user, owner->group) != 0) {
+      throw std::runtime_error("cannot give " + path.string() + " to the user postgres");
     }
   }
+}
+
+void TempPostgres::copy_from(const TempPostgres& primary, int port) const {
+  ChildOptions options;
+  options.user = "postgres";
+  options.working_folder = folder_.path();
+  const Finished copied =
+      run({postgres_program("pg_basebackup"), "-D", folder_ / "data", "-d",
+           primary.dsn_at(port, "replication"), "-X", "stream", "-c", "fast", "--no-sync"},
+          options, std::chrono::minutes(1));
+  if (copied.status.code != 0) {
+    throw std::runtime_error("pg_basebackup failed: " + copied.output + copied.error_output);
+  }
+  folder_.write("data/standby.signal", "");
+}
+
+void TempPostgres::initialise() {
+  const std::filesystem::path data = folder_ / "data";
+  give_to_server_user();
   ChildOptions options;
   options.user = "postgres";
   options.working_folder = folder_.path();
@@ -165,6 +197,14 @@ void TempPostgres::reload() {
 void TempPostgres::restart_read_only(bool read_only) {
   set("default_transaction_read_only", read_only ? "on" : "");
   restart();
+}
+
+void TempPostgres::promote() {
+  PgClient admin = connect();
+  if (admin.value("SELECT pg_promote(true, 60)") != "t") {
+    throw std::runtime_error("PostgreSQL was not promoted: " + log());
+  }
+  settings_.erase("primary_conninfo");
 }
 
 void TempPostgres::signal_all(int number) const {

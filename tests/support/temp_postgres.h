@@ -35,6 +35,10 @@ enum class StopMode { fast, immediate };  // a clean shutdown, or a crash of the
 class TempPostgres {
  public:
   explicit TempPostgres(const PostgresOptions& options = {});
+  // A standby that streams from `primary` under this application name, by way of `port` where that
+  // is not the primary's own (a gate in front of it). It takes the primary's data of this moment.
+  TempPostgres(const TempPostgres& primary, const std::string& name, int port,
+               const PostgresOptions& options = {});
   ~TempPostgres();
   TempPostgres(const TempPostgres&) = delete;
   TempPostgres& operator=(const TempPostgres&) = delete;
@@ -67,12 +71,17 @@ class TempPostgres {
   // Restarts the server so that every session is read-only, as on a standby, or writable again.
   void restart_read_only(bool read_only = true);
 
+  // Makes a standby a primary of its own; returns when it takes writes.
+  void promote();
+
   // SIGSTOP and SIGCONT to the server and all its processes: connected, and answering nothing.
   void freeze();
   void thaw();
 
  private:
+  void give_to_server_user() const;
   void initialise();
+  void copy_from(const TempPostgres& primary, int port) const;
   void write_settings() const;
   void signal_all(int number) const;
 

@@ -155,5 +155,27 @@ TEST(TempPgBouncer, PoolsByTransaction) {
   EXPECT_EQ(PgClient(pooler.dsn(database.name())).number("SELECT 1"), 1);
 }
 
+TEST(TempPostgres, AStandbyFollowsItsPrimaryAndTakesItsPlace) {
+  TempPostgres primary;
+  PgClient writer = primary.connect();
+  writer.exec("CREATE TABLE t (n int); INSERT INTO t VALUES (1)");
+  TempPostgres standby(primary, "second", primary.port());
+  primary.set("synchronous_standby_names", "second");
+  primary.reload();
+  wait_until(
+      [&] {
+        return primary.connect().number(
+                   "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == 1;
+      },
+      "the standby to be synchronous");
+  writer.exec("INSERT INTO t VALUES (2)");
+  EXPECT_THROW(standby.connect().exec("INSERT INTO t VALUES (3)"), PgError);
+  primary.stop(StopMode::immediate);
+  standby.promote();
+  PgClient after = standby.connect();
+  EXPECT_EQ(after.number("SELECT count(*) FROM t"), 2);
+  after.exec("INSERT INTO t VALUES (3)");
+}
+
 }  // namespace
 }  // namespace outfall::test
