@@ -16,6 +16,7 @@ namespace {
 struct CrashPlan {
   std::string_view name;
   long at = 0;
+  int signal = SIGKILL;
   int log = -1;
 };
 
@@ -27,6 +28,10 @@ CrashPlan plan_from_environment() {
     const std::size_t colon = plan.name.find(':');
     if (colon != std::string_view::npos) plan.at = std::strtol(at + colon + 1, nullptr, 10);
     plan.name = plan.name.substr(0, colon);
+  }
+  if (const char* name = std::getenv("OUTFALL_CRASH_SIGNAL")) {
+    if (std::string_view(name) == "STOP") plan.signal = SIGSTOP;
+    if (std::string_view(name) == "TERM") plan.signal = SIGTERM;
   }
   if (const char* file = std::getenv("OUTFALL_CRASH_LOG"))
     plan.log = ::open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
@@ -43,9 +48,10 @@ void crash_point(std::string_view part, std::string_view moment) noexcept {
   static std::mutex mutex;
   static long reached = 0;
   const std::lock_guard lock(mutex);
+  bool here = false;
   try {
     std::string line = std::string(part) + "." + std::string(moment);
-    if (line == plan.name) ++reached;
+    here = line == plan.name && ++reached == plan.at;
     line += "\n";
     if (plan.log >= 0) {
       [[maybe_unused]] const ssize_t written = ::write(plan.log, line.data(), line.size());
@@ -53,7 +59,19 @@ void crash_point(std::string_view part, std::string_view moment) noexcept {
   } catch (const std::bad_alloc&) {
     // The test misses a name.
   }
-  if (plan.at > 0 && reached == plan.at) ::raise(SIGKILL);
+  if (!here) return;
+  // SIGTERM is for whichever thread waits for it; the others end or stop this one on the spot.
+  if (plan.signal == SIGTERM) {
+    ::kill(::getpid(), SIGTERM);
+  } else {
+    ::raise(plan.signal);
+  }
+}
+
+bool rule_broken(std::string_view name) noexcept {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nobody changes the environment
+  static const char* const broken = std::getenv("OUTFALL_BROKEN");
+  return broken != nullptr && name == broken;
 }
 
 }  // namespace outfall

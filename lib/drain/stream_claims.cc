@@ -226,6 +226,7 @@ void StreamDrain::arrived(LeasedBatch batch) {
   }
   host_.log().debug("claimed", {{"stream", options_.name},
                                 {"lease_id", lease.batch.lease_id},
+                                {"lease_no", lease.batch.lease_no},
                                 {"entries", lease.open},
                                 {"bytes", lease.batch.payload_bytes}});
   metrics_.entries_claimed.Increment(lease.open);

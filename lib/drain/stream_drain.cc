@@ -120,6 +120,7 @@ void StreamDrain::dispatch(HeldLease& lease) {
     }
     entry.state = HeldEntry::State::sent;
     if (key != nullptr) ++key->sent;
+    if (OUTFALL_RULE_BROKEN("settle-before-answer")) lease.unsettled.delivered.push_back(&entry);
     if (too_large(entry)) continue;
     items.push_back({&entry.leased->envelope, reinterpret_cast<std::uint64_t>(&entry),
                      entry.lane->name, key == nullptr ? nullptr : &key->run});
@@ -169,6 +170,8 @@ void StreamDrain::send_next_of(HeldKey& key) {
   }
   entry.state = HeldEntry::State::sent;
   ++key.sent;
+  if (OUTFALL_RULE_BROKEN("settle-before-answer"))
+    entry.lease->unsettled.delivered.push_back(&entry);
   if (too_large(entry)) return;
   send(*entry.lease, {{&entry.leased->envelope, reinterpret_cast<std::uint64_t>(&entry),
                        entry.lane->name, &key.run}});
@@ -248,7 +251,8 @@ void StreamDrain::completed(HeldEntry& entry, Completion& completion) {
   OUTFALL_CRASH_POINT("outcome", "taken");
   if (host_.log().enabled(LogLevel::trace)) log_outcome(entry, outcome);
   metrics_.attempts(outcome.kind).Increment();
-  if (outcome.kind != OutcomeKind::delivered) {
+  const bool broken = OUTFALL_RULE_BROKEN("settle-before-answer");
+  if (outcome.kind != OutcomeKind::delivered && !broken) {
     decide_other(entry, outcome);
     return;
   }
@@ -256,7 +260,7 @@ void StreamDrain::completed(HeldEntry& entry, Completion& completion) {
   lane.breaker.record(BreakerSignal::answered, entry.probe, host_.now(), host_.random());
   lane_changed(lane, before);
   close_entry(entry);
-  if (!lease.lost) {
+  if (!lease.lost && !broken) {
     Unsettled& unsettled = lease.unsettled;
     if (unsettled.empty()) unsettled.since = host_.now();
     if (!outcome.record_id.empty() && unsettled.record_ids.empty()) {
