@@ -35,6 +35,10 @@ struct Case {
   [[nodiscard]] bool seen_outside(Index entry) const;
   // Its place in the key's order binds nobody.
   [[nodiscard]] bool exempt(const Entry& entry) const;
+  // Its commit may be one of those that a failover has undone.
+  [[nodiscard]] bool forgettable(const Entry& entry) const;
+  // Nothing of it is left in the database, because of that.
+  [[nodiscard]] bool forgotten(const Entry& entry) const;
   [[nodiscard]] bool database_fault_between(Micros from, Micros until) const;
 
   void found(Anomaly anomaly, std::string text);

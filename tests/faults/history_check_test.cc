@@ -217,6 +217,13 @@ TEST(GoodHistory, AnAsynchronousStandbyForgetsItsTail) {
   EXPECT_EQ(verdict.forgotten, 1U);
 }
 
+TEST(GoodHistory, WhatAnAsynchronousStandbyForgotIsNoGapInARedelivery) {
+  Scene scene = plain();
+  scene.arrive("a", 10).arrive("b", 11).fault("F9-async-failover", 20, 2000, kDatabase,
+                                              {{"forgets_from_us", 1500}});
+  EXPECT_THAT(found(scene.arrive("a", 2100).arrive("c", 2101).end({"a", "c"})), IsEmpty());
+}
+
 TEST(GoodHistory, AScheduledEntryBlocksNobody) {
   Scene scene = plain();
   scene.records[2]["scheduled"] = true;  // b

@@ -196,6 +196,19 @@ bool Case::exempt(const Entry& entry) const {
   return dead && !history.rules(entry.stream).hold_key;
 }
 
+bool Case::forgettable(const Entry& entry) const {
+  return std::any_of(history.faults.begin(), history.faults.end(), [&](const Fault& fault) {
+    return fault.forgets_from != kNever && fault.forgets_from <= entry.committed_at &&
+           entry.begun_at <= fault.until;
+  });
+}
+
+bool Case::forgotten(const Entry& entry) const {
+  const bool ended =
+      entry.receipts > 0 || entry.dead_letters > 0 || entry.left || entry.discarded_at != kNever;
+  return history.final.seen && !ended && forgettable(entry);
+}
+
 bool Case::database_fault_between(Micros from, Micros until) const {
   return std::any_of(history.faults.begin(), history.faults.end(), [&](const Fault& fault) {
     return fault.database && overlap(fault.from, fault.until, from, until);

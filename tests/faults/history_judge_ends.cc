@@ -73,12 +73,7 @@ class Ends {
   }
 
   void lost(Index i, const std::string& how) {
-    const Entry& entry = h_.entries[i];
-    const bool undone = std::any_of(h_.faults.begin(), h_.faults.end(), [&](const Fault& fault) {
-      return fault.forgets_from != kNever && fault.forgets_from <= entry.committed_at &&
-             entry.begun_at <= fault.until;
-    });
-    if (undone) {
+    if (c_.forgettable(h_.entries[i])) {
       ++c_.verdict.forgotten;
     } else {
       c_.found(Anomaly::lost, c_.name(i) + how);

@@ -16,7 +16,8 @@ class KeyOrder {
 
   void judge() {
     for (const Index entry : entries_) {
-      if (c_.exempt(h_.entries[entry])) continue;
+      // One that a failover has undone cannot come again between its neighbours.
+      if (c_.exempt(h_.entries[entry]) || c_.forgotten(h_.entries[entry])) continue;
       for (const Index arrival : c_.arrivals_of(entry)) arrivals_.push_back(arrival);
     }
     std::sort(arrivals_.begin(), arrivals_.end(), [&](Index a, Index b) {
