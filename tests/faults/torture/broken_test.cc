@@ -1,0 +1,48 @@
+// Goal: the torture notices a rule that is left out. Method: its own program, real servers, one
+// rule at a time, taken out of the SQL of a fresh schema or of the worker; each must be noticed as
+// what it breaks. That the texts to replace are still there is tested with it.
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "tests/support/child_process.h"
+
+namespace outfall::torture {
+namespace {
+
+class TortureBroken : public testing::TestWithParam<const char*> {};
+
+TEST_P(TortureBroken, IsNoticedAsWhatItBreaks) {
+  const test::Finished finished =
+      test::run({OUTFALL_TORTURE, "--broken", GetParam()}, {}, std::chrono::minutes(5));
+  EXPECT_EQ(finished.status.code, 0) << finished.error_output;
+  EXPECT_NE(finished.output.find("is noticed"), std::string::npos) << finished.output;
+  std::cout << finished.output;
+}
+
+std::vector<const char*> broken_builds() {
+  std::vector<const char*> names = {"fencing-off", "order-off", "renewal-off"};
+#ifdef OUTFALL_CRASH_POINTS
+  names.push_back("settle-before-answer");
+#endif
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(Rules, TortureBroken, testing::ValuesIn(broken_builds()),
+                         [](const auto& test) {
+                           std::string name(test.param);
+                           for (char& c : name) c = c == '-' ? '_' : c;
+                           return name;
+                         });
+
+// Without faults that matter nothing is found: what the test above sees is the rule's absence.
+TEST(TortureWhole, TheSameRunsFindNothingWhereNoRuleIsMissing) {
+  const test::Finished finished =
+      test::run({OUTFALL_TORTURE, "--run", "webhook/F3-freeze/any/1", "--run",
+                 "webhook/F13-slow-sink.delay/any/1", "--run", "noop/F4-slow/any/1"},
+                {}, std::chrono::minutes(5));
+  EXPECT_EQ(finished.status.code, 0) << finished.error_output << finished.output;
+}
+
+}  // namespace
+}  // namespace outfall::torture

@@ -1,0 +1,89 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include <boost/json.hpp>
+
+#include "tests/faults/torture/database.h"
+#include "tests/faults/torture/history.h"
+#include "tests/faults/torture/load.h"
+#include "tests/faults/torture/plan.h"
+#include "tests/faults/torture/sink.h"
+#include "tests/faults/torture/worker.h"
+
+namespace outfall::torture {
+
+// Everything of a run that a fault can lay its hands on.
+struct Scene {
+  const Plan& plan;
+  History& history;
+  Servers& servers;
+  std::string database;
+  Sink& sink;
+  Load& load;
+  std::vector<std::unique_ptr<Worker>>& workers;
+  SmallDisk* disk = nullptr;
+  bool judge_recovery = false;  // too late a recovery is an anomaly
+  // Adds a worker to the run (not started), with this instance name.
+  std::function<Worker&(const std::string& instance)> hire;
+  // Something that no history shows is wrong.
+  std::function<void(const std::string&)> complain;
+};
+
+// One fault of a run. inject(), then tick() every few milliseconds, then heal(); each may block for
+// as long as a server takes to stop or to start. Used by the run's thread only.
+class Fault {
+ public:
+  Fault(Scene& scene, Injection injection)
+      : scene_(scene), injection_(std::move(injection)), engine_(injection_.seed) {}
+  Fault(const Fault&) = delete;
+  Fault& operator=(const Fault&) = delete;
+  virtual ~Fault() = default;
+
+  // Begins; false while the moment has not come yet (a step that a worker has not reached).
+  virtual bool inject() = 0;
+  virtual void tick() {}
+  virtual void heal() {}
+
+  // Its line of the history; `until_us` is when it was healed, for a death its own moment.
+  void record();
+  [[nodiscard]] const Injection& injection() const { return injection_; }
+  void begun() { at_us_ = now_us(); }
+  void ended() { until_us_ = now_us(); }
+
+ protected:
+  // What it touches, and so explains copies of; nothing unless said.
+  void touch_database() { touches_["database"] = true; }
+  void touch_sink() { touches_["sinks"] = boost::json::array{Sink::kName}; }
+  void touch_all_workers() { touches_["workers"] = "all"; }
+  void touch(const Worker& worker) { touches_["workers"] = boost::json::array{worker.name()}; }
+  [[nodiscard]] Worker& worker() const;
+  // The environment of a worker that stops, dies or ends at this fault's point.
+  [[nodiscard]] std::map<std::string, std::string> armed(const std::string& signal) const;
+
+  Scene& scene_;
+  const Injection injection_;
+  std::mt19937_64 engine_;
+  boost::json::object more_;   // further members of its line
+  bool ends_at_once_ = false;  // what it explains happened when it began
+
+ private:
+  boost::json::object touches_;
+  std::int64_t at_us_ = 0;
+  std::int64_t until_us_ = 0;
+};
+
+[[nodiscard]] std::unique_ptr<Fault> make_fault(Scene& scene, const Injection& injection);
+
+// By part; null where the fault is not one of that part.
+[[nodiscard]] std::unique_ptr<Fault> make_worker_fault(Scene& scene, const Injection& injection);
+[[nodiscard]] std::unique_ptr<Fault> make_server_fault(Scene& scene, const Injection& injection);
+[[nodiscard]] std::unique_ptr<Fault> make_session_fault(Scene& scene, const Injection& injection);
+[[nodiscard]] std::unique_ptr<Fault> make_network_fault(Scene& scene, const Injection& injection);
+[[nodiscard]] std::unique_ptr<Fault> make_producer_fault(Scene& scene, const Injection& injection);
+
+}  // namespace outfall::torture

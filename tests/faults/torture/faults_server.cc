@@ -1,0 +1,193 @@
+// Faults of the database server: it crashes, moves, refuses to write, is full; and swizzle.
+#include <algorithm>
+
+#include "tests/faults/torture/faults.h"
+#include "tests/support/wait_until.h"
+
+namespace outfall::torture {
+
+namespace {
+
+// Strikes at once, or when a worker has been stopped at the fault's point, which then goes on.
+class ServerFault : public Fault {
+ public:
+  ServerFault(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) {
+    touch_database();
+  }
+  bool inject() final {
+    if (!injection_.point.empty()) {
+      if (!armed_) {
+        worker().stop();
+        worker().start(armed("STOP"));
+        armed_ = true;
+        return false;
+      }
+      if (!worker().frozen()) return false;
+    }
+    begun();
+    strike();
+    if (armed_) worker().thaw();
+    return true;
+  }
+  void heal() override {
+    mend();
+    ended();
+  }
+
+ protected:
+  virtual void strike() = 0;
+  virtual void mend() {}
+
+ private:
+  bool armed_ = false;
+};
+
+// F7
+class RestartFault final : public ServerFault {
+  using ServerFault::ServerFault;
+  void strike() override { scene_.servers.primary().stop(test::StopMode::immediate); }
+  void mend() override { scene_.servers.primary().start(); }
+};
+
+// F8
+class FailoverFault final : public ServerFault {
+  using ServerFault::ServerFault;
+  void strike() override { scene_.servers.primary().stop(test::StopMode::immediate); }
+  void mend() override { scene_.servers.promote(true); }
+};
+
+// F9: what is committed from now on until the failover is lost to the database.
+class ForgetfulFailoverFault final : public ServerFault {
+  using ServerFault::ServerFault;
+  void strike() override {
+    // What is on its way to the standby at this moment may or may not get there.
+    constexpr std::int64_t kOnItsWayUs = 500'000;
+    more_["forgets_from_us"] = now_us() - kOnItsWayUs;
+    scene_.servers.cut_asynchronous();
+  }
+  void mend() override {
+    scene_.servers.primary().stop(test::StopMode::immediate);
+    scene_.servers.promote(false);
+  }
+};
+
+// F10
+class ReadOnlyFault final : public ServerFault {
+  using ServerFault::ServerFault;
+  void set(const char* value) {
+    test::PgClient admin = scene_.servers.primary().connect();
+    admin.exec("SET default_transaction_read_only = off");
+    admin.exec("ALTER DATABASE " + scene_.database +
+               " SET default_transaction_read_only = " + value);
+    // It holds for sessions that begin from now on.
+    (void)admin.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1",
+                      {scene_.database});
+  }
+  void strike() override { set("on"); }
+  void mend() override { set("off"); }
+};
+
+// F21
+class DiskFault final : public ServerFault {
+  using ServerFault::ServerFault;
+  void strike() override { scene_.disk->fill(); }
+  void mend() override { scene_.disk->empty(); }
+};
+
+// Everything is stopped one by one and returns in another order, within the time of the fault.
+class Swizzle final : public Fault {
+ public:
+  Swizzle(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) {
+    touch_database();
+    touch_sink();
+    touch_all_workers();
+    more_["copies"] = 3;
+    for (int i = 0; i < static_cast<int>(scene.workers.size()); ++i) parts_.push_back(i);
+    parts_.push_back(kServer);
+    parts_.push_back(kSink);
+    std::shuffle(parts_.begin(), parts_.end(), engine_);
+  }
+
+  bool inject() override {
+    begun();
+    next_us_ = now_us();
+    return true;
+  }
+
+  void tick() override {
+    if (now_us() < next_us_ || stopped_ == parts_.size()) return;
+    stop(parts_[stopped_++]);
+    next_us_ = now_us() + 1000 * injection_.lasts_ms / static_cast<int>(parts_.size() + 1);
+    if (stopped_ == parts_.size()) std::shuffle(parts_.begin(), parts_.end(), engine_);
+  }
+
+  void heal() override {
+    while (stopped_ < parts_.size()) stop(parts_[stopped_++]);
+    for (const int part : parts_) start(part);
+    ended();
+  }
+
+ private:
+  static constexpr int kServer = -1;
+  static constexpr int kSink = -2;
+
+  void stop(int part) {
+    if (part == kServer) {
+      scene_.servers.primary().stop(test::StopMode::immediate);
+    } else if (part == kSink) {
+      scene_.sink.go_away(false);
+    } else {
+      Worker& worker = *scene_.workers[static_cast<std::size_t>(part)];
+      worker.kill();
+    }
+  }
+  void start(int part) {
+    if (part == kServer) {
+      scene_.servers.primary().start();
+    } else if (part == kSink) {
+      scene_.sink.come_back();
+    } else {
+      scene_.workers[static_cast<std::size_t>(part)]->start();
+    }
+  }
+
+  std::vector<int> parts_;
+  std::size_t stopped_ = 0;
+  std::int64_t next_us_ = 0;
+};
+
+// F6: the workers' sessions end, again and again.
+class TerminateFault final : public ServerFault {
+ public:
+  using ServerFault::ServerFault;
+  void tick() override {
+    if (now_us() > next_us_) strike();
+  }
+
+ private:
+  void strike() override {
+    (void)scene_.servers.primary().connect().query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = $1 AND usename = 'torture_worker'",
+        {scene_.database});
+    next_us_ = now_us() + 150'000;
+  }
+  std::int64_t next_us_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Fault> make_server_fault(Scene& scene, const Injection& injection) {
+  const std::string& kind = injection.kind;
+  if (kind == "F6-terminate") return std::make_unique<TerminateFault>(scene, injection);
+  if (kind == "F7-restart") return std::make_unique<RestartFault>(scene, injection);
+  if (kind == "F8-failover") return std::make_unique<FailoverFault>(scene, injection);
+  if (kind == "F9-failover-async")
+    return std::make_unique<ForgetfulFailoverFault>(scene, injection);
+  if (kind == "F10-read-only") return std::make_unique<ReadOnlyFault>(scene, injection);
+  if (kind == "F21-disk-full") return std::make_unique<DiskFault>(scene, injection);
+  if (kind == "swizzle") return std::make_unique<Swizzle>(scene, injection);
+  return nullptr;
+}
+
+}  // namespace outfall::torture

@@ -1,0 +1,237 @@
+#include "tests/faults/torture/plan.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <random>
+#include <stdexcept>
+
+namespace outfall::torture {
+
+namespace {
+
+using Names = std::vector<std::string>;
+
+// The standard library's distributions differ from one implementation to another.
+int draw(std::mt19937_64& engine, int from, int to) {
+  return from + static_cast<int>(engine() % static_cast<std::uint64_t>(to - from + 1));
+}
+
+const std::map<std::string, Names>& points() {
+  static const std::map<std::string, Names> kPoints = {
+      {"S0", {"claim.begun", "claim.sent"}},
+      {"S1", {"claim.committed"}},
+      {"S2", {"send.begun"}},
+      {"S3", {"send.handed_over"}},
+      {"S4", {"outcome.taken"}},
+      {"S5", {"settle.begun"}},
+      {"S6", {"settle.sent"}},
+      {"S7", {"settle.committed"}},
+      {"S8", {"release.begun", "release.sent", "release.committed"}},
+      {"stdout S3", {"stdout.written"}},
+      {"exec S3", {"exec.written"}},
+      {"exec S4", {"exec.answered"}},
+      {"webhook S3", {"webhook.requested"}},
+      {"webhook S4", {"webhook.answered"}},
+      {"kafka S3", {"kafka.produced"}},
+      {"kafka S4", {"kafka.reported"}},
+  };
+  return kPoints;
+}
+
+void place(Injection& injection, const std::string& emitter, std::mt19937_64& engine) {
+  if (injection.step == "any") return;
+  Names names = points().at(injection.step);
+  const auto own = points().find(emitter + " " + injection.step);
+  if (own != points().end()) names.insert(names.end(), own->second.begin(), own->second.end());
+  injection.point = names[engine() % names.size()];
+  // A worker that ends releases once.
+  injection.nth = injection.step == "S8" ? 1 : draw(engine, 5, 40);
+}
+
+bool applies(const FaultKind& kind, const std::string& emitter) {
+  return kind.emitters.empty() ||
+         std::find(kind.emitters.begin(), kind.emitters.end(), emitter) != kind.emitters.end();
+}
+
+std::pair<std::string, std::string> split(const std::string& text, char at) {
+  const std::size_t found = text.find(at);
+  if (found == std::string::npos) return {text, ""};
+  return {text.substr(0, found), text.substr(found + 1)};
+}
+
+Injection make_injection(const std::string& fault, const std::string& step, const Case& of,
+                         int workers, std::mt19937_64& engine) {
+  Injection injection;
+  std::tie(injection.kind, injection.mode) = split(fault, '.');
+  const FaultKind& kind = fault_kind(injection.kind);
+  const auto unknown = [&](const Names& names, const std::string& name) {
+    return std::find(names.begin(), names.end(), name) == names.end();
+  };
+  if (!applies(kind, of.emitter))
+    throw std::invalid_argument(kind.name + " does not apply to " + of.emitter);
+  if (injection.mode.empty() && !kind.modes.empty())
+    injection.mode = kind.modes[engine() % kind.modes.size()];
+  if (!injection.mode.empty() && unknown(kind.modes, injection.mode))
+    throw std::invalid_argument(kind.name + " has no mode " + injection.mode);
+  if (step != "any" && unknown(kind.steps, step))
+    throw std::invalid_argument(kind.name + " cannot be placed at " + step);
+  injection.step = step;
+  place(injection, of.emitter, engine);
+  injection.worker = draw(engine, 0, workers - 1);
+  injection.after_ms = draw(engine, 0, 600);
+  injection.lasts_ms = draw(engine, kind.lasts_ms, kind.lasts_ms * 3 / 2);
+  injection.seed = engine();
+  return injection;
+}
+
+}  // namespace
+
+const FaultKind& fault_kind(std::string_view name) {
+  for (const FaultKind& kind : fault_kinds()) {
+    if (kind.name == name) return kind;
+  }
+  throw std::invalid_argument("there is no fault " + std::string(name));
+}
+
+const std::vector<std::string>& emitter_names() {
+  static const Names kNames = {"noop", "stdout", "exec", "webhook", "kafka"};
+  return kNames;
+}
+
+std::string Case::name() const {
+  return emitter + "/" + fault + "/" + step + "/" + std::to_string(seed);
+}
+
+Case parse_case(std::string_view name) {
+  Names parts;
+  for (std::string rest(name); parts.empty() || !rest.empty();) {
+    auto [first, more] = split(rest, '/');
+    parts.push_back(first);
+    rest = more;
+  }
+  if (parts.size() != 4 || parts[3].empty() ||
+      parts[3].find_first_not_of("0123456789") != std::string::npos)
+    throw std::invalid_argument("a run is named emitter/fault/step/seed, not " + std::string(name));
+  return {parts[0], parts[1], parts[2], std::stoull(parts[3])};
+}
+
+Plan make_plan(const Case& of) {
+  const Names& emitters = emitter_names();
+  if (std::find(emitters.begin(), emitters.end(), of.emitter) == emitters.end())
+    throw std::invalid_argument("there is no emitter " + of.emitter);
+  std::mt19937_64 engine(of.seed);
+  Plan plan;
+  plan.of = of;
+  plan.lease_ms = 0;
+  plan.workers = draw(engine, 2, 3);
+  std::string step = of.step;
+  for (std::string rest = of.fault; !rest.empty();) {
+    auto [fault, more] = split(rest, '+');
+    plan.injections.push_back(make_injection(fault, step, of, plan.workers, engine));
+    const FaultKind& kind = fault_kind(plan.injections.back().kind);
+    plan.lease_ms = plan.lease_ms == 0 ? kind.lease_ms : std::min(plan.lease_ms, kind.lease_ms);
+    plan.standbys = plan.standbys || kind.standbys;
+    plan.pooler = plan.pooler || kind.name == "F22-pooler";
+    plan.disk = plan.disk || kind.name == "F21-disk-full";
+    rest = more;
+    step = "any";
+  }
+  return plan;
+}
+
+std::vector<Case> quick_cases(std::uint64_t seed, bool crash_points) {
+  // Every fault and every emitter at least once, the costly ones where they show most.
+  static const std::vector<std::array<const char*, 3>> kCases = {
+      {"webhook", "F3-freeze", "S3"},
+      {"webhook", "F1-sigkill", "S4"},
+      {"stdout", "F1-sigkill", "S6"},
+      {"exec", "F1-sigkill", "S3"},
+      {"kafka", "F1-sigkill", "S4"},
+      {"noop", "F1-sigkill", "S1"},
+      {"webhook", "F1-sigkill", "any"},
+      {"stdout", "F2-sigterm", "S8"},
+      {"kafka", "F2-sigterm", "S3"},
+      {"noop", "F4-slow", "any"},
+      {"stdout", "F3-freeze", "S5"},
+      {"stdout", "F5-clock", "any"},
+      {"exec", "F6-terminate", "S6"},
+      {"stdout", "F7-restart", "S6"},
+      {"kafka", "F7-restart", "any"},
+      {"webhook", "F8-failover", "S6"},
+      {"stdout", "F9-failover-async", "any"},
+      {"noop", "F10-read-only", "any"},
+      {"webhook", "F11-partition.drop", "any"},
+      {"stdout", "F11-partition.one-way-in", "any"},
+      {"exec", "F11-partition.stall", "any"},
+      {"webhook", "F12-sink.ack-lost", "any"},
+      {"kafka", "F12-sink.reset", "any"},
+      {"webhook", "F13-slow-sink.delay", "any"},
+      {"kafka", "F14-away.kill", "any"},
+      {"exec", "F14-away.kill", "any"},
+      {"webhook", "F15-http.503", "any"},
+      {"webhook", "F15-http.hang", "any"},
+      {"webhook", "F16-poison", "any"},
+      {"noop", "F16-killer", "any"},
+      {"noop", "F17-duplicate", "any"},
+      {"stdout", "F18-late", "any"},
+      {"noop", "F19-xmin", "any"},
+      {"stdout", "F20-prepared", "any"},
+      {"stdout", "F21-disk-full", "any"},
+      {"noop", "F22-connections", "any"},
+      {"stdout", "F22-pooler", "any"},
+      {"stdout", "F23-deadlock", "any"},
+      {"noop", "F24-schema", "any"},
+      {"webhook", "F25-descriptors", "any"},
+      {"exec", "F26-same-name", "any"},
+      {"webhook", "swizzle", "any"},
+      {"webhook", "F7-restart+F1-sigkill", "any"},
+  };
+  std::vector<Case> cases;
+  for (const auto& [emitter, fault, step] : kCases)
+    cases.push_back({emitter, fault, crash_points ? step : "any", seed++});
+  return cases;
+}
+
+namespace {
+
+// Two faults at once of which only one takes the server.
+Case random_pair(const std::string& emitter, std::uint64_t seed) {
+  std::mt19937_64 engine(seed);
+  std::vector<const FaultKind*> fit;
+  for (const FaultKind& kind : fault_kinds()) {
+    if (applies(kind, emitter) && kind.name != "F22-pooler" && kind.name != "F16-killer")
+      fit.push_back(&kind);
+  }
+  const FaultKind* first = fit[engine() % fit.size()];
+  const FaultKind* second = first;
+  while (second == first || (first->takes_server && second->takes_server))
+    second = fit[engine() % fit.size()];
+  return {emitter, first->name + "+" + second->name, "any", seed};
+}
+
+}  // namespace
+
+std::vector<Case> full_cases(std::uint64_t seed, bool crash_points) {
+  constexpr int kPairs = 12;  // of each emitter
+  std::vector<Case> cases;
+  for (const FaultKind& kind : fault_kinds()) {
+    Names modes = kind.modes;
+    if (modes.empty()) modes.emplace_back();
+    for (const std::string& emitter : emitter_names()) {
+      if (!applies(kind, emitter)) continue;
+      for (const std::string& mode : modes) {
+        const std::string fault = mode.empty() ? kind.name : kind.name + "." + mode;
+        cases.push_back({emitter, fault, "any", seed++});
+        if (!crash_points) continue;
+        for (const std::string& step : kind.steps) cases.push_back({emitter, fault, step, seed++});
+      }
+    }
+  }
+  for (const std::string& emitter : emitter_names()) {
+    for (int i = 0; i < kPairs; ++i) cases.push_back(random_pair(emitter, seed++));
+  }
+  return cases;
+}
+
+}  // namespace outfall::torture

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+// What a run is going to do, as a pure function of its name. No I/O here.
+
+namespace outfall::torture {
+
+// One fault of the matrix, as it can be played by the supervisor.
+struct FaultKind {
+  std::string name;                        // "F11-partition"
+  std::string what;                        // one line for --list
+  std::vector<std::string> modes = {};     // its variants; empty: one
+  std::vector<std::string> emitters = {};  // empty: all
+  std::vector<std::string> steps = {};     // beside "any", at which it can be placed exactly
+  int lasts_ms = 1000;                     // at least; a half more at most
+  int lease_ms = 4000;                     // drain.lease of the workers
+  bool takes_server = false;               // stops, replaces or fills the database server
+  bool standbys = false;                   // needs a synchronous and an asynchronous standby
+};
+[[nodiscard]] const std::vector<FaultKind>& fault_kinds();
+[[nodiscard]] const FaultKind& fault_kind(std::string_view name);  // throws std::invalid_argument
+[[nodiscard]] const std::vector<std::string>& emitter_names();
+
+// One cell of the matrix. Its name is "emitter/fault[.mode][+fault[.mode]]/step/seed".
+struct Case {
+  std::string emitter;
+  std::string fault;         // "F11-partition.drop+F1-sigkill"
+  std::string step = "any";  // of the first fault: "any" or "S0" to "S8"
+  std::uint64_t seed = 1;
+  [[nodiscard]] std::string name() const;
+  bool operator==(const Case&) const = default;
+};
+[[nodiscard]] Case parse_case(std::string_view name);  // throws std::invalid_argument
+
+struct Injection {
+  std::string kind;
+  std::string mode;
+  std::string step;
+  std::string point;  // of lib/core/crash_point.h, where the step is exact
+  int nth = 0;        // time that the point is reached
+  int worker = 0;     // whom it hits, where it hits one
+  int after_ms = 0;   // since the warm-up
+  int lasts_ms = 0;
+  std::uint64_t seed = 0;  // for what the fault itself draws
+  bool operator==(const Injection&) const = default;
+};
+
+struct Plan {
+  Case of;
+  std::vector<Injection> injections;
+  int workers = 2;
+  int lease_ms = 4000;
+  bool standbys = false;
+  bool pooler = false;
+  bool disk = false;  // the database stands on a small file system of its own
+  bool operator==(const Plan&) const = default;
+};
+[[nodiscard]] Plan make_plan(const Case& of);
+
+// Which cases a form of the torture plays. Without crash points in the binary only the step "any"
+// is left of the faults that hit a worker.
+[[nodiscard]] std::vector<Case> quick_cases(std::uint64_t seed, bool crash_points);
+[[nodiscard]] std::vector<Case> full_cases(std::uint64_t seed, bool crash_points);
+
+}  // namespace outfall::torture

@@ -1,0 +1,364 @@
+#include "tests/faults/torture/run.h"
+
+#include <algorithm>
+#include <fstream>
+
+#include <fmt/format.h>
+
+#include "tests/faults/history_reader.h"
+#include "tests/faults/torture/faults.h"
+#include "tests/support/wait_until.h"
+
+namespace outfall::torture {
+
+namespace json = boost::json;
+using std::chrono::milliseconds;
+
+namespace {
+
+constexpr milliseconds kWarmUpDeadline{20'000};
+constexpr milliseconds kLoadGoesOn{500};       // after the last fault is healed
+constexpr milliseconds kPointDeadline{6'000};  // for a worker to reach a fault's point
+constexpr milliseconds kDrainDeadline{45'000};
+constexpr milliseconds kDrainDeadlineOfBroken{20'000};
+constexpr std::int64_t kSendTimeoutUs = 5'000'000;
+constexpr std::int64_t kGaugeEveryUs = 500'000;
+constexpr std::int64_t kMostRssBytes = 256LL << 20U;
+constexpr std::size_t kListed = 1000;  // ids on one line
+
+std::string file_name(const Case& of) {
+  std::string name = of.name();
+  for (char& c : name) {
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '-') c = '-';
+  }
+  return name;
+}
+
+std::int64_t rss_bytes(pid_t pid) {
+  std::ifstream statm("/proc/" + std::to_string(pid) + "/statm");
+  std::int64_t size = 0;
+  std::int64_t resident = 0;
+  statm >> size >> resident;
+  return resident * 4096;
+}
+
+// One fault on its way through the run.
+struct Play {
+  enum class State { waiting, wanted, on, over, missed };
+  std::unique_ptr<Fault> fault;
+  State state = State::waiting;
+  std::int64_t since_us = 0;  // of the state
+};
+
+}  // namespace
+
+class Runner::Run {
+ public:
+  Run(const Settings& settings, Plan plan, Servers& servers, test::TempKafka* kafka, int number)
+      : settings_(settings),
+        plan_(std::move(plan)),
+        servers_(servers),
+        kafka_(kafka),
+        database_("run_" + std::to_string(number)) {
+    std::filesystem::permissions(folder_.path(), std::filesystem::perms::all);
+  }
+  ~Run() {
+    try {
+      faults_.clear();
+      load_.reset();
+      workers_.clear();
+      servers_.drop_database(database_);
+    } catch (const std::exception&) {
+      // The server may be gone for good with this run.
+    }
+  }
+
+  void play(Result& result) {
+    if (plan_.disk) {
+      disk_ = std::make_unique<SmallDisk>(64);
+      if (!disk_->available()) {
+        result.skipped = "no file system can be mounted";
+        return;
+      }
+    }
+    set_up();
+    warm_up();
+    inject();
+    wind_down();
+    write_down(result);
+  }
+
+  void write_history() const { history_.write(folder_ / "history.jsonl"); }
+
+  void judge(Result& result) const {
+    write_history();
+    const std::filesystem::path file = folder_ / "history.jsonl";
+    test::history::History read;
+    std::ifstream in(file);
+    test::history::read_records(in, file.string(), read);
+    result.verdict = test::history::judge(read);
+  }
+
+  void keep(Result& result, const std::string& command) const {
+    result.kept = settings_.keep / file_name(plan_.of);
+    std::filesystem::create_directories(settings_.keep);
+    std::filesystem::remove_all(result.kept);
+    std::filesystem::copy(folder_.path(), result.kept, std::filesystem::copy_options::recursive);
+    std::ofstream(result.kept / "again") << command << "\n";
+  }
+
+ private:
+  void set_up() {
+    servers_.create_database(database_, settings_.outfall, disk_.get());
+    test::PgClient client = servers_.connect(database_);
+    client.exec("SET search_path = outbox");
+    if (settings_.broken != nullptr) break_schema(client, *settings_.broken);
+    history_.add({{"f", "setting"}, {"send_timeout_us", kSendTimeoutUs}});
+    history_.add({{"f", "bounds"}, {"rss_bytes", kMostRssBytes}});
+    sink_ = make_sink({.emitter = plan_.of.emitter,
+                       .folder = folder_.path(),
+                       .workers = plan_.workers,
+                       .source_folder = settings_.source_folder,
+                       .kafka = kafka_,
+                       .name = database_ + "-" + std::to_string(plan_.of.seed),
+                       .slow = slow()},
+                      history_);
+    for (int i = 0; i < plan_.workers; ++i) hire("worker-" + std::to_string(i)).start();
+    load_ = std::make_unique<Load>(
+        Load::Options{.dsn = servers_.dsn(database_), .stream = "orders", .seed = plan_.of.seed},
+        history_);
+    scene_ = std::make_unique<Scene>(
+        Scene{.plan = plan_,
+              .history = history_,
+              .servers = servers_,
+              .database = database_,
+              .sink = *sink_,
+              .load = *load_,
+              .workers = workers_,
+              .disk = disk_.get(),
+              .judge_recovery = settings_.judge_recovery,
+              .hire = [this](const std::string& instance) -> Worker& { return hire(instance); },
+              .complain = [this](const std::string& what) { complain(what); }});
+  }
+
+  [[nodiscard]] bool slow() const {
+    return plan_.of.emitter == "noop" &&
+           std::any_of(plan_.injections.begin(), plan_.injections.end(),
+                       [](const Injection& each) { return each.kind == "F4-slow"; });
+  }
+
+  Worker& hire(const std::string& instance) {
+    const int number = static_cast<int>(workers_.size());
+    Worker::Options options{.outfall = settings_.outfall,
+                            .name = "worker-" + std::to_string(number),
+                            .instance = instance,
+                            .folder = folder_.path(),
+                            .server_ports = plan_.pooler
+                                                ? std::vector<int>{servers_.pooler().port()}
+                                                : servers_.ports(),
+                            .database = database_,
+                            .settings = settings(number),
+                            .pooler = plan_.pooler};
+    if (settings_.broken != nullptr) options.environment["OUTFALL_BROKEN"] = settings_.broken->name;
+    return *workers_.emplace_back(std::make_unique<Worker>(std::move(options), history_));
+  }
+
+  [[nodiscard]] std::string settings(int worker) const {
+    // Small batches, so that each worker has several at a time; a slow sink needs room instead.
+    const int in_flight = slow() ? 4000 : 200;
+    return fmt::format(
+        "[drain]\nlease = \"{}ms\"\nshutdown_timeout = \"10s\"\npoll_idle = \"50ms\"\n"
+        "max_in_flight = {}\nbatch_entries = {}\n"
+        "[streams.orders]\nemitter = \"sink\"\nretry.initial = \"20ms\"\nretry.max = \"300ms\"\n"
+        "breaker.probe_max = \"1s\"\nmax_abandoned = 3\n[emitters.sink]\n{}",
+        plan_.lease_ms, in_flight, in_flight / 4, sink_->emitter(worker));
+  }
+
+  void complain(const std::string& what) {
+    if (problem_.empty()) problem_ = what;
+  }
+
+  void warm_up() {
+    const auto delivered = [this] {
+      return servers_.connect(database_).number(
+          "SELECT coalesce(sum(entries), 0) FROM outbox.receipts");
+    };
+    test::wait_until([&] { return delivered() >= 50; }, "the first deliveries", kWarmUpDeadline);
+  }
+
+  void inject() {
+    const std::int64_t begun_us = now_us();
+    for (const Injection& injection : plan_.injections)
+      faults_.push_back({.fault = make_fault(*scene_, injection)});
+    test::wait_until(
+        [&] {
+          bool over = true;
+          for (Play& play : faults_) {
+            advance(play, now_us() - begun_us);
+            over = over && play.state >= Play::State::over;
+          }
+          watch();
+          return over;
+        },
+        "the faults to be over", std::chrono::minutes(2));
+  }
+
+  void advance(Play& play, std::int64_t elapsed_us) {
+    Fault& fault = *play.fault;
+    const Injection& injection = fault.injection();
+    const auto become = [&](Play::State state) {
+      play.state = state;
+      play.since_us = now_us();
+    };
+    if (play.state == Play::State::waiting && elapsed_us >= injection.after_ms * 1000)
+      become(Play::State::wanted);
+    if (play.state == Play::State::wanted) {
+      if (fault.inject()) {
+        become(Play::State::on);
+      } else if (now_us() - play.since_us > std::chrono::microseconds(kPointDeadline).count()) {
+        become(Play::State::missed);
+      }
+    }
+    if (play.state != Play::State::on) return;
+    fault.tick();
+    if (now_us() - play.since_us < injection.lasts_ms * 1000) return;
+    fault.heal();
+    fault.record();
+    become(Play::State::over);
+  }
+
+  // What workers take, for the bounds.
+  void watch() {
+    if (now_us() < gauge_us_) return;
+    gauge_us_ = now_us() + kGaugeEveryUs;
+    for (const auto& worker : workers_) {
+      if (worker->pid() == 0) continue;
+      history_.add(
+          {{"f", "gauge"}, {"worker", worker->name()}, {"rss_bytes", rss_bytes(worker->pid())}});
+    }
+  }
+
+  void wind_down() {
+    (void)test::holds_within([] { return false; }, kLoadGoesOn);
+    load_->stop();
+    // Nobody is sent away who is still needed: a fault may have ended all of them.
+    if (workers_.front()->gone()) workers_.front()->start();
+    // Whether it was in time, the judge sees by what is left.
+    (void)test::holds_within(
+        [this] {
+          watch();
+          test::PgClient client = servers_.connect(database_);
+          return client.number(
+                     "SELECT (SELECT count(*) FROM outbox.entries)"
+                     " + (SELECT count(*) FROM outbox.leases)") == 0;
+        },
+        settings_.broken == nullptr ? kDrainDeadline : kDrainDeadlineOfBroken);
+    for (const auto& worker : workers_) {
+      const int code = worker->stop();
+      if (code != 0) complain(fmt::format("{} ended with code {}", worker->name(), code));
+    }
+    sink_->finish();
+    for (const auto& worker : workers_) worker->collect_log();
+    if (plan_.of.emitter == "noop") history_.arrivals_from_outcomes(Sink::kName);
+  }
+
+  void write_down(Result& result) {
+    list("delivered", "SELECT envelope_id FROM outbox.delivered");
+    list("entries", "SELECT envelope_id FROM outbox.entries WHERE status <> 'held'");
+    list("held", "SELECT envelope_id FROM outbox.entries WHERE status = 'held'");
+    list("dead_letters", "SELECT envelope_id FROM outbox.dead_letters");
+    test::PgClient client = servers_.connect(database_);
+    const auto count = [&](const char* sql) { return client.number(sql); };
+    history_.add(
+        {{"f", "final"},
+         {"leases", count("SELECT count(*) FROM outbox.leases")},
+         {"expired_leases",
+          count("SELECT count(*) FROM outbox.leases WHERE expires_at < clock_timestamp()")},
+         {"holds", count("SELECT count(*) FROM outbox.holds")}});
+    for (const Play& play : faults_) {
+      if (play.state == Play::State::over) result.injected.push_back(play.fault->injection().kind);
+    }
+    if (load_->accepted_duplicates() > 0) complain("an envelope id was accepted twice");
+    result.problem = problem_;
+  }
+
+  void list(const char* name, const std::string& sql) {
+    json::array ids;
+    const auto flush = [&] {
+      json::object line = {{"f", "final"}};
+      line[name] = std::exchange(ids, {});
+      history_.add(std::move(line));
+    };
+    for (const test::PgRow& row : servers_.connect(database_).query(sql)) {
+      ids.emplace_back(*row[0]);
+      if (ids.size() == kListed) flush();
+    }
+    flush();
+  }
+
+  const Settings& settings_;
+  const Plan plan_;
+  Servers& servers_;
+  test::TempKafka* kafka_;
+  const std::string database_;
+  test::TempFolder folder_;
+  History history_;
+  std::unique_ptr<SmallDisk> disk_;
+  std::unique_ptr<Sink> sink_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::unique_ptr<Load> load_;
+  std::unique_ptr<Scene> scene_;
+  std::vector<Play> faults_;
+  std::int64_t gauge_us_ = 0;
+  std::string problem_;
+};
+
+Runner::Runner(Settings settings) : settings_(std::move(settings)) {
+}
+
+Runner::~Runner() = default;
+
+Servers& Runner::servers(const Plan& plan) {
+  if (plan.standbys) {
+    with_standbys_.reset();
+    with_standbys_ = std::make_unique<Servers>(true);
+    return *with_standbys_;
+  }
+  if (!plain_) plain_ = std::make_unique<Servers>(false);
+  return *plain_;
+}
+
+test::TempKafka& Runner::kafka() {
+  if (!kafka_) kafka_ = std::make_unique<test::TempKafka>(test::KafkaOptions{.gate = true});
+  return *kafka_;
+}
+
+Result Runner::play(const Case& of) {
+  Result result;
+  result.of = of;
+  const std::int64_t begun_us = now_us();
+  try {
+    const Plan plan = make_plan(of);
+    Run run(settings_, plan, servers(plan), of.emitter == "kafka" ? &kafka() : nullptr, ++runs_);
+    try {
+      run.play(result);
+      if (result.skipped.empty()) run.judge(result);
+    } catch (const std::exception& error) {
+      result.problem = error.what();
+      run.write_history();
+    }
+    if (result.skipped.empty() && !result.ok()) run.keep(result, "ops/torture --run " + of.name());
+  } catch (const std::exception& error) {
+    result.problem = error.what();
+  }
+  // What a failed run has left behind must not fail the next one.
+  if (!result.problem.empty()) {
+    plain_.reset();
+    kafka_.reset();
+  }
+  with_standbys_.reset();
+  result.seconds = static_cast<double>(now_us() - begun_us) / 1e6;
+  return result;
+}
+
+}  // namespace outfall::torture

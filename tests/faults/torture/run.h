@@ -1,0 +1,58 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tests/faults/history_judge.h"
+#include "tests/faults/torture/broken.h"
+#include "tests/faults/torture/database.h"
+#include "tests/faults/torture/plan.h"
+#include "tests/support/temp_folder.h"
+#include "tests/support/temp_kafka.h"
+
+namespace outfall::torture {
+
+struct Settings {
+  std::string outfall;          // the binary under test
+  std::string source_folder;    // of the repository
+  std::filesystem::path keep;   // where runs with an anomaly leave what they wrote
+  bool judge_recovery = false;  // too late a recovery is an anomaly
+  const Broken* broken = nullptr;
+};
+
+struct Result {
+  Case of;
+  test::history::Verdict verdict;
+  std::vector<std::string> injected;  // kinds, those that took place
+  std::string problem;                // why the run could not be played or judged
+  std::string skipped;                // why it was not tried
+  double seconds = 0;
+  std::filesystem::path kept;
+  [[nodiscard]] bool ok() const { return problem.empty() && verdict.ok(); }
+};
+
+// Plays runs one after the other and judges them. What servers can be used again are kept from one
+// to the next. One thread.
+class Runner {
+ public:
+  explicit Runner(Settings settings);
+  ~Runner();
+  [[nodiscard]] Result play(const Case& of);
+
+ private:
+  class Run;
+  [[nodiscard]] Servers& servers(const Plan& plan);
+  [[nodiscard]] test::TempKafka& kafka();
+
+  const Settings settings_;
+  test::TempFolder folder_;
+  std::unique_ptr<Servers> plain_;
+  std::unique_ptr<Servers> with_standbys_;  // of one run
+  std::unique_ptr<test::TempKafka> kafka_;
+  int runs_ = 0;
+};
+
+}  // namespace outfall::torture

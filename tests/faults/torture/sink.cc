@@ -1,0 +1,212 @@
+#include "tests/faults/torture/sink.h"
+
+#include <fstream>
+#include <mutex>
+#include <thread>
+
+#include <boost/json.hpp>
+#include <fmt/format.h>
+
+#include "tests/support/http_recorder.h"
+#include "tests/support/wait_until.h"
+
+namespace outfall::torture {
+
+namespace json = boost::json;
+using std::chrono::milliseconds;
+
+namespace {
+
+class NoopSink final : public Sink {
+ public:
+  explicit NoopSink(bool slow) : slow_(slow) {}
+  std::string emitter(int) const override {
+    return fmt::format(
+        "kind = \"noop\"\nlatency = \"{}\"\ncrash_type = \"{}\"\nfail_types = {{ \"{}\" = "
+        "\"failed\" }}\n",
+        slow_ ? "3s" : "3ms", kKiller, kPoison);
+  }
+  void finish() override {}
+
+ private:
+  const bool slow_;
+};
+
+// A file of CloudEvents lines to which all workers append, or the programs that they have started.
+class FileSink final : public Sink {
+ public:
+  FileSink(const SinkOptions& options, History& history)
+      : history_(history),
+        file_(options.folder / "events"),
+        program_(options.emitter == "exec" ? options.source_folder + "/samples/exec/deliver.py"
+                                           : std::string()),
+        reader_([this] { follow(); }) {}
+  ~FileSink() override {
+    ended_ = true;
+    reader_.join();
+  }
+
+  std::string emitter(int) const override {
+    if (program_.empty()) return fmt::format("kind = \"stdout\"\npath = \"{}\"\n", file_.string());
+    return fmt::format("kind = \"exec\"\ncommand = [\"python3\", \"{}\", \"{}\"]\n", program_,
+                       file_.string());
+  }
+  void finish() override {
+    test::wait_until(
+        [this] {
+          return !std::filesystem::exists(file_) ||
+                 read_ == static_cast<std::int64_t>(std::filesystem::file_size(file_));
+        },
+        "all lines of the sink's file to be read");
+  }
+
+ private:
+  void follow() {
+    while (!ended_) {
+      (void)test::holds_within([this] { return ended_.load() || more(); }, milliseconds{100});
+    }
+  }
+
+  // True when there were lines to read.
+  bool more() {
+    if (!in_.is_open()) {
+      in_.open(file_, std::ios::binary);
+      if (!in_.is_open()) return false;
+    }
+    bool any = false;
+    in_.clear();
+    in_.seekg(read_.load());
+    for (std::string line; std::getline(in_, line) && !in_.eof();) {
+      any = true;
+      take(line);
+      read_ += static_cast<std::int64_t>(line.size()) + 1;
+    }
+    return any;
+  }
+
+  // A line that a killed worker has left half written is no delivery.
+  void take(const std::string& line) {
+    json::error_code error;
+    const json::value value = json::parse(line, error);
+    if (error || !value.is_object()) return;
+    const json::object& event = value.as_object();
+    Place place{.id = std::string(event.at("id").as_string()),
+                .stream = "orders",
+                .key = {},
+                .n = event.at("data").at("n").to_number<std::int64_t>()};
+    if (const json::value* key = event.if_contains("partitionkey")) place.key = key->as_string();
+    history_.arrived(kName, place);
+  }
+
+  History& history_;
+  const std::filesystem::path file_;
+  const std::string program_;
+  std::ifstream in_;
+  std::atomic<std::int64_t> read_{0};
+  std::atomic<bool> ended_{false};
+  std::thread reader_;
+};
+
+// An HTTP endpoint behind a gate for each worker.
+class HttpSink final : public Sink {
+ public:
+  HttpSink(const SinkOptions& options, History& history) : history_(history) {
+    for (int i = 0; i < options.workers; ++i)
+      gates_.push_back(std::make_unique<test::TcpGate>(recorder_.port()));
+    recorder_.answer_by([this](const test::HttpRequest& request) { return take(request); });
+  }
+
+  std::string emitter(int worker) const override {
+    const auto& gate = gates_[static_cast<std::size_t>(worker) % gates_.size()];
+    return fmt::format(
+        "kind = \"webhook\"\nurl = \"http://127.0.0.1:{}/hooks\"\ntimeout = \"1s\"\n"
+        "connect_timeout = \"500ms\"\n",
+        gate->port());
+  }
+  std::vector<test::TcpGate*> gates() override {
+    std::vector<test::TcpGate*> result;
+    for (const auto& gate : gates_) result.push_back(gate.get());
+    return result;
+  }
+  void answer(const std::string& how) override {
+    const std::lock_guard lock(mutex_);
+    how_ = how;
+  }
+  void go_away(bool frozen) override {
+    for (const auto& gate : gates_) {
+      if (frozen) {
+        gate->traffic(test::Traffic::stall);
+      } else {
+        gate->admit(test::Admission::refuse);
+        gate->end_connections(test::Ending::reset);
+      }
+    }
+  }
+  void come_back() override {
+    for (const auto& gate : gates_) {
+      gate->traffic(test::Traffic::pass);
+      gate->admit(test::Admission::accept);
+    }
+  }
+  void finish() override {}
+
+ private:
+  test::HttpAnswer take(const test::HttpRequest& request) {
+    std::string how;
+    {
+      const std::lock_guard lock(mutex_);
+      how = how_;
+    }
+    const std::string id = request.header("webhook-id").value_or("");
+    test::HttpAnswer answer;
+    // As long as a real one takes, so that workers have something on its way.
+    answer.delay = milliseconds(5 + static_cast<int>(history_.arrivals() % 20));
+    if (request.header("ce-type") == kPoison) {
+      answer.status = 400;
+    } else if (how == "hang") {
+      answer.fault = test::HttpFault::hang;
+    } else if (how == "reset") {
+      answer.fault = test::HttpFault::reset;
+    } else if (how == "close") {
+      answer.fault = test::HttpFault::close;
+    } else if (how == "cut-body") {
+      answer.fault = test::HttpFault::cut_body;
+      answer.body = "as much as is needed to be cut";
+    } else if (how == "trickle") {
+      answer.fault = test::HttpFault::trickle;
+      answer.body = std::string(400, 'x');
+    } else if (how != "200") {
+      answer.status = std::stoi(how);
+      if (how == "429") answer.headers = {{"Retry-After", "1"}};
+    }
+    // An endpoint that says no has not taken it; one that says nothing may have.
+    if (answer.status != 200) {
+      history_.add({{"f", "refused"}, {"sink", kName}, {"id", id}});
+      return answer;
+    }
+    json::error_code error;
+    const json::value body = json::parse(request.body, error);
+    history_.arrived(kName, {.id = id,
+                             .stream = "orders",
+                             .key = request.header("ce-partitionkey").value_or(""),
+                             .n = error ? 0 : body.at("n").to_number<std::int64_t>()});
+    return answer;
+  }
+
+  History& history_;
+  std::mutex mutex_;
+  std::string how_ = "200";  // guarded by mutex_
+  std::vector<std::unique_ptr<test::TcpGate>> gates_;
+  test::HttpRecorder recorder_;
+};
+
+}  // namespace
+
+std::unique_ptr<Sink> make_sink(const SinkOptions& options, History& history) {
+  if (options.emitter == "noop") return std::make_unique<NoopSink>(options.slow);
+  if (options.emitter == "webhook") return std::make_unique<HttpSink>(options, history);
+  if (options.emitter == "kafka") return make_kafka_sink(options, history);
+  return std::make_unique<FileSink>(options, history);
+}
+
+}  // namespace outfall::torture

@@ -1,0 +1,208 @@
+#include "tests/faults/torture/worker.h"
+
+#include <csignal>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+
+#include <fmt/format.h>
+
+#include "tests/support/temp_folder.h"
+#include "tests/support/wait_until.h"
+
+namespace outfall::torture {
+
+namespace json = boost::json;
+
+namespace {
+
+constexpr std::chrono::milliseconds kStopDeadline{30'000};
+
+std::string joined(const std::vector<int>& ports, const std::string& each) {
+  std::string result;
+  for (const int port : ports) {
+    result += (result.empty() ? "" : ",") + (each.empty() ? std::to_string(port) : each);
+  }
+  return result;
+}
+
+// "2026-11-21T09:36:50.993Z"
+std::optional<std::int64_t> parse_time(std::string_view text) {
+  std::tm fields{};
+  int ms = 0;
+  const std::string copy(text);
+  if (std::sscanf(copy.c_str(), "%d-%d-%dT%d:%d:%d.%dZ", &fields.tm_year, &fields.tm_mon,
+                  &fields.tm_mday, &fields.tm_hour, &fields.tm_min, &fields.tm_sec, &ms) != 7)
+    return std::nullopt;
+  fields.tm_year -= 1900;
+  fields.tm_mon -= 1;
+  const auto time =
+      std::chrono::system_clock::from_time_t(::timegm(&fields)) + std::chrono::milliseconds(ms);
+  return monotonic_us(time);
+}
+
+std::int64_t number_in(const json::object& line, std::string_view name) {
+  const json::value* value = line.if_contains(name);
+  return value != nullptr && value->is_number() ? value->to_number<std::int64_t>() : 0;
+}
+
+// What the checker wants to know of a line, or nothing.
+std::optional<json::object> event_of(const json::object& line) {
+  const std::string_view message = line.at("msg").as_string();
+  json::object event;
+  if (message == "outcome") {
+    event = {{"f", "outcome"}, {"id", line.at("envelope_id")}, {"outcome", line.at("outcome")}};
+  } else if (message == "claimed") {
+    event = {{"f", "claimed"},
+             {"lease_no", number_in(line, "lease_no")},
+             {"count", number_in(line, "entries")}};
+  } else if (message == "settled") {
+    event = {{"f", "settled"}, {"delivered", number_in(line, "delivered")}};
+  } else if (message.starts_with("the lease was taken over before")) {
+    event = {{"f", "stale"}, {"count", number_in(line, "delivered")}};
+  } else {
+    return std::nullopt;
+  }
+  event["lease"] = line.at("lease_id");
+  return event;
+}
+
+}  // namespace
+
+Worker::Worker(Options options, History& history)
+    : options_(std::move(options)), history_(history) {
+  for (const int port : options_.server_ports)
+    gates_.push_back(std::make_unique<test::TcpGate>(port));
+}
+
+Worker::~Worker() = default;
+
+void Worker::start(const std::map<std::string, std::string>& environment,
+                   const std::vector<std::string>& before) {
+  std::vector<int> ports;
+  for (const auto& gate : gates_) ports.push_back(gate->port());
+  const std::string toml = fmt::format(
+      "[database]\nurl = \"host={} port={} dbname={} user=torture_worker\"\n{}"
+      // A partition is noticed within a few seconds instead of a dozen.
+      "statement_timeout = \"2s\"\nclaim_timeout = \"1s\"\nconnect_timeout = \"2s\"\n"
+      "[worker]\ninstance = \"{}\"\n[admin]\nenabled = false\n"
+      "[log]\nlevel = \"trace\"\nformat = \"json\"\n{}",
+      joined(ports, "127.0.0.1"), joined(ports, ""), options_.database,
+      options_.pooler ? "pooler = \"transaction\"\n" : "",
+      options_.instance.empty() ? options_.name : options_.instance, options_.settings);
+  const std::filesystem::path config = options_.folder / (options_.name + ".toml");
+  std::ofstream(config) << toml;
+  log_ = options_.folder / (options_.name + ".log");
+  std::vector<std::string> command = before;
+  command.insert(command.end(), {options_.outfall, "run", "--config", config.string()});
+  std::map<std::string, std::string> all = environment;
+  all.insert(options_.environment.begin(), options_.environment.end());
+  process_ = std::make_unique<test::ChildProcess>(
+      command, test::ChildOptions{.environment = all,
+                                  .working_folder = options_.folder,
+                                  .output_file = options_.folder / (options_.name + ".out"),
+                                  .error_file = log_});
+  expected_ = false;
+  history_.worker(options_.name, "started");
+}
+
+pid_t Worker::pid() const {
+  return process_ ? process_->pid() : 0;
+}
+
+void Worker::ended(test::ExitStatus status) {
+  if (status.signal == SIGKILL) {
+    history_.worker(options_.name, "killed", SIGKILL);
+  } else {
+    history_.worker(options_.name, "exited", status.code.value_or(-status.signal.value_or(0)));
+  }
+  process_.reset();
+}
+
+void Worker::kill() {
+  if (!process_) return;
+  expected_ = true;
+  ended(process_->kill());
+}
+
+void Worker::terminate() {
+  if (!process_) return;
+  expected_ = true;
+  history_.worker(options_.name, "terminated");
+  process_->signal(SIGTERM);
+}
+
+void Worker::freeze() {
+  if (!process_) return;
+  process_->signal(SIGSTOP);
+  history_.worker(options_.name, "frozen");
+}
+
+void Worker::thaw() {
+  if (!process_) return;
+  process_->signal(SIGCONT);
+  history_.worker(options_.name, "thawed");
+}
+
+bool Worker::gone() {
+  if (!process_) return true;
+  if (process_->running()) return false;
+  ended(process_->wait());
+  return true;
+}
+
+int Worker::stop() {
+  if (!process_) return 0;
+  if (!expected_) terminate();
+  return await_end();
+}
+
+int Worker::await_end() {
+  if (!process_) return 0;
+  try {
+    const test::ExitStatus status = process_->wait(kStopDeadline);
+    ended(status);
+    return status.code.value_or(-1);
+  } catch (const test::TimedOut&) {
+    kill();
+    return -1;
+  }
+}
+
+bool Worker::logged(const std::string& text) const {
+  return std::filesystem::exists(log_) && test::read_file(log_).find(text) != std::string::npos;
+}
+
+bool Worker::frozen() const {
+  if (!process_) return false;
+  std::ifstream stat("/proc/" + std::to_string(process_->pid()) + "/stat");
+  std::string text;
+  std::getline(stat, text);
+  const std::size_t name_end = text.rfind(')');
+  return name_end != std::string::npos && text.compare(name_end + 2, 1, "T") == 0;
+}
+
+void Worker::collect_log() {
+  if (log_.empty() || !std::filesystem::exists(log_)) return;
+  const std::string text = test::read_file(log_);
+  while (true) {
+    const std::size_t end = text.find('\n', log_read_);
+    if (end == std::string::npos) return;
+    const std::string_view line = std::string_view(text).substr(log_read_, end - log_read_);
+    log_read_ = end + 1;
+    json::error_code error;
+    const json::value value = json::parse(line, error);
+    if (error || !value.is_object()) continue;
+    auto event = event_of(value.as_object());
+    const auto at = parse_time(value.at("ts").as_string());
+    if (!event || !at) continue;
+    // Milliseconds are cut off; nothing of it happened before that.
+    constexpr std::int64_t kRestOfMillisecondUs = 999;
+    (*event)["at_us"] =
+        *at + kRestOfMillisecondUs - std::chrono::microseconds(clock_ahead_).count();
+    (*event)["worker"] = options_.name;
+    history_.add(std::move(*event));
+  }
+}
+
+}  // namespace outfall::torture
