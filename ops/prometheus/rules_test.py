@@ -90,6 +90,54 @@ class Rules(unittest.TestCase):
             self.assertLessEqual(used, set(bounds), f"factor {factor}")
 
 
+class InStep(unittest.TestCase):
+    """Alerts, runbooks, docs and situations tell of the same things."""
+
+    RUNBOOKS = ROOT / "ops/runbooks"
+    SECTIONS = ["## What it means", "## Look", "## Do", "## See that it worked"]
+
+    def test_every_alert_has_a_runbook_and_every_runbook_an_alert(self):
+        pages = {page.stem for page in self.RUNBOOKS.glob("*.md")} - {"README"}
+        self.assertEqual(pages, set(alerts()))
+
+    def test_a_runbook_says_all_that_it_should(self):
+        for name, rule in alerts().items():
+            with self.subTest(name):
+                text = (self.RUNBOOKS / f"{name}.md").read_text(encoding="utf-8")
+                severity = rule["labels"]["severity"].capitalize()
+                self.assertTrue(text.startswith(f"# {name}\n\n**{severity}:** {rule['annotations']['summary']}\n"))
+                self.assertEqual(re.findall(r"^## .*$", text, re.MULTILINE), self.SECTIONS)
+                self.assertIn("\n$ ", text, "no command to look with")
+
+    def test_a_runbook_names_the_situations_to_practise_it(self):
+        listed = subprocess.run([ROOT / "ops/game-day", "--list"], capture_output=True, text=True, check=True).stdout
+        situations = {}
+        for line in listed.splitlines():
+            situation, alert = line.split()[:2]
+            situations.setdefault(alert, set()).add(situation)
+        self.assertEqual(set(situations), set(alerts()))
+        for name in alerts():
+            last = (self.RUNBOOKS / f"{name}.md").read_text(encoding="utf-8").rstrip().splitlines()[-1]
+            self.assertTrue(last.startswith("Practise: `ops/game-day "), name)
+            self.assertEqual(set(re.findall(r"`(?:ops/game-day )?([\w-]+)`", last)), situations[name])
+
+    def test_the_page_lists_every_alert_as_it_is(self):
+        page = (ROOT / "docs/operating/alerts.md").read_text(encoding="utf-8")
+        critical, warning = page.split("\n## Critical")[1].split("\n## Warning")
+        for severity, section in (("critical", critical), ("warning", warning.split("\n## ")[0])):
+            rows = [f"| [{name}](../../ops/runbooks/{name}.md) | {rule['annotations']['fires_within']} "
+                    f"| {rule['annotations']['summary']} |"
+                    for name, rule in alerts().items() if rule["labels"]["severity"] == severity]
+            found = [line for line in section.splitlines() if line.startswith("| [")]
+            self.assertEqual(found, rows, "write these rows into docs/operating/alerts.md:\n" + "\n".join(rows))
+
+    def test_the_page_tells_the_shares_of_the_objective(self):
+        page = (ROOT / "docs/operating/alerts.md").read_text(encoding="utf-8")
+        for name, rule in alerts().items():
+            for factor in re.findall(r"ratio\w+ > ([\d.]+) \* 0\.01", rule["expr"]):
+                self.assertIn(f"| {name} | {float(factor):g} % |", page)
+
+
 class Faster(unittest.TestCase):
     def faster(self, factor):
         return subprocess.run([FASTER, str(factor)], capture_output=True, text=True, check=False)

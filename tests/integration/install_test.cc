@@ -47,7 +47,8 @@ TEST_F(Install, TheBinaryRunsAndTheMigrationsAreThere) {
 TEST_F(Install, TheSamplesAreWhereTheDocsSay) {
   for (const std::string file :
        {"ops/outfall.sample.toml", "samples/webhook/receive.py", "samples/exec/deliver.py",
-        "samples/orders/shop.sql", "README.md", "CHANGELOG.md", "LICENSE"}) {
+        "samples/orders/shop.sql", "ops/prometheus/outfall.rules.yml", "ops/grafana/outfall.json",
+        "ops/runbooks/OutfallNoWorker.md", "README.md", "CHANGELOG.md", "LICENSE"}) {
     ASSERT_TRUE(fs::exists(docs_ / file)) << file;
     EXPECT_EQ(read_file(docs_ / file), read_file(source_ / file));
   }

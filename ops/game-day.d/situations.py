@@ -1,0 +1,421 @@
+"""The situations of a game day: what goes wrong, which alert says so, and how it is mended as the
+runbook says. `begin` and `mend` are given the installation; what begin returns goes to mend."""
+
+import dataclasses
+import glob
+import signal
+import threading
+from typing import Callable
+
+from installation import Installation
+from servers import Trouble, end, wait_until
+
+
+@dataclasses.dataclass(frozen=True)
+class Situation:
+    name: str
+    alert: str
+    story: str  # for whom it practises, after the alert
+    begin: Callable
+    mend: Callable
+    workers: int = 1
+    max_in_flight: int = 64
+    lease: int = 4  # seconds
+    # How much faster than in life at most: what outfall itself takes its time for does not get faster.
+    factor: int = 60
+    # Whether the alert ends with the trouble, and not a window after it.
+    ends: bool = True
+    # Other alerts that are part of it; a critical one among them is as right as the first.
+    also: tuple = ()
+
+    def installation(self, binary, factor, template=None):
+        return Installation(binary, factor, workers=self.workers, max_in_flight=self.max_in_flight,
+                            lease=self.lease, template=template)
+
+
+SITUATIONS = {}
+
+
+def situation(alert, story, **options):
+    """Makes a class with begin() and mend() a situation, named like it with hyphens."""
+    def register(cls):
+        name = "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in cls.__name__)[1:]
+        SITUATIONS[name] = Situation(name, alert, story, cls.begin, cls.mend, **options)
+        return cls
+    return register
+
+
+@situation("OutfallNoWorker", "the only worker was killed, and nobody started it again")
+class WorkerDead:
+    def begin(here):
+        here.worker.child.stop(signal.SIGKILL)
+
+    def mend(here, _):
+        here.worker.start()
+
+
+@situation("OutfallNoWorker", "the only worker hangs and answers nobody (SIGSTOP)")
+class WorkerHangs:
+    def begin(here):
+        here.worker.child.send(signal.SIGSTOP)
+
+    def mend(here, _):
+        here.worker.child.stop(signal.SIGKILL)
+        here.worker.start()
+
+
+@situation("OutfallWorkerGone", "one of two workers was killed", workers=2)
+class OneWorkerDead:
+    def begin(here):
+        here.workers[1].child.stop(signal.SIGKILL)
+
+    def mend(here, _):
+        here.workers[1].start()
+
+
+@situation("OutfallWorkerRestarting", "an entry kills every worker that delivers it", factor=24,
+           also=("OutfallDeadLetters",))
+class DeadlyEntry:
+    def begin(here):
+        over = threading.Event()
+
+        def supervise():
+            while not over.wait(0.2):
+                if not here.worker.child.running():
+                    here.worker.start(wait=False)
+        supervisor = threading.Thread(target=supervise)
+        supervisor.start()
+        here.postgres.sql("SELECT outbox.enqueue('reports', 'report.deadly', '{}')")
+        return over, supervisor
+
+    def mend(here, begun):
+        # outfall itself finds the entry that kills; the operator decides about it.
+        def discarded():
+            here.outfall("dead-letters", "discard", "--stream", "reports", "--reason", "it kills our program")
+            return here.postgres.sql("SELECT count(*) FROM outbox.entries WHERE stream = 'reports'") == "0"
+        over, supervisor = begun
+        try:
+            wait_until(lambda: here.postgres.sql(
+                "SELECT count(*) FROM outbox.dead_letters WHERE reason_code = 'worker.abandoned'") == "1",
+                       "the entry that kills to be a dead letter", 60)
+            wait_until(discarded, "it to be discarded")
+        finally:
+            over.set()
+            supervisor.join()
+        if not here.worker.child.running():
+            here.worker.start()
+
+
+@situation("OutfallDatabaseGone", "the database server is stopped")
+class DatabaseDown:
+    def begin(here):
+        here.postgres.stop()
+
+    def mend(here, _):
+        here.postgres.start()
+
+
+@situation("OutfallDatabaseGone", "the database takes no writes: the address leads to a standby")
+class DatabaseReadOnly:
+    def begin(here):
+        here.postgres.sql("ALTER SYSTEM SET default_transaction_read_only = on; SELECT pg_reload_conf()")
+        end_sessions(here)
+
+    def mend(here, _):
+        here.postgres.sql("SET default_transaction_read_only = off;"
+                          "ALTER SYSTEM RESET default_transaction_read_only")
+        here.postgres.sql("SELECT pg_reload_conf()")
+
+
+def end_sessions(here):
+    here.postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'outfall'")
+
+
+@situation("OutfallDatabaseGone", "the outbox was restored under another name")
+class SchemaMissing:
+    def begin(here):
+        here.postgres.sql("ALTER SCHEMA outbox RENAME TO outbox_restored")
+        end_sessions(here)
+
+    def mend(here, _):
+        here.postgres.sql("ALTER SCHEMA outbox_restored RENAME TO outbox")
+
+
+@situation("OutfallBacklogUnseen", "somebody tidied up privileges, and outfall may not look at the backlog")
+class SamplerWithoutRights:
+    FUNCTION = "FUNCTION outbox.sample_streams(text[], bigint[], int, bigint[])"
+
+    def begin(here):
+        here.postgres.sql(f"REVOKE EXECUTE ON {SamplerWithoutRights.FUNCTION}"
+                          " FROM outbox_worker, outbox_operator, outbox_reader, PUBLIC")
+
+    def mend(here, _):
+        here.postgres.sql(f"GRANT EXECUTE ON {SamplerWithoutRights.FUNCTION}"
+                          " TO outbox_worker, outbox_operator, outbox_reader")
+
+
+@situation("OutfallNothingDelivered", "the consumer is down", also=("OutfallBreakerOpen",))
+class SinkDown:
+    def begin(here):
+        here.consumer.close()
+
+    def mend(here, _):
+        here.consumer.open()
+
+
+def answer(sink, status, delay=0.0):
+    sink.answer = lambda kind: (status, delay)
+
+
+def answer_well(sink):
+    answer(sink, 200)
+    sink.released.set()
+    sink.released.clear()
+
+
+@situation("OutfallNothingDelivered", "the consumer takes requests and never answers",
+           also=("OutfallBreakerOpen",))
+class SinkHangs:
+    def begin(here):
+        answer(here.consumer, None, 120.0)
+
+    def mend(here, _):
+        answer_well(here.consumer)
+
+
+@situation("OutfallNothingDelivered", "the consumer does not accept our credentials any more (401)",
+           also=("OutfallBreakerOpen",))
+class SinkRefusesUs:
+    def begin(here):
+        answer(here.consumer, 401)
+
+    def mend(here, _):
+        answer_well(here.consumer)
+
+
+@situation("OutfallNothingDelivered", "the consumer was deployed without its route (404)")
+class SinkWithoutRoute:
+    def begin(here):
+        answer(here.consumer, 404)
+
+    def mend(here, _):
+        answer_well(here.consumer)
+
+
+@situation("OutfallBreakerOpen", "one of the partners is down")
+class OnePartnerDown:
+    def begin(here):
+        here.partner.close()
+
+    def mend(here, _):
+        here.partner.open()
+
+
+@situation("OutfallObjectiveBurnFast", "the consumer has become slow, and the backlog grows",
+           max_in_flight=1, also=("OutfallBacklogTooOld",))
+class SinkSlow:
+    def begin(here):
+        answer(here.consumer, 200, 0.12)
+
+    def mend(here, _):
+        answer_well(here.consumer)
+
+
+@situation("OutfallBacklogTooOld", "more is produced than the consumer can take",
+           max_in_flight=1, also=("OutfallObjectiveBurnFast",))
+class BacklogGrows:
+    def begin(here):
+        answer(here.consumer, 200, 0.05)
+        here.postgres.sql("SELECT outbox.enqueue('orders', 'order.placed', '{\"order\": 1}',"
+                          " p_key => 'customer-' || i % 400) FROM generate_series(1, 4000) i")
+
+    def mend(here, _):
+        answer_well(here.consumer)
+
+
+@situation("OutfallObjectiveBurnSlow", "one in thirty orders takes too long", ends=False)
+class SomeSlow:
+    def begin(here):
+        here.consumer.answer = lambda kind: (200, 1.6 if kind == "order.slow" else 0.0)
+        kept = list(here.producer.statements)
+        here.producer.statements.append(
+            "SELECT outbox.enqueue('orders', 'order.slow', '{}') WHERE random() < 0.14;\n")
+        return kept
+
+    def mend(here, kept):
+        here.producer.statements = kept
+        answer_well(here.consumer)
+
+
+@situation("OutfallDeadLetterFlood", "a release of the consumer refuses every order (422)",
+           also=("OutfallDeadLetters", "OutfallHeldTooLong"))
+class EverythingRefused:
+    def begin(here):
+        answer(here.consumer, 422)
+
+    def mend(here, _):
+        answer_well(here.consumer)
+        here.outfall("dead-letters", "replay", "--stream", "orders", "--reason", "the consumer was rolled back")
+
+
+@situation("OutfallDeadLetters", "the consumer refuses one order (422)")
+class OneRefused:
+    def begin(here):
+        here.consumer.answer = lambda kind: (422 if kind == "order.odd" else 200, 0.0)
+        here.postgres.sql("SELECT outbox.enqueue('orders', 'order.odd', '{}', p_key => 'odd')")
+
+    def mend(here, _):
+        answer_well(here.consumer)
+        replay_all(here)
+
+
+def replay_all(here):
+    here.outfall("dead-letters", "replay", "--stream", "orders", "--reason", "the consumer takes them now")
+
+
+@situation("OutfallHeldTooLong", "a customer's orders wait behind a dead letter that nobody has looked at",
+           also=("OutfallDeadLetters",))
+class KeyHeld:
+    def begin(here):
+        OneRefused.begin(here)
+        here.postgres.sql("SELECT outbox.enqueue('orders', 'order.placed', '{}', p_key => 'odd')"
+                          " FROM generate_series(1, 3)")
+
+    def mend(here, _):
+        OneRefused.mend(here, None)
+
+
+@situation("OutfallUnboundStream", "an application writes to a stream that no worker has")
+class UnboundStream:
+    def begin(here):
+        here.postgres.sql("SELECT outbox.enqueue('invoices', 'invoice.sent', '{}') FROM generate_series(1, 5)")
+
+    def mend(here, _):
+        here.worker.write(here.worker.configuration + "\n[streams.invoices]\nemitter = \"reports\"\n")
+        here.worker.child.stop()
+        here.worker.start()
+
+
+@situation("OutfallPausedTooLong", "a stream was paused for a deployment and forgotten")
+class PausedStream:
+    def begin(here):
+        here.outfall("streams", "pause", "orders", "--reason", "deployment of the consumer")
+
+    def mend(here, _):
+        here.outfall("streams", "resume", "orders", "--reason", "the deployment is over")
+
+
+@situation("OutfallLeaseChurn", "one of two workers is killed again and again", workers=2,
+           factor=12, also=("OutfallWorkerRestarting",))
+class WorkersDie:
+    def begin(here):
+        over = threading.Event()
+
+        def kill():
+            while not over.wait(2.5):
+                here.workers[1].child.stop(signal.SIGKILL)
+                here.workers[1].start(wait=False)
+        # Requests under way, so that there are leases to take over.
+        for sink in here.sinks:
+            answer(sink, 200, 0.4)
+        killer = threading.Thread(target=kill)
+        killer.start()
+        return over, killer
+
+    def mend(here, begun):
+        over, killer = begun
+        over.set()
+        killer.join()
+        if not here.workers[1].child.running():
+            here.workers[1].start()
+        for sink in here.sinks:
+            answer_well(sink)
+
+
+@situation("OutfallStaleSettles", "one of two workers was frozen for longer than its leases last", workers=2,
+           factor=12, lease=2, ends=False)
+class WorkerFrozen:
+    def begin(here):
+        frozen = here.workers[1]
+        for sink in here.sinks:
+            answer(sink, 200, 0.4)
+
+        def holds_leases():
+            return any(line.startswith("outfall_in_flight_entries{") and float(line.split()[-1]) > 2
+                       for line in frozen.metrics().splitlines())
+        wait_until(holds_leases, "the worker to hold leases", 20, pause=0.02)
+        frozen.child.send(signal.SIGSTOP)
+        wait_until(lambda: here.postgres.sql("SELECT count(*) FROM outbox.leases"
+                                             " WHERE instance = 'worker-2'") == "0",
+                   "its leases to be taken over", 30)
+        frozen.child.send(signal.SIGCONT)
+
+    def mend(here, _):
+        for sink in here.sinks:
+            answer_well(sink)
+
+
+@situation("OutfallDatabaseErrors", "somebody tidied up privileges, and outfall may not settle",
+           also=("OutfallNothingDelivered",))
+class SettleWithoutRights:
+    def begin(here):
+        here.postgres.sql("REVOKE EXECUTE ON FUNCTION outbox.settle FROM outbox_worker, PUBLIC")
+
+    def mend(here, _):
+        here.postgres.sql("GRANT EXECUTE ON FUNCTION outbox.settle TO outbox_worker")
+
+
+@situation("OutfallOldTransaction", "somebody left a transaction open over lunch")
+class OldTransaction:
+    def begin(here):
+        session = here.postgres.session()
+        session.stdin.write("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM outbox.entries;\n")
+        session.stdin.flush()
+        return session
+
+    def mend(here, session):
+        here.postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                          " WHERE state = 'idle in transaction' AND backend_xmin IS NOT NULL")
+        end(session)
+
+
+@situation("OutfallDeadTuples", "autovacuum was switched off for a migration and forgotten")
+class NoVacuum:
+    def begin(here):
+        here.postgres.sql("ALTER TABLE outbox.entries SET (autovacuum_enabled = off)")
+        here.postgres.sql("BEGIN; SELECT count(outbox.enqueue('orders', 'order.placed', '{}'))"
+                          " FROM generate_series(1, 20000); ROLLBACK;")
+
+    def mend(here, _):
+        here.postgres.sql("ALTER TABLE outbox.entries RESET (autovacuum_enabled)")
+        here.postgres.sql("VACUUM outbox.entries")
+
+
+@situation("OutfallReloadFailed", "a mistake was rolled out with the configuration")
+class BadReload:
+    def begin(here):
+        here.worker.write(here.worker.configuration.replace("retry.max", "retry.maximum"))
+        here.worker.child.send(signal.SIGHUP)
+
+    def mend(here, _):
+        here.worker.write(here.worker.configuration)
+        here.worker.child.send(signal.SIGHUP)
+
+
+@situation("OutfallClockSkew", "the clock of the worker's machine is ten minutes ahead", factor=24)
+class WrongClock:
+    def begin(here):
+        here.worker.child.stop()
+        here.worker.start(environment={"LD_PRELOAD": faketime_library(), "FAKETIME": "+10m",
+                                       "FAKETIME_DONT_FAKE_MONOTONIC": "1"})
+
+    def mend(here, _):
+        here.worker.child.stop()
+        here.worker.start()
+
+
+def faketime_library():
+    found = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
+    if not found:
+        raise Trouble("there is no faketime; ops/install-dependencies operate installs it")
+    return found[0]
