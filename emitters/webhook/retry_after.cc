@@ -34,9 +34,12 @@ Milliseconds retry_after_from(std::string_view value, WallTime now) noexcept {
   std::copy(value.begin(), value.end(), text.begin());
   const time_t date = curl_getdate(text.data(), nullptr);
   if (date == -1) return kNone;
-  const auto wait = WallTime{std::chrono::seconds{date}} - now;
-  return std::chrono::ceil<Milliseconds>(
-      std::clamp<std::chrono::microseconds>(wait, std::chrono::seconds{0}, kLongest));
+  // Seconds, since microseconds have no room for every year that can be written.
+  const std::chrono::seconds away =
+      std::chrono::seconds{date} - std::chrono::floor<std::chrono::seconds>(now.time_since_epoch());
+  if (away > kLongest) return kLongest;
+  if (away.count() <= 0) return Milliseconds{0};
+  return std::chrono::ceil<Milliseconds>(WallTime{std::chrono::seconds{date}} - now);
 }
 
 }  // namespace outfall::webhook

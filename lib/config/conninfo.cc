@@ -135,6 +135,13 @@ bool is_host(std::string_view host) {
   return std::ranges::all_of(rest.substr(colon + 1), [](char c) { return c >= '0' && c <= '9'; });
 }
 
+// What all of libpq's parameters are called like. It quotes another keyword in its message, which
+// may be a piece of a password, or a whole URI whose scheme has a typing error.
+bool is_keyword(std::string_view keyword) {
+  return !keyword.empty() &&
+         std::ranges::all_of(keyword, [](char c) { return (c >= 'a' && c <= 'z') || c == '_'; });
+}
+
 // What libpq would refuse in a URI and quote in its message, which may be a piece of the password.
 std::optional<std::string> uri_problem(std::string_view rest) {
   constexpr std::string_view kEncode =
@@ -160,7 +167,9 @@ std::optional<std::string> uri_problem(std::string_view rest) {
   std::string_view parameters = query == std::string_view::npos ? "" : rest.substr(query + 1);
   while (!parameters.empty()) {
     const std::size_t end = std::min(parameters.find('&'), parameters.size());
-    if (std::ranges::count(parameters.substr(0, end), '=') != 1) {
+    const std::string_view parameter = parameters.substr(0, end);
+    if (std::ranges::count(parameter, '=') != 1 ||
+        !is_keyword(parameter.substr(0, parameter.find('=')))) {
       return std::string("has a parameter after the ? that is not name=value").append(kEncode);
     }
     parameters.remove_prefix(std::min(end + 1, parameters.size()));
@@ -247,7 +256,10 @@ std::optional<std::string> conninfo_problem(std::string_view conninfo) {
     return uri_problem(conninfo.substr(scheme.size()));
   }
   const auto pairs = key_values(conninfo);
-  if (pairs && !pairs->empty()) return {};
+  if (pairs && !pairs->empty() &&
+      std::ranges::all_of(*pairs, [](const auto& pair) { return is_keyword(pair.first); })) {
+    return {};
+  }
   return "is neither a libpq URI nor a list of key=value pairs";
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -114,11 +115,27 @@ Decoded decode_choice(const SettingSpec& spec, std::string_view text) {
   return problem;
 }
 
+bool holds_nul(std::string_view text) {
+  return text.find('\0') != std::string_view::npos;
+}
+
+DecodeProblem nul_problem() {
+  return {"holds a NUL character", "remove it"};
+}
+
+// Whoever takes a value on as a C string would see it cut short.
+Decoded without_nul(SettingValues::Value value) {
+  const bool found = std::ranges::any_of(value.list, holds_nul) ||
+                     std::ranges::any_of(value.map, [](const auto& item) {
+                       return holds_nul(item.first) || holds_nul(item.second);
+                     });
+  if (found) return nul_problem();
+  return value;
+}
+
 // Strings, choices, durations and sizes are written as text, in TOML within quotes.
 Decoded decode_string(const SettingSpec& spec, std::string_view text) {
-  if (text.find('\0') != std::string_view::npos) {
-    return DecodeProblem{"holds a NUL character", "remove it"};
-  }
+  if (holds_nul(text)) return nul_problem();
   // The file is UTF-8 or does not parse; a variable can be anything.
   if (!is_valid_utf8(text)) return DecodeProblem{"is not valid UTF-8", "write it in UTF-8"};
   if (spec.type == SettingType::choice) return decode_choice(spec, text);
@@ -149,7 +166,7 @@ Decoded decode_list(const SettingSpec& spec, const toml::node& node) {
     }
     value.list.push_back(item.as_string()->get());
   }
-  return value;
+  return without_nul(std::move(value));
 }
 
 Decoded decode_map(const SettingSpec& spec, const toml::node& node) {
@@ -166,7 +183,7 @@ Decoded decode_map(const SettingSpec& spec, const toml::node& node) {
     }
     value.map.emplace(key.str(), item.as_string()->get());
   }
-  return value;
+  return without_nul(std::move(value));
 }
 
 std::string_view trimmed(std::string_view text) {
@@ -188,7 +205,7 @@ Decoded split_list(std::string_view text, char separator) {
   SettingValues::Value value;
   value.is_set = true;
   for_each_part(text, separator, [&](std::string_view part) { value.list.emplace_back(part); });
-  return value;
+  return without_nul(std::move(value));
 }
 
 // A variable that holds a piece of TOML.
@@ -283,7 +300,7 @@ Decoded decode_secret_file(const SettingSpec& spec, std::string_view content) {
     value.map.emplace(trimmed(line.substr(0, equals)), trimmed(line.substr(equals + 1)));
   });
   if (!complete) return DecodeProblem{"expected lines of name=value", "write one pair a line"};
-  return value;
+  return without_nul(std::move(value));
 }
 
 SettingValues::Value default_value(const SettingSpec& spec) {

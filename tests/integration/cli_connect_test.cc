@@ -63,6 +63,15 @@ TEST_F(CliConnect, TellsWhetherTheDatabaseCanBeUsed) {
   EXPECT_THAT(away.error_output, StartsWith("outfall: outfall.toml:2:7: database.url: "));
 }
 
+// libpq's own message quotes what it takes for the name of a parameter.
+TEST_F(CliConnect, APasswordWithoutItsQuotesIsNotShown) {
+  write("host=127.0.0.1 password=correct horse=battery", folder_ / "lines");
+  const Finished finished = check();
+  EXPECT_EQ(finished.status.code, 69);
+  EXPECT_THAT(finished.error_output, HasSubstr("libpq does not understand the connection string"));
+  EXPECT_THAT(finished.error_output, testing::Not(HasSubstr("horse")));
+}
+
 TEST_F(CliConnect, ReportsAllThatDoesNotAnswerAtOnceAndNoPassword) {
   write(fmt::format("postgresql://u:s3cret@127.0.0.1:{}/d", free_port()),
         folder_ / "no/such/folder/lines");

@@ -61,7 +61,8 @@ TEST(Conninfo, AcceptsWhatLibpqCanBeAsked) {
        {"postgresql://u:100%zz@h/d", "postgresql://u:100%@h/d", "postgresql://u:s3/cret@h/d",
         "postgresql://u:s3@cret@h/d", "postgresql://u:s3?cret/x@h", "postgresql://[::1/d",
         "postgresql://[::1]x/d", "postgresql://h/d?password", "postgresql://h/d?password=a=b",
-        "postgresql://h:port/d"}) {
+        "postgresql://h:port/d", "postgresql://h/d?s3cret=1", "yostgresql://u:s3cret@h/d?sslmode=a",
+        "host=h password=a s3cret=b"}) {
     const auto problem = conninfo_problem(bad);
     ASSERT_TRUE(problem) << bad;
     EXPECT_EQ(problem->find("s3"), std::string::npos) << *problem;

@@ -110,6 +110,10 @@ constexpr auto kMistakes = std::to_array<Mistake>({
      "value of \"linger\" in double quotes, and its name too if it holds a dot"},
     {"nul_in_string", "[worker]\ninstance = \"a\\u0000b\"\n",
      "8:12: worker.instance: holds a NUL character | remove it"},
+    {"nul_in_list", "[emitters.p]\nkind = \"probe\"\nhosts = [\"a\", \"b\\u0000\"]\n",
+     "9:9: emitters.p.hosts: holds a NUL character | remove it"},
+    {"nul_in_map", "[emitters.p]\nkind = \"probe\"\nextra = {a = \"b\\u0000c\"}\n",
+     "9:9: emitters.p.extra: holds a NUL character | remove it"},
     {"missing_emitter", "[streams.other]\nordering = \"key\"\n",
      "7:1: streams.other.emitter: is required and not set | set it in [streams.other], or by "
      "OUTFALL_STREAMS__OTHER__EMITTER"},

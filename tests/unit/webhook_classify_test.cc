@@ -198,6 +198,7 @@ TEST(WebhookRetryAfter, ReadsSecondsAndDates) {
   EXPECT_EQ(wait("Sun Mar  1 12:00:10 2026"), 10'000);
   EXPECT_EQ(wait("Sun, 01 Mar 2026 11:00:00 GMT"), 0) << "in the past";
   EXPECT_EQ(wait("Thu, 31 Dec 2099 23:59:59 GMT"), kMonth);
+  EXPECT_EQ(wait("Wed, 01 Mar 300000 00:00:00 GMT"), kMonth) << "no room for it in microseconds";
   EXPECT_EQ(wait("999999999"), kMonth);
   EXPECT_EQ(wait("99999999999999999999999999"), kMonth);
   for (const char* nonsense : {"", "soon", "-5", "1.5", "10 apples", "Blursday, 99 Foo 2026"}) {

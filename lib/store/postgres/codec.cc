@@ -27,28 +27,40 @@ std::uint64_t read64(const char* at) {
   return be64toh(value);
 }
 
-// Calls visit(view) for each element of a one-dimensional array without nulls.
+[[noreturn]] void damaged(const char* what) {
+  throw StoreError(StoreErrorKind::defect, std::string("the database sent a damaged ") + what);
+}
+
+// Calls visit(view) for each element of a one-dimensional array, but for nulls.
 template <typename Visit>
 void for_each_element(std::string_view array, Visit visit) {
-  if (array.size() < 12 || read32(array.data()) == 0) return;
-  const std::uint32_t count = read32(array.data() + 12);
-  std::size_t at = 20;
-  for (std::uint32_t i = 0; i < count && at + 4 <= array.size(); ++i) {
-    const auto length = static_cast<std::int32_t>(read32(array.data() + at));
-    at += 4;
+  constexpr std::size_t kHeader = 12;
+  constexpr std::size_t kDimension = 8;
+  if (array.size() < kHeader) damaged("array");
+  const std::uint32_t dimensions = read32(array.data());
+  if (dimensions == 0) return;
+  if (dimensions != 1 || array.size() < kHeader + kDimension) damaged("array");
+  const std::uint32_t count = read32(array.data() + kHeader);
+  array.remove_prefix(kHeader + kDimension);
+  for (std::uint32_t i = 0; i < count; ++i) {
+    if (array.size() < sizeof(std::uint32_t)) damaged("array");
+    const auto length = static_cast<std::int32_t>(read32(array.data()));
+    array.remove_prefix(sizeof(std::uint32_t));
     if (length < 0) continue;
-    if (at + static_cast<std::size_t>(length) > array.size()) {
-      throw StoreError(StoreErrorKind::defect, "the database sent a damaged array");
-    }
-    visit(array.substr(at, static_cast<std::size_t>(length)));
-    at += static_cast<std::size_t>(length);
+    if (array.size() < static_cast<std::size_t>(length)) damaged("array");
+    visit(array.substr(0, static_cast<std::size_t>(length)));
+    array.remove_prefix(static_cast<std::size_t>(length));
   }
+}
+
+std::int64_t int8_from(std::string_view bytes) {
+  if (bytes.size() != sizeof(std::int64_t)) damaged("number");
+  return static_cast<std::int64_t>(read64(bytes.data()));
 }
 
 Uuid uuid_from(std::string_view bytes) {
   Uuid id;
-  if (bytes.size() != id.bytes.size())
-    throw StoreError(StoreErrorKind::defect, "the database sent a damaged uuid");
+  if (bytes.size() != id.bytes.size()) damaged("uuid");
   std::memcpy(id.bytes.data(), bytes.data(), id.bytes.size());
   return id;
 }
@@ -213,12 +225,20 @@ std::vector<const char*> Params::values() const {
   return result;
 }
 
+bool Result::boolean(int row, int column) const {
+  const std::string_view value = bytes(row, column);
+  if (value.size() != 1) damaged("boolean");
+  return value[0] != 0;
+}
+
 std::int32_t Result::int4(int row, int column) const {
-  return static_cast<std::int32_t>(read32(PQgetvalue(result_.get(), row, column)));
+  const std::string_view value = bytes(row, column);
+  if (value.size() != sizeof(std::int32_t)) damaged("number");
+  return static_cast<std::int32_t>(read32(value.data()));
 }
 
 std::int64_t Result::int8(int row, int column) const {
-  return static_cast<std::int64_t>(read64(PQgetvalue(result_.get(), row, column)));
+  return int8_from(bytes(row, column));
 }
 
 Uuid Result::uuid(int row, int column) const {
@@ -226,14 +246,18 @@ Uuid Result::uuid(int row, int column) const {
 }
 
 WallTime Result::timestamp(int row, int column) const {
-  return WallTime(std::chrono::microseconds(int8(row, column) + kEpoch2000Us));
+  std::int64_t microseconds = 0;
+  // Also infinity, which is a value like any other on the wire.
+  if (__builtin_add_overflow(int8(row, column), kEpoch2000Us, &microseconds)) {
+    microseconds = INT64_MAX;
+  }
+  return WallTime(std::chrono::microseconds(microseconds));
 }
 
 std::vector<std::int64_t> Result::int8_array(int row, int column) const {
   std::vector<std::int64_t> values;
-  for_each_element(bytes(row, column), [&](std::string_view element) {
-    values.push_back(static_cast<std::int64_t>(read64(element.data())));
-  });
+  for_each_element(bytes(row, column),
+                   [&](std::string_view element) { values.push_back(int8_from(element)); });
   return values;
 }
 

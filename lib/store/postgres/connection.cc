@@ -50,6 +50,20 @@ void sent_point([[maybe_unused]] const std::string& sql) {
 #endif
 }
 
+// libpq quotes what it does not understand of a connection string, which may be a piece of a
+// password with a typing error in front.
+void check_understood(const std::string& url) {
+  char* words = nullptr;
+  const std::unique_ptr<PQconninfoOption, decltype(&PQconninfoFree)> options(
+      PQconninfoParse(url.c_str(), &words), PQconninfoFree);
+  PQfreemem(words);
+  if (options != nullptr) return;
+  throw StoreError(
+      StoreErrorKind::unavailable,
+      "libpq does not understand the connection string, of which nothing is shown here",
+      "look for a typing error in the names of parameters in database.url");
+}
+
 std::string hint_for(StoreErrorKind kind) {
   switch (kind) {
     case StoreErrorKind::denied:
@@ -93,6 +107,7 @@ std::string quote_identifier(std::string_view name) {
 }
 
 Connection::Connection(const ConnectOptions& options) : options_(options) {
+  check_understood(options.url);
   const std::string connect_timeout = std::to_string(std::max<std::int64_t>(
       2, std::chrono::ceil<std::chrono::seconds>(options.connect_timeout).count()));
   const std::string tcp_timeout = std::to_string(options.tcp_user_timeout.count());

@@ -81,11 +81,15 @@ class Result {
     return {PQgetvalue(result_.get(), row, column),
             static_cast<std::size_t>(PQgetlength(result_.get(), row, column))};
   }
-  [[nodiscard]] bool boolean(int row, int column) const { return bytes(row, column)[0] != 0; }
+  // Those below throw StoreError (defect) where the value is not of their type's size, as a null
+  // is.
+  [[nodiscard]] bool boolean(int row, int column) const;
   [[nodiscard]] std::int32_t int4(int row, int column) const;
   [[nodiscard]] std::int64_t int8(int row, int column) const;
   [[nodiscard]] Uuid uuid(int row, int column) const;
+  // The last instant that there is for those that cannot be told, such as infinity.
   [[nodiscard]] WallTime timestamp(int row, int column) const;
+  // Nulls in arrays are left out.
   [[nodiscard]] std::vector<std::int64_t> int8_array(int row, int column) const;
   [[nodiscard]] std::vector<std::string> text_array(int row, int column) const;
   [[nodiscard]] std::vector<Uuid> uuid_array(int row, int column) const;
