@@ -37,6 +37,11 @@ endif()
 if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
   target_compile_options(outfall_options INTERFACE -Wthread-safety)
 endif()
+option(OUTFALL_FUZZ "Build the fuzz targets instead of the test of their corpora (clang only)" OFF)
+if(OUTFALL_FUZZ)
+  # Tells libFuzzer which branches an input has reached.
+  target_compile_options(outfall_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 if(OUTFALL_SANITIZE)
   target_compile_options(outfall_options INTERFACE
     -fsanitize=${OUTFALL_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
