@@ -66,9 +66,20 @@ TEST_F(WebhookTls, ACertificateForAnotherNameParksTheDestination) {
   EXPECT_EQ(server_.count(), 0U);
 }
 
+TEST_F(WebhookTls, ACertificateOutsideOfItsTimeParksTheDestination) {
+  for (const char* from : {"10 days ago", "10 days"}) {
+    pair_ = authority_.issue("late", "IP:127.0.0.1", from);
+    front();
+    emitter_.reset();
+    EXPECT_EQ(told(deliver_one()), "destination_unavailable webhook.certificate parks") << from;
+  }
+  EXPECT_EQ(server_.count(), 0U);
+}
+
 TEST_F(WebhookTls, OldTlsIsRefused) {
   front("ssl_protocols TLSv1.1; ssl_ciphers ALL:@SECLEVEL=0;");
   EXPECT_EQ(told(deliver_one()), "destination_unavailable webhook.tls_handshake");
+  EXPECT_EQ(server_.count(), 0U);
 }
 
 TEST_F(WebhookTls, PlainHttpWhereTlsIsExpected) {

@@ -21,9 +21,11 @@ class TestAuthority {
   // PEM file of the authority's own certificate.
   [[nodiscard]] std::filesystem::path certificate() const { return folder_ / "authority.pem"; }
   // A certificate for 127.0.0.1 and localhost, or for the names given as openssl writes them
-  // ("DNS:a.example"). Fit for servers and for clients.
+  // ("DNS:a.example"). Fit for servers and for clients, for two days from now on, or from the time
+  // that is given in the words of faketime ("10 days ago").
   [[nodiscard]] Pair issue(const std::string& name,
-                           const std::string& names = "IP:127.0.0.1,DNS:localhost") const;
+                           const std::string& names = "IP:127.0.0.1,DNS:localhost",
+                           const std::string& from = {}) const;
 
  private:
   TempFolder folder_;

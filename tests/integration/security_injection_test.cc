@@ -1,0 +1,193 @@
+// SQL injection: everything that somebody outside can write into an entry, a command line or a
+// setting is data, comes out as it went in, and changes nothing else.
+
+#include <fmt/format.h>
+
+#include "tests/integration/operate_fixture.h"
+#include "tests/support/wait_until.h"
+
+namespace outfall::test {
+namespace {
+
+using testing::ElementsAre;
+using testing::SizeIs;
+using testing::UnorderedElementsAreArray;
+
+// Each would show in its own way that it was read as something else than a text.
+const std::vector<std::string> kTexts = {
+    "'; DROP TABLE outbox.entries; --",
+    "\"; DROP SCHEMA outbox CASCADE; --",
+    "\\'; SELECT pg_terminate_backend(pid) FROM pg_stat_activity; --",
+    "' OR '1'='1",
+    "$1",
+    "$$; DELETE FROM outbox.entries; $$",
+    "{\"a\",NULL}",
+    "NULL",
+    "%s%n%1$s",
+    ":\"schema\" \\! true",
+    "`id` $(id) ${HOME}",
+    "a,b|c;d",
+    "\\x41\\u0041",
+    "\u00e4\u202e\U0001F600",
+};
+
+// For what takes a process each.
+const std::vector<std::string> kFewTexts(kTexts.begin(), kTexts.begin() + 3);
+
+class SecurityInjection : public OperateTest {
+ protected:
+  // The schema as it was made, and the roles of the server.
+  std::string inventory() {
+    return sql_.value(
+        "SELECT string_agg(x, ' ' ORDER BY x) FROM (SELECT relname::text || relkind::text x FROM "
+        "pg_class WHERE relnamespace = 'outbox'::regnamespace UNION ALL SELECT proname FROM "
+        "pg_proc "
+        "WHERE pronamespace = 'outbox'::regnamespace UNION ALL SELECT rolname FROM pg_roles WHERE "
+        "rolname LIKE 'outbox%') y");
+  }
+
+  EntryId add(const std::string& text) {
+    const std::string headers =
+        boost::json::serialize(boost::json::object{{"ext", text}, {"X " + text, text}});
+    return sql_.number(
+        "INSERT INTO entries (stream, key, type, source, subject, data_schema, headers, payload) "
+        "VALUES ('orders', $1, $1, $1, $1, $1, $2, to_json($1::text)) RETURNING id",
+        {text, headers});
+  }
+};
+
+TEST_F(SecurityInjection, AttributesOfEntriesArriveAsTheyAre) {
+  const std::string before = inventory();
+  for (const std::string& text : kTexts) add(text);
+  const auto worker = run_worker();
+  wait_until([&] { return delivered("type").size() == kTexts.size(); }, "all are delivered");
+  for (const char* field :
+       {"type", "source", "subject", "partitionkey", "dataschema", "ext", "data"}) {
+    EXPECT_THAT(delivered(field), UnorderedElementsAreArray(kTexts)) << field;
+  }
+  wait_until([&] { return sql_.number("SELECT count(*) FROM entries") == 0; }, "all are settled");
+  std::vector<std::string> keys;
+  for (const PgRow& row : sql_.query("SELECT key FROM delivered WHERE type = key")) {
+    keys.push_back(*row[0]);
+  }
+  EXPECT_THAT(keys, UnorderedElementsAreArray(kTexts));
+  EXPECT_EQ(inventory(), before);
+}
+
+TEST_F(SecurityInjection, WhatFailsIsKeptParkedAndReplayedAsItIs) {
+  const std::string before = inventory();
+  Worker worker(database_.dsn());
+  worker.lane = "subject";
+  for (const std::string& text : kTexts) {
+    const EntryId head = add(text);
+    worker.settle_all(worker.claim("orders"), EntryStatus::retryable_failure, Milliseconds{0},
+                      text);
+    EXPECT_EQ(
+        sql_.value("SELECT last_error_code FROM entries WHERE id = $1", {std::to_string(head)}),
+        text);
+    worker.settle_all(worker.claim("orders"), EntryStatus::dead_lettered, Milliseconds{0}, text,
+                      true);
+    const EntryId next = add(text);
+    EXPECT_THAT(worker.drain("orders", true), SizeIs(0)) << "behind a dead letter of its key";
+    EXPECT_EQ(status_of(next), "held");
+  }
+  EXPECT_EQ(sql_.number("SELECT count(DISTINCT value) FROM holds"),
+            static_cast<std::int64_t>(kTexts.size()));
+  for (const std::string& text : kTexts) {
+    const boost::json::object replayed = done({"dead-letters", "replay", "--stream", "orders",
+                                               "--type", text, "--reason", text, "--actor", text});
+    EXPECT_EQ(replayed.at("replayed"), 1) << text;
+    EXPECT_EQ(sql_.number("SELECT count(*) FROM replays WHERE reason = $1 AND actor = $1", {text}),
+              1);
+  }
+  EXPECT_THAT(worker.drain("orders", true), SizeIs(2 * kTexts.size()));
+  EXPECT_EQ(inventory(), before);
+}
+
+TEST_F(SecurityInjection, ArgumentsOfCommandsAreData) {
+  const std::string before = inventory();
+  enqueue("orders", "k");
+  for (const std::string& text : kFewTexts) {
+    add(text);
+    dead_letter_all("orders", text);
+  }
+  const auto found = [&](const char* option, const std::string& text) {
+    return done({"dead-letters", "list", option, text}).at("dead_letters").as_array().size();
+  };
+  for (const std::string& text : kFewTexts) {
+    EXPECT_EQ(found("--type", text), 1U) << text;
+    EXPECT_EQ(found("--key", text), 1U) << text;
+    EXPECT_EQ(found("--stream", text), 0U) << text;
+    EXPECT_EQ(found("--reason-code", text), text == kFewTexts.front() ? 2U : 1U) << text;
+    for (const char* option : {"--since", "--id", "--after", "--limit"}) {
+      EXPECT_EQ(outfall({"dead-letters", "list", option, text}).status.code, 64) << text;
+    }
+    EXPECT_EQ(outfall({"entry", "show", text}).status.code, 64) << text;
+    refused(69, {"streams", "pause", text, "--reason", "x"});
+
+    done({"destinations", "pause", "orders", text, "--reason", text, "--actor", text});
+    const boost::json::value listed = done({"destinations", "list"}).at("destinations");
+    ASSERT_EQ(listed.as_array().size(), 1U) << text;
+    EXPECT_EQ(text_of(listed.at(0), "lane"), text);
+    EXPECT_EQ(text_of(listed.at(0), "paused_reason"), text);
+    done({"destinations", "resume", "orders", text, "--reason", text, "--actor", text});
+    done({"streams", "pause", "orders", "--reason", text, "--actor", text});
+    done({"streams", "resume", "orders", "--reason", text, "--actor", text});
+    EXPECT_EQ(
+        sql_.number("SELECT count(*) FROM operations WHERE actor = $1 AND reason = $1", {text}), 4);
+  }
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"),
+            static_cast<std::int64_t>(kFewTexts.size()) + 1);
+  EXPECT_EQ(inventory(), before);
+}
+
+TEST_F(SecurityInjection, NamesInTheConfigurationAreNames) {
+  const std::string before = inventory();
+  for (const std::string& text : kTexts) {
+    EXPECT_EQ(outfall({"migrate"}, {{"OUTFALL_DATABASE__SCHEMA", text}}).status.code, 78) << text;
+  }
+  // Taken as they are: an instance's name, and a header that names the lane.
+  for (const std::string& text : {kTexts[0], kTexts[6]}) {
+    const auto quoted = [](const std::string& value) {
+      return boost::json::serialize(boost::json::string(value));
+    };
+    configure("shutdown_timeout = \"0s\"\n[worker]\ninstance = " + quoted(text) +
+              "\n[streams.orders]\nemitter = \"slow\"\nlane = " + quoted("header.X " + text) +
+              "\n[emitters.slow]\nkind = \"noop\"\nlatency = \"1h\"\n");
+    const EntryId id = add(text);
+    const auto worker = run_worker();
+    wait_until(
+        [&] {
+          return sql_.number(
+                     "SELECT count(*) FROM leases WHERE instance = $1 AND ids @> $2::bigint",
+                     {text, std::to_string(id)}) == 1;
+        },
+        "it is in delivery");
+    worker->signal(SIGTERM);
+    worker->wait();
+  }
+  EXPECT_EQ(inventory(), before);
+}
+
+// Words of SQL are names of schemas like any other.
+TEST_F(SecurityInjection, ASchemaMayBeCalledAsSqlIs) {
+  for (const std::string schema : {"select", "_"}) {
+    folder_.write("outfall.toml", "[admin]\nlisten = \"127.0.0.1:0\"\n[database]\nurl = \"" +
+                                      database_.dsn() + "\"\nschema = \"" + schema + "\"\n" +
+                                      one_stream());
+    EXPECT_CODE(outfall({"migrate"}), 0);
+    const auto worker = run_worker();
+    sql_.query("SELECT \"" + schema + "\".enqueue('orders', $1, '1')", {"in." + schema});
+    wait_until(
+        [&] {
+          return delivered("type") != std::vector<std::string>{} &&
+                 delivered("type").back() == "in." + schema;
+        },
+        "it is delivered");
+    EXPECT_EQ(text_of(done({"status"}), "schema"), schema);
+    worker->kill();
+  }
+}
+
+}  // namespace
+}  // namespace outfall::test
