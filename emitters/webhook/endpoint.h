@@ -54,8 +54,8 @@ class Pace {
   // Whether nothing came from it since then.
   [[nodiscard]] bool silent_since(MonotonicTime then) const noexcept { return last_answer_ < then; }
   // How long the next attempt may take. After a silence it is not the whole time-out but a few
-  // times what the endpoint took before, so that its return is noticed soon; after many rounds every
-  // fourth is a whole one again, for an endpoint that has become slow.
+  // times what the endpoint took before, so that its return is noticed soon; after many rounds
+  // every fourth is a whole one again, for an endpoint that has become slow.
   [[nodiscard]] Milliseconds timeout() const noexcept;
   // The bucket of the rate limit is full: nothing is lost by forgetting the endpoint.
   [[nodiscard]] bool is_rested(MonotonicTime now) const noexcept;

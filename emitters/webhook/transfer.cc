@@ -5,6 +5,7 @@
 #include <new>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <utility>
 
 #include "core/text.h"
 #include "emitters/webhook/retry_after.h"
@@ -24,6 +25,13 @@ constexpr long kIdleSeconds = 60;
 template <typename Value>
 void set_option(CURL* handle, CURLoption option, Value value) {
   if (curl_easy_setopt(handle, option, value) == CURLE_OUT_OF_MEMORY) throw std::bad_alloc();
+}
+
+// Before 8.1 libcurl remembers the last header of a handle's transfer after it has freed it, and
+// appends to it when the next answer begins with a line that continues a header.
+bool keeps_freed_headers() {
+  static const bool result = curl_version_info(CURLVERSION_NOW)->version_num < 0x080100;
+  return result;
 }
 
 // Printable and valid text for a log or a table, at most `size` bytes.
@@ -135,7 +143,18 @@ void Transfer::set_up() {
   set(CURLOPT_POST, 1L);
 }
 
+// Connections, names and certificates belong to the loop and are kept.
+void Transfer::renew() {
+  CURL* const fresh = curl_easy_init();
+  if (fresh == nullptr) throw std::bad_alloc();
+  curl_easy_cleanup(std::exchange(handle_, fresh));
+  url_.clear();
+  set_up();
+  stale_ = false;
+}
+
 bool Transfer::start(const std::string& url, Milliseconds timeout) {
+  if (stale_) renew();
   if (url != url_) {
     set(CURLOPT_URL, url.c_str());
     url_ = url;
@@ -153,6 +172,7 @@ bool Transfer::start(const std::string& url, Milliseconds timeout) {
   sent_ = false;
   short_of_sockets_ = false;
   running_ = loop_.add(handle_);
+  stale_ = keeps_freed_headers();
   return running_;
 }
 

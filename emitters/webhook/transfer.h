@@ -46,6 +46,7 @@ class Transfer {
 
  private:
   void set_up();
+  void renew();
   void set_up_tls();
   template <typename Value>
   void set(CURLoption option, Value value);
@@ -69,6 +70,7 @@ class Transfer {
   bool sent_ = false;
   bool short_of_sockets_ = false;
   bool running_ = false;
+  bool stale_ = false;  // the handle is not fit for another transfer
 };
 
 // Opens a socket as libcurl would, where the policy allows the address. Returns CURL_SOCKET_BAD and

@@ -49,6 +49,19 @@ TEST_F(WebhookAnswers, EveryStatusMeansWhatTheTableSays) {
   EXPECT_EQ(server_.count(), entries.size()) << "each was sent once";
 }
 
+// libcurl 7.88 appends such a line to the last header of the answer before, which it has freed.
+TEST_F(WebhookAnswers, AnAnswerThatBeginsWithTheRestOfAHeaderHarmsNothing) {
+  settings_.number("max_in_flight", 1).text("request_id_header", "x-request-id");
+  for (int i = 0; i < 20; ++i) {
+    server_.answer_next({.status = 503, .headers = {{"X-Request-Id", std::string(500, 'a')}}});
+    server_.answer_next({.status = 503, .headers = {{" the-rest", std::string(900, 'b')}}});
+  }
+  for (int i = 0; i < 40; ++i) {
+    EXPECT_EQ(told(deliver_one()), "retryable_failure webhook.status_503 suspect");
+  }
+  EXPECT_EQ(server_.count(), 40U);
+}
+
 TEST_F(WebhookAnswers, AnOperatorsTableGoesBefore) {
   settings_.map("status", {{"404", "failed"}, {"422", "retryable_failure"}, {"5xx", "parked"}});
   server_.answer_next({.status = 404});
