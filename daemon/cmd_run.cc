@@ -128,7 +128,9 @@ class Run {
                                }}),
           log_);
     } catch (const AdminListenError& error) {
-      throw CommandError(ExitCode::configuration, error.what(), "choose another admin.listen");
+      // Before a restart the old process may still have the port: whoever supervises tries again.
+      throw CommandError(error.in_use() ? ExitCode::temporary : ExitCode::configuration,
+                         error.what());
     }
     admin_->start();
   }
@@ -148,7 +150,7 @@ class Run {
   // and a rollout should not go on to the next one.
   HealthReport ready() {
     HealthReport report = live();
-    if (std::string problem = drain_.schema_problem(); !problem.empty()) {
+    if (std::string problem = drain_.database_unfit(); !problem.empty()) {
       report.ok = false;
       report.reasons.push_back(std::move(problem));
     }

@@ -90,9 +90,11 @@ void Sampler::work() {
         metrics_.gauge(Metric::schema_version).Set(session->schema_version());
       }
       turn(*session);
+      if (std::exchange(failing_, false)) log_.info("the backlog is sampled again", {});
     } catch (const StoreError& error) {
       // Also after an error that the session survives: a new one costs little and leaves no doubt.
       session.reset();
+      failing_ = true;
       withdraw();
       log_.limited(
           LogLevel::warning, fmt::format("sampler/{}", to_string(error.kind())),
@@ -100,6 +102,7 @@ void Sampler::work() {
           {{"kind", to_string(error.kind())}, {"error", error.what()}, {"hint", error.hint()}});
     } catch (const std::exception& error) {
       session.reset();
+      failing_ = true;
       withdraw();
       log_.limited(LogLevel::error, "sampler", "the backlog cannot be sampled",
                    {{"error", error.what()}});

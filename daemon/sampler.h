@@ -64,6 +64,7 @@ class Sampler {
 
   mutable std::mutex mutex_;  // guards what follows
   std::condition_variable wake_;
+  bool failing_ = false;  // the last turn; its thread only
   bool stopping_ = false;
   Milliseconds retention_;
   std::shared_ptr<const DatabaseLook> looked_;

@@ -22,8 +22,11 @@ boost::json::object stream_json(const StreamDrain::Report& report) {
         std::chrono::duration<double>(report.last_success.time_since_epoch()).count();
   }
   boost::json::array breakers;
-  for (const auto& [lane, state] : report.lanes) {
-    breakers.push_back(boost::json::object{{"lane", lane}, {"state", to_string(state)}});
+  for (const StreamDrain::Report::Lane& lane : report.lanes) {
+    breakers.push_back(boost::json::object{{"lane", lane.name},
+                                           {"state", to_string(lane.state)},
+                                           {"error", lane.error},
+                                           {"away_seconds", lane.away.count() / 1000}});
   }
   stream["breakers"] = std::move(breakers);
   return stream;

@@ -70,8 +70,8 @@ class TaskCount {
 };
 
 [[noreturn]] void throw_listen_error(const std::string& listen, const std::string& reason,
-                                     const std::string& hint) {
-  throw AdminListenError("admin.listen = \"" + listen + "\": " + reason + "; " + hint);
+                                     const std::string& hint, bool in_use = false) {
+  throw AdminListenError("admin.listen = \"" + listen + "\": " + reason + "; " + hint, in_use);
 }
 
 tcp::endpoint parse_endpoint(const std::string& listen) {
@@ -96,10 +96,11 @@ tcp::acceptor open_acceptor(asio::io_context& io, const std::string& listen) {
     close_on_exec(acceptor.native_handle());
     return acceptor;
   } catch (const boost::system::system_error& e) {
+    const bool in_use = e.code() == asio::error::address_in_use;
     throw_listen_error(listen, e.code().message(),
-                       e.code() == asio::error::address_in_use
-                           ? "set another port, or stop the process that has this one"
-                           : "set an address of this machine and a port that this user may take");
+                       in_use ? "set another port, or stop the process that has this one"
+                              : "set an address of this machine and a port that this user may take",
+                       in_use);
   }
 }
 

@@ -22,7 +22,12 @@ struct AdminOptions {
 // The address of admin.listen cannot be used; what() names the setting and the reason.
 class AdminListenError : public std::runtime_error {
  public:
-  using std::runtime_error::runtime_error;
+  AdminListenError(const std::string& what, bool in_use) : runtime_error(what), in_use_(in_use) {}
+  // Another process has the port, and may be about to end.
+  [[nodiscard]] bool in_use() const noexcept { return in_use_; }
+
+ private:
+  bool in_use_;
 };
 
 // Serves a table of routes over plain HTTP/1.1: one thread for all connections, on which routes

@@ -159,6 +159,12 @@ class Checker {
                "write type, source, subject or header.NAME, or leave it empty", is_lane);
     check_order(table, "retry.initial", values, table, "retry.max", values);
     check_order(table, "breaker.probe_initial", values, table, "breaker.probe_max", values);
+    if (usable(table, "on_dead_letter", values) && usable(table, "ordering", values) &&
+        values.text("on_dead_letter") == "hold-key" && values.text("ordering") == "none") {
+      report(table, "on_dead_letter", values.origin("on_dead_letter"),
+             "\"hold-key\" holds nothing where ordering is \"none\"",
+             "set ordering = \"key\", or leave on_dead_letter at \"continue\"");
+    }
     if (!usable(table, "emitter", values)) return;
     const std::string& emitter = values.text("emitter");
     // A table that is there but could not be used has its own problem.

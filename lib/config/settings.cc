@@ -268,7 +268,7 @@ constexpr auto kStreams = std::to_array<SettingSpec>({
      .summary =
          "What becomes of the later entries of a key when one of its entries is dead-lettered: "
          "`continue` delivers them, `hold-key` holds them until the dead letter is replayed or "
-         "discarded.",
+         "discarded (with `ordering = \"key\"`).",
      .reload = Reload::live,
      .choices = kOnDeadLetter},
     {.name = "retry.initial",

@@ -100,12 +100,16 @@ void Drain::start() {
                 if (!connected_) log_.info("connected to the database");
                 connected_ = true;
                 metrics_.gauge(Metric::database_connected).Set(1);
-                schema_unfit_ = false;
+                unfit_ = false;
                 problem_.clear();
                 hint_.clear();
                 post([this] { recover_leases(); });
               },
-          .unavailable = [this](const StoreError& error) { connection_lost(error); },
+          .unavailable =
+              [this](const StoreError& error) {
+                connection_lost(error);
+                post([this] { doubt_presence(); });
+              },
           .failed =
               [this](const StoreError& error, bool connecting) {
                 metrics_.database_errors(metric_kind(error, connecting)).Increment();
@@ -117,9 +121,12 @@ void Drain::start() {
           .held = [this] { post([this] { presence_held(); }); },
           .lost =
               [this](const StoreError& error) { post([this, error] { presence_lost(error); }); },
-          .dead =
-              [this](std::vector<Uuid> dead) {
-                post([this, dead = std::move(dead)]() mutable { dead_workers_ = std::move(dead); });
+          .looked =
+              [this](std::uint64_t looks, std::vector<Uuid> dead) {
+                post([this, looks, dead = std::move(dead)]() mutable {
+                  dead_workers_ = std::move(dead);
+                  presence_seen(looks);
+                });
               }});
   arm_beat();
   arm_renewal(options_.lease / 3);
@@ -136,7 +143,7 @@ void Drain::connection_lost(const StoreError& error) {
     const std::lock_guard lock(state_mutex_);
     connected_ = false;
     metrics_.gauge(Metric::database_connected).Set(0);
-    schema_unfit_ = error.kind() == StoreErrorKind::schema;
+    unfit_ = error.kind() == StoreErrorKind::schema || error.kind() == StoreErrorKind::denied;
     problem_ = error.what();
     hint_ = error.hint();
   }
@@ -146,9 +153,9 @@ void Drain::connection_lost(const StoreError& error) {
       {{"kind", to_string(error.kind())}, {"error", error.what()}, {"hint", error.hint()}});
 }
 
-std::string Drain::schema_problem() {
+std::string Drain::database_unfit() {
   const std::lock_guard lock(state_mutex_);
-  return schema_unfit_ ? problem_ + "; " + hint_ : std::string{};
+  return unfit_ ? problem_ + "; " + hint_ : std::string{};
 }
 
 void Drain::submit(DatabasePool::Job job) {
@@ -253,7 +260,7 @@ void Drain::look() {
 }
 
 void Drain::poll(const std::vector<StreamDrain*>& streams) {
-  if (polling_ || !may_send()) {
+  if (polling_ || !may_claim()) {
     const Milliseconds pause = polling_ ? options_.poll_active : options_.poll_idle;
     for (StreamDrain* stream : streams) look_at(*stream, now() + pause);
     return;
@@ -407,6 +414,19 @@ void Drain::presence_lost(const StoreError& error) {
     stream->give_back_unsent();
     stream->end_of_turn();
   }
+}
+
+// A session is gone, so the one that holds the presence may be gone, too: a server that restarts
+// ends them all. New leases would look like those of a dead worker until that shows.
+void Drain::doubt_presence() {
+  presence_doubts_ = presence_->look_now();
+}
+
+void Drain::presence_seen(std::uint64_t looks) {
+  if (presence_doubts_ == 0 || looks < presence_doubts_) return;
+  presence_doubts_ = 0;
+  for (const auto& [name, stream] : streams_) looks_[stream.get()] = now();
+  arm_look();
 }
 
 void Drain::reconfigure(DrainOptions options, std::vector<StreamOptions> streams) {

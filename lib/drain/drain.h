@@ -63,7 +63,7 @@ class Drain final : private DrainHost {
   [[nodiscard]] Snapshot snapshot();
   // What is wrong with the database's schema, so that this worker can do nothing; empty: nothing
   // that is known. Any thread.
-  [[nodiscard]] std::string schema_problem();
+  [[nodiscard]] std::string database_unfit();
 
   // Runs a database call of the daemon's own (the sampler, maintenance) on the pool, least urgent.
   void run_on_database(std::function<void(StoreSession&)> call,
@@ -97,6 +97,7 @@ class Drain final : private DrainHost {
   void look_at(StreamDrain& stream, MonotonicTime when) override;
   void claim_ended() override;
   [[nodiscard]] bool may_send() const override { return present_ && !stopping_; }
+  [[nodiscard]] bool may_claim() const override { return may_send() && presence_doubts_ == 0; }
   [[nodiscard]] std::vector<Uuid> dead_workers() const override { return dead_workers_; }
   void saw_workers(const StreamDrain& stream, const std::vector<Uuid>& workers) override;
 
@@ -111,6 +112,8 @@ class Drain final : private DrainHost {
   void recover_leases();
   void presence_held();
   void presence_lost(const StoreError& error);
+  void doubt_presence();
+  void presence_seen(std::uint64_t looks);
   void connection_lost(const StoreError& error);
   bool all_idle() const;
   bool wait_until_idle(MonotonicTime deadline);
@@ -155,12 +158,13 @@ class Drain final : private DrainHost {
 
   std::mutex state_mutex_;  // guards connected_ … hint_
   bool connected_ = false;
-  bool schema_unfit_ = false;
+  bool unfit_ = false;
   std::string problem_;
   std::string hint_;
 
   std::unique_ptr<DatabasePool> pool_;
   std::unique_ptr<PresenceWatch> presence_;
+  std::uint64_t presence_doubts_ = 0;  // the look that has to end well; 0: none
   std::thread thread_;
 };
 

@@ -44,6 +44,8 @@ class DrainHost {
   virtual void claim_ended() = 0;
   // False while others may think this worker dead, or it is stopping: nothing new is sent.
   [[nodiscard]] virtual bool may_send() const = 0;
+  // Also false while it is not certain that others see this worker alive: nothing new is leased.
+  [[nodiscard]] virtual bool may_claim() const = 0;
   [[nodiscard]] virtual std::vector<Uuid> dead_workers() const = 0;
   virtual void saw_workers(const StreamDrain& stream, const std::vector<Uuid>& workers) = 0;
 };

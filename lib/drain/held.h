@@ -48,7 +48,9 @@ struct HeldLane {
   std::int32_t held = 0;  // entries without an outcome
   // Since when its limit is reached, until it is half empty again.
   std::optional<MonotonicTime> full_since;
-  bool parking = false;  // on its way to the database
+  bool parking = false;        // on its way to the database
+  MonotonicTime away_since{};  // when its breaker opened last
+  std::string error;           // the last that had to do with that
 };
 
 // One entry of a lease. Its address is its token at the emitter.

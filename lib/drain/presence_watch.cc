@@ -1,5 +1,6 @@
 #include "drain/presence_watch.h"
 
+#include <limits>
 #include <utility>
 
 namespace outfall {
@@ -23,6 +24,17 @@ void PresenceWatch::watch(std::vector<Uuid> workers) {
   workers_ = std::move(workers);
 }
 
+std::uint64_t PresenceWatch::look_now() {
+  std::uint64_t asked = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    if (none_) return 0;
+    asked = ++looks_asked_;
+  }
+  wake_.notify_all();
+  return asked;
+}
+
 void PresenceWatch::stop() {
   {
     const std::lock_guard lock(mutex_);
@@ -34,24 +46,37 @@ void PresenceWatch::stop() {
 
 bool PresenceWatch::pause(Milliseconds duration) {
   std::unique_lock lock(mutex_);
-  return !wake_.wait_for(lock, duration, [&] { return stopping_; });
+  wake_.wait_for(lock, duration, [&] { return stopping_ || looks_asked_ > looks_begun_; });
+  return !stopping_;
 }
 
 void PresenceWatch::work() {
   std::unique_ptr<Presence> presence;
   do {
+    std::uint64_t looks = 0;
+    {
+      const std::lock_guard lock(mutex_);
+      looks = looks_begun_ = looks_asked_;
+    }
     try {
       if (presence == nullptr) {
         presence = open_();
         observer_.held();
-        if (presence == nullptr) return;
+        if (presence == nullptr) {
+          {
+            const std::lock_guard lock(mutex_);
+            none_ = true;
+          }
+          observer_.looked(std::numeric_limits<std::uint64_t>::max(), {});
+          return;
+        }
       }
       std::vector<Uuid> workers;
       {
         const std::lock_guard lock(mutex_);
         workers = workers_;
       }
-      observer_.dead(presence->absent(workers));
+      observer_.looked(looks, presence->absent(workers));
     } catch (const StoreError& error) {
       presence.reset();
       observer_.lost(error);

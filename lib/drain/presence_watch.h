@@ -22,7 +22,10 @@ class PresenceWatch {
   struct Observer {
     std::function<void()> held;
     std::function<void(const StoreError&)> lost;
-    std::function<void(std::vector<Uuid>)> dead;  // workers seen absent for long enough
+    // A look has found this worker present: how many have been asked for when it began, and the
+    // workers seen absent for long enough. Where there is no presence: once, with all looks to
+    // come.
+    std::function<void(std::uint64_t, std::vector<Uuid>)> looked;
   };
 
   // `open` returns null where there is no presence (a transaction pooler): then the watch ends at
@@ -34,6 +37,8 @@ class PresenceWatch {
 
   // The workers to look for from now on.
   void watch(std::vector<Uuid> workers);
+  // Looks at once; the number that `looked` has to reach, or 0 where there is no presence.
+  std::uint64_t look_now();
   void stop();
 
  private:
@@ -46,6 +51,9 @@ class PresenceWatch {
   std::mutex mutex_;
   std::condition_variable wake_;
   std::vector<Uuid> workers_;
+  std::uint64_t looks_asked_ = 0;
+  std::uint64_t looks_begun_ = 0;
+  bool none_ = false;  // there is no presence to look after
   bool stopping_ = false;
   std::thread thread_;
 };

@@ -26,7 +26,7 @@ constexpr Milliseconds kLongWalk{20};
 }  // namespace
 
 bool StreamDrain::claim() {
-  if (claiming_ || stopping_ || !host_.may_send()) return false;
+  if (claiming_ || stopping_ || !host_.may_claim()) return false;
   const DrainHost::Allowance allowance = host_.allowance(*this);
   const bool room =
       allowance.entries > 0 && allowance.bytes > 0 &&
@@ -140,9 +140,12 @@ void StreamDrain::claim_failed(const StoreError& error, const Uuid& lease_id) {
   claim_in_doubt_ = lease_id;
   host_.claim_ended();
   if (!error.session_lost()) {
-    host_.log().limited(
-        LogLevel::error, "claim/" + options_.name, "claim failed",
-        {{"stream", options_.name}, {"error", error.what()}, {"hint", error.hint()}});
+    const std::string hint =
+        error.kind() == StoreErrorKind::timeout
+            ? "it is tried again; where this goes on, raise database.claim_timeout"
+            : error.hint();
+    host_.log().limited(LogLevel::error, "claim/" + options_.name, "claim failed",
+                        {{"stream", options_.name}, {"error", error.what()}, {"hint", hint}});
   }
   clear_keys();
   back_off(false);

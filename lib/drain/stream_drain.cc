@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
+
 #include "core/crash_point.h"
 #include "core/headers.h"
 
@@ -301,7 +303,7 @@ void StreamDrain::tell_lane(HeldEntry& entry, OutcomeKind kind, const Transition
   } else {
     lane.breaker.record(transition.breaker, entry.probe, now, host_.random());
   }
-  lane_changed(lane, before, transition.error_code);
+  lane_changed(lane, before, transition.error_code, transition.error_message);
   if (transition.parks_destination) park(lane, transition);
 }
 
@@ -382,22 +384,29 @@ void StreamDrain::count_breaker(BreakerState before, BreakerState after) {
 }
 
 // What follows when the lane's breaker is no longer in the state `before`; nothing when it is.
-void StreamDrain::lane_changed(HeldLane& lane, BreakerState before, std::string_view error_code) {
+void StreamDrain::lane_changed(HeldLane& lane, BreakerState before, std::string_view error_code,
+                               std::string_view error) {
   const BreakerState after = lane.breaker.state();
   if (after == before) return;
   count_breaker(before, after);
   const std::string id = "breaker/" + options_.name + "/" + lane.name;
   if (after == BreakerState::closed) {
-    host_.log().limited(LogLevel::warning, id, "destination answers again",
-                        {{"stream", options_.name}, {"lane", lane.name}});
+    const auto away =
+        std::chrono::duration_cast<std::chrono::seconds>(host_.now() - lane.away_since);
+    host_.log().limited(
+        LogLevel::warning, id + "/again", "destination answers again",
+        {{"stream", options_.name}, {"lane", lane.name}, {"after_seconds", away.count()}});
     host_.look_at(*this, host_.now());
     return;
   }
+  if (before == BreakerState::closed) lane.away_since = host_.now();
+  if (!error_code.empty()) lane.error = fmt::format("{}: {}", error_code, error);
   host_.log().limited(LogLevel::warning, id, "destination unavailable",
                       {{"stream", options_.name},
                        {"lane", lane.name},
                        {"breaker", to_string(after)},
-                       {"error_code", error_code}});
+                       {"error_code", error_code},
+                       {"error", error}});
   if (const auto probe_at = lane.breaker.next_probe()) host_.look_at(*this, *probe_at);
 }
 
@@ -529,7 +538,9 @@ StreamDrain::Report StreamDrain::report() const {
                 .last_success = last_success_};
   for (const auto& [name, lane] : lanes_) {
     if (lane->breaker.state() != BreakerState::closed)
-      report.lanes.emplace_back(name, lane->breaker.state());
+      report.lanes.push_back(
+          {name, lane->breaker.state(), lane->error,
+           std::chrono::duration_cast<Milliseconds>(host_.now() - lane->away_since)});
   }
   return report;
 }

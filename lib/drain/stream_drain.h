@@ -67,7 +67,13 @@ class StreamDrain {
     std::size_t leases = 0;
     std::size_t keys = 0;
     bool paused = false;
-    std::vector<std::pair<std::string, BreakerState>> lanes;  // those that are not closed
+    struct Lane {
+      std::string name;
+      BreakerState state{};
+      std::string error;  // why, at the last answer
+      Milliseconds away{};
+    };
+    std::vector<Lane> lanes;  // those that are not closed
     std::int64_t consecutive_failures = 0;
     WallTime last_success{};
   };
@@ -110,7 +116,8 @@ class StreamDrain {
   void note_fill(HeldLane& lane);
   void count_breaker(BreakerState before, BreakerState after);
   // `error_code`: of the answer that changed it; empty for a delivery.
-  void lane_changed(HeldLane& lane, BreakerState before, std::string_view error_code = {});
+  void lane_changed(HeldLane& lane, BreakerState before, std::string_view error_code = {},
+                    std::string_view error = {});
   void lose(HeldLease& lease);
   void forget_done_leases();
   void forget_idle_lanes();

@@ -87,8 +87,19 @@ BEGIN
 END;
 $$;
 
-REVOKE ALL ON FUNCTION envelope_of, show_dead_letter, serve_streams, served_streams, become_sampler FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION envelope_of, served_streams TO outbox_worker, outbox_operator, outbox_reader;
+-- Whether the caller may do a worker's work; else the first claim would tell, after the worker has said that it is ready.
+CREATE FUNCTION may_work() RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path FROM CURRENT
+AS $$
+BEGIN
+  RETURN (SELECT bool_and(has_function_privilege(p.oid, 'EXECUTE')) FROM pg_proc p
+           WHERE p.pronamespace = (SELECT c.relnamespace FROM pg_class c WHERE c.oid = 'entries'::regclass)
+             AND p.proname IN ('claim', 'settle', 'renew', 'release', 'due_streams'));
+END;
+$$;
+
+REVOKE ALL ON FUNCTION envelope_of, show_dead_letter, serve_streams, served_streams, become_sampler, may_work FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION envelope_of, served_streams, may_work TO outbox_worker, outbox_operator, outbox_reader;
 GRANT EXECUTE ON FUNCTION show_dead_letter TO outbox_worker, outbox_operator;
 GRANT EXECUTE ON FUNCTION serve_streams, become_sampler TO outbox_worker;
 

@@ -78,5 +78,41 @@ TEST(RunSchema, AWorkerWithoutItsSchemaIsAliveAndNotReady) {
   wait_until([&] { return worker.ready(); }, "it is ready once the schema is there");
 }
 
+// A worker whose role cannot claim must not look like one that can.
+TEST_F(RunEdges, ARoleThatIsNoWorkersIsWaitedForAndSaidToBe) {
+  struct Role {
+    ~Role() { shared_postgres().connect().exec("DROP ROLE edges_reader"); }
+  } const role;
+  shared_postgres().connect().exec("CREATE ROLE edges_reader LOGIN IN ROLE outbox_reader");
+  enqueue("orders", "k");
+  WorkerProcess worker({.dsn = shared_postgres().dsn(database_.name(), "edges_reader"),
+                        .streams = to_file(),
+                        .database = "reconnect_max = \"500ms\""});
+  worker.process().wait_for_output("role edges_reader may not do a worker's work");
+  wait_until([&] { return !worker.ready(); }, "it says that it is not ready");
+  EXPECT_TRUE(worker.alive());
+  EXPECT_THAT(worker.log(), HasSubstr("outbox_worker"));
+  EXPECT_THAT(worker.log(), Not(HasSubstr("connected to the database")));
+  const Finished check = run({OUTFALL_BINARY, "check-config", "--connect", "--config",
+                              worker.file("outfall.toml").string()});
+  EXPECT_EQ(check.status.code, 69);
+  EXPECT_THAT(check.output + check.error_output, HasSubstr("membership in outbox_worker"));
+  shared_postgres().connect().exec("GRANT outbox_worker TO edges_reader");
+  wait_until_empty("orders");
+  EXPECT_TRUE(worker.ready());
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+// Whoever supervises tries again: the old process may have the port for a moment longer.
+TEST_F(RunEdges, APortThatIsTakenIsATemporaryFailure) {
+  WorkerProcess first({.dsn = database_.dsn(), .streams = to_file()});
+  TempFolder folder;
+  const Finished second =
+      run({OUTFALL_BINARY, "run", "--config", folder.write("second.toml", first.configuration())});
+  EXPECT_EQ(second.status.code, 75);
+  EXPECT_THAT(second.error_output, HasSubstr("Address already in use"));
+  EXPECT_EQ(first.stop(), 0);
+}
+
 }  // namespace
 }  // namespace outfall::test

@@ -185,6 +185,12 @@ TEST_P(WebhookOutage, LosesNothingAndSpendsNoAttempt) {
   EXPECT_EQ(worker.metric("outfall_breaker_state{state=\"open\",stream=\"orders\"}"), 0);
   EXPECT_EQ(worker.metric("outfall_breaker_state{state=\"half_open\",stream=\"orders\"}"), 0);
   EXPECT_EQ(worker.metric("outfall_breaker_state{state=\"closed\",stream=\"orders\"}"), 1);
+  // The log says why it began, and that it is over.
+  EXPECT_THAT(worker.log(),
+              testing::ContainsRegex("destination unavailable .*error_code=webhook[.].* "
+                                     "error=\"[^\"]"));
+  EXPECT_THAT(worker.log(),
+              testing::ContainsRegex("destination answers again .*after_seconds=[0-9]"));
   EXPECT_EQ(worker.stop(), 0);
 }
 

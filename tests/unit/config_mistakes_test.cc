@@ -150,6 +150,9 @@ constexpr auto kMistakes = std::to_array<Mistake>({
     {"retry_bounds", "retry = {initial = \"10s\", max = \"5s\"}\n",
      "7:20: streams.orders.retry.initial: \"10s\" is more than streams.orders.retry.max (\"5s\") | "
      "lower it, or raise streams.orders.retry.max"},
+    {"holding_keys_without_keys", "ordering = \"none\"\non_dead_letter = \"hold-key\"\n",
+     "8:18: streams.orders.on_dead_letter: \"hold-key\" holds nothing where ordering is \"none\" | "
+     "set ordering = \"key\", or leave on_dead_letter at \"continue\""},
     {"bound_below_default", "breaker.probe_max = \"100ms\"\n",
      "7:21: streams.orders.breaker.probe_max: \"100ms\" is less than "
      "streams.orders.breaker.probe_initial (\"200ms\") | raise it, or lower "

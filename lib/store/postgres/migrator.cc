@@ -280,4 +280,13 @@ SchemaState read_schema_state(Connection& connection) {
   return state;
 }
 
+void check_may_work(Connection& connection) {
+  const Result row = connection.query(
+      "SELECT " + connection.qualified("may_work") + "(), current_user::text", Params());
+  if (row.boolean(0, 0)) return;
+  throw StoreError(StoreErrorKind::denied,
+                   fmt::format("role {} may not do a worker's work", row.bytes(0, 1)),
+                   "grant the worker's role membership in outbox_worker");
+}
+
 }  // namespace outfall::postgres

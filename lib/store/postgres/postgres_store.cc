@@ -100,7 +100,9 @@ std::unique_ptr<SamplingSession> PostgresStore::open_sampling(std::vector<std::s
 
 SchemaState PostgresStore::schema_state() {
   Connection connection(options_);
-  return read_schema_state(connection);
+  SchemaState state = read_schema_state(connection);
+  if (state.fit == SchemaFit::fits) check_may_work(connection);
+  return state;
 }
 
 }  // namespace outfall::postgres

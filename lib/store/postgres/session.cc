@@ -42,6 +42,7 @@ PostgresSession::PostgresSession(const ConnectOptions& options, const Uuid& work
     throw StoreError(StoreErrorKind::schema, schema.detail,
                      "run `outfall migrate`, and check database.schema");
   }
+  check_may_work(connection_);
   floors_.saw_server(
       connection_.query("SELECT pg_catalog.pg_postmaster_start_time()", Params()).timestamp(0, 0));
   calls_ = {.claim = call(connection_, "claim", 24),
