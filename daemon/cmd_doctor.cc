@@ -57,7 +57,7 @@ class Doctor {
   void examine_database() {
     std::optional<postgres::Examination> database;
     try {
-      database.emplace(connect_options(config_));
+      database.emplace(options());
     } catch (const StoreError& error) {
       diagnosis_.findings.push_back({"database", Severity::critical, "database.url", error.what(),
                                      error.hint().empty() ? "check database.url" : error.hint()});
@@ -67,7 +67,9 @@ class Doctor {
       }
       return;
     }
-    const auto ask = [&](std::string_view name) { return json::parse(database->ask(name)); };
+    const auto ask = [&](std::string_view name) {
+      return json::parse(database->ask(std::string("doctor/").append(name)));
+    };
     area("server",
          [&] { return judge_server(ask("server").as_object(), connect_options(config_).pooler); });
     area("clock", [&] { return examine_clock(*database); });
@@ -82,6 +84,13 @@ class Doctor {
     } else {
       diagnosis_.skipped.emplace_back("streams", "the schema cannot be used");
     }
+  }
+
+  [[nodiscard]] postgres::ConnectOptions options() const {
+    postgres::ConnectOptions options = connect_options(config_);
+    options.application_name = "outfall doctor";
+    options.read_write = false;
+    return options;
   }
 
   Findings examine_clock(postgres::Examination& database) const {
@@ -112,10 +121,7 @@ class Doctor {
   }
 
   Findings examine_streams() const {
-    postgres::ConnectOptions options = connect_options(config_);
-    options.application_name = "outfall doctor";
-    options.read_write = false;
-    postgres::PostgresOperatorStore store(options);
+    postgres::PostgresOperatorStore store(options());
     return judge_streams(status_document(store, config_));
   }
 

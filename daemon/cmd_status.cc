@@ -47,12 +47,6 @@ class StatusText {
     return seconds > 0 ? age_of_seconds(seconds) : "-";
   }
 
-  static std::string state(const json::object& stream) {
-    if (flag_field(stream, "paused")) return "paused by " + text_field(stream, "paused_by");
-    if (stream.at("served").is_bool() && !stream.at("served").as_bool()) return "no worker";
-    return stream.contains("destinations") ? "some lanes paused" : "running";
-  }
-
   void write_streams() {
     TextTable table({{"STREAM"},
                      {"STATE"},
@@ -65,7 +59,7 @@ class StatusText {
                      {"LEASES", true}});
     for (const json::value& value : status_.at("streams").as_array()) {
       const json::object& stream = value.as_object();
-      table.add({text_field(stream, "stream"), state(stream), number(stream, "pending"),
+      table.add({text_field(stream, "stream"), stream_state(stream), number(stream, "pending"),
                  number(stream, "retryable_failure"), number(stream, "deferred"),
                  number(stream, "held"), number(stream, "dead_letters"),
                  oldest(stream, "oldest_due_seconds"),

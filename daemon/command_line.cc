@@ -123,6 +123,7 @@ void add_commands(CLI::App& app, Context& context) {
   add_dead_letters(app, context);
   add_streams(app, context);
   add_destinations(app, context);
+  add_top(app, context);
   add_doctor(app, context);
   add_check_config(app, context);
   add_print_config(app, context);

@@ -82,6 +82,7 @@ void add_print_config(CLI::App& app, Context& context);
 void add_run(CLI::App& app, Context& context);
 void add_status(CLI::App& app, Context& context);
 void add_streams(CLI::App& app, Context& context);
+void add_top(CLI::App& app, Context& context);
 void add_version(CLI::App& app, Context& context);
 
 }  // namespace outfall

@@ -152,6 +152,12 @@ boost::json::object status_document(OperatorStore& store, const Config& config) 
   return status;
 }
 
+std::string stream_state(const boost::json::object& stream) {
+  if (flag_field(stream, "paused")) return "paused by " + text_field(stream, "paused_by");
+  if (stream.at("served").is_bool() && !stream.at("served").as_bool()) return "no worker";
+  return stream.contains("destinations") ? "some lanes paused" : "running";
+}
+
 CommandError unknown_stream(const std::string& name, const std::set<std::string>& known) {
   return {ExitCode::unavailable, fmt::format("no stream is named '{}'", printable(name)),
           known.empty() ? std::string("No worker has registered a stream yet.")

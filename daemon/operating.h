@@ -34,6 +34,9 @@ ExitCode with_store(const Context& context,
 // cannot be seen.
 [[nodiscard]] boost::json::object status_document(OperatorStore& store, const Config& config);
 
+// In a word or two, of one of its streams.
+[[nodiscard]] std::string stream_state(const boost::json::object& stream);
+
 // What a command ends with that names a stream which nobody knows.
 [[nodiscard]] CommandError unknown_stream(const std::string& name,
                                           const std::set<std::string>& known);

@@ -11,8 +11,17 @@ namespace {
 
 ConnectOptions any_server(ConnectOptions options) {
   options.read_write = false;
-  options.application_name = "outfall doctor";
   return options;
+}
+
+// As psql fills it in.
+std::string statement_sql(std::string_view text, std::string_view schema) {
+  constexpr std::string_view kVariable = ":\"schema\"";
+  std::string sql(text);
+  for (std::size_t at = sql.find(kVariable); at != std::string::npos; at = sql.find(kVariable)) {
+    sql.replace(at, kVariable.size(), quote_identifier(schema));
+  }
+  return sql;
 }
 
 }  // namespace
@@ -21,13 +30,13 @@ Examination::Examination(ConnectOptions options) : connection_(any_server(std::m
 }
 
 std::string Examination::ask(std::string_view name) {
-  const auto statements = doctor_statements();
+  const auto statements = named_statements();
   const auto found = std::ranges::find(statements, name, &NamedStatement::name);
   if (found == statements.end()) {
-    throw StoreError(StoreErrorKind::defect, fmt::format("sql/doctor has no {}.sql", name));
+    throw StoreError(StoreErrorKind::defect, fmt::format("there is no statement {}", name));
   }
-  const Result rows =
-      connection_.query(std::string(found->text), Params().text(connection_.options().schema));
+  const std::string& schema = connection_.options().schema;
+  const Result rows = connection_.query(statement_sql(found->text, schema), Params().text(schema));
   return std::string(rows.bytes(0, 0));
 }
 

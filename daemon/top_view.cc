@@ -1,0 +1,242 @@
+#include "daemon/top_view.h"
+
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+
+#include <fmt/format.h>
+
+#include "daemon/json_fields.h"
+#include "daemon/operating.h"
+#include "daemon/text_output.h"
+
+namespace outfall {
+namespace {
+
+namespace json = boost::json;
+
+constexpr double kDeliveredSeconds = 10;  // what sql/top/delivered.sql looks at
+
+std::int64_t backlog(const json::object& stream) {
+  std::int64_t sum = 0;
+  for (const char* field : {"pending", "retryable_failure", "deferred", "held"}) {
+    sum += integer_field(stream, field);
+  }
+  return sum;
+}
+
+// Whether one of its counts has reached the limit, so that a difference would say nothing.
+bool is_capped(const json::object& stream, std::int64_t limit) {
+  for (const char* field : {"pending", "retryable_failure", "deferred", "held"}) {
+    if (integer_field(stream, field) >= limit) return true;
+  }
+  return false;
+}
+
+const json::object* find_stream(const json::object& status, std::string_view name) {
+  const json::value* list = status.if_contains("streams");
+  if (list == nullptr || !list->is_array()) return nullptr;
+  for (const json::value& stream : list->get_array()) {
+    if (text_field(stream.as_object(), "stream") == name) return &stream.as_object();
+  }
+  return nullptr;
+}
+
+json::value backlog_change(const TopFrame& frame, const TopFrame* before,
+                           const json::object& stream) {
+  if (before == nullptr) return nullptr;
+  const json::object* then = find_stream(before->status, text_field(stream, "stream"));
+  const std::int64_t limit = integer_field(frame.status, "counts_end_at");
+  const double seconds = std::chrono::duration<double>(frame.at - before->at).count();
+  if (then == nullptr || seconds <= 0 || is_capped(stream, limit) || is_capped(*then, limit)) {
+    return nullptr;
+  }
+  return static_cast<double>(backlog(stream) - backlog(*then)) / seconds;
+}
+
+// Breakers that are not closed, and workers that do not answer.
+json::array breakers(const TopFrame& frame) {
+  json::array rows;
+  for (const WorkerView& worker : frame.workers) {
+    if (!worker.status) continue;
+    for (const json::value& value : array_field(*worker.status, "streams")) {
+      const json::object& stream = value.as_object();
+      for (const json::value& breaker : array_field(stream, "breakers")) {
+        rows.push_back(
+            json::object{{"address", worker.address},
+                         {"stream", text_field(stream, "stream")},
+                         {"lane", text_field(breaker.as_object(), "lane")},
+                         {"state", text_field(breaker.as_object(), "state")},
+                         {"consecutive_failures", integer_field(stream, "consecutive_failures")}});
+      }
+    }
+  }
+  return rows;
+}
+
+json::array answering(const TopFrame& frame) {
+  json::array rows;
+  for (const WorkerView& worker : frame.workers) {
+    json::object row{{"address", worker.address}, {"answers", worker.status.has_value()}};
+    if (worker.status) row["worker"] = text_field(*worker.status, "worker");
+    if (!worker.problem.empty()) row["problem"] = worker.problem;
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+class TopText {
+ public:
+  explicit TopText(const json::object& document)
+      : document_(document), limit_(integer_field(document, "counts_end_at")) {}
+
+  std::vector<std::string> lines(const std::string& note) {
+    const json::object database = object_field(document_, "database");
+    out_ << fmt::format("outfall top - schema \"{}\", {}{}\n",
+                        printable(text_field(document_, "schema")),
+                        time_field(document_, "taken_at").substr(0, kSeconds),
+                        note.empty() ? "" : " - " + printable(note));
+    const double oldest = number_field(database, "oldest_transaction_seconds");
+    out_ << fmt::format("oldest transaction {}, {} dead rows in entries\n\n",
+                        oldest > 0 ? age_of_seconds(oldest) : "-",
+                        grouped(integer_field(database, "dead_tuples_entries")));
+    write_streams();
+    write_breakers();
+    write_leases();
+    std::vector<std::string> lines;
+    std::istringstream text(out_.str());
+    for (std::string line; std::getline(text, line);) lines.push_back(line);
+    return lines;
+  }
+
+ private:
+  static constexpr std::size_t kSeconds = 19;  // "2026-03-01T12:00:00"
+
+  [[nodiscard]] std::string number(const json::object& object, std::string_view field) const {
+    const std::int64_t value = integer_field(object, field);
+    return value >= limit_ ? grouped(limit_) + "+" : grouped(value);
+  }
+
+  static std::string oldest(const json::object& object, std::string_view field) {
+    const double seconds = number_field(object, field);
+    return seconds > 0 ? age_of_seconds(seconds) : "-";
+  }
+
+  static std::string rate(const json::object& stream, std::string_view field, bool sign) {
+    const json::value* value = stream.if_contains(field);
+    if (value == nullptr || !value->is_number()) return "-";
+    const auto whole = static_cast<std::int64_t>(std::llround(value->to_number<double>()));
+    return (sign && whole > 0 ? "+" : "") + grouped(whole);
+  }
+
+  // The columns that matter most come first: a narrow terminal cuts off the others.
+  void write_streams() {
+    TextTable table({{"STREAM"},
+                     {"STATE"},
+                     {"OUT/S", true},
+                     {"BACKLOG/S", true},
+                     {"PENDING", true},
+                     {"OLDEST", true},
+                     {"HELD", true},
+                     {"KEYS", true},
+                     {"BLOCKED", true},
+                     {"RETRY", true},
+                     {"DEFERRED", true},
+                     {"DEAD", true},
+                     {"LEASES", true}});
+    for (const json::value& value : array_field(document_, "streams")) {
+      const json::object& stream = value.as_object();
+      table.add({text_field(stream, "stream"), stream_state(stream),
+                 rate(stream, "delivered_per_second", false),
+                 rate(stream, "backlog_per_second", true), number(stream, "pending"),
+                 oldest(stream, "oldest_due_seconds"), number(stream, "held"),
+                 grouped(integer_field(stream, "held_keys")),
+                 oldest(stream, "oldest_blocked_seconds"), number(stream, "retryable_failure"),
+                 number(stream, "deferred"), number(stream, "dead_letters"),
+                 grouped(integer_field(stream, "leases_active") +
+                         integer_field(stream, "leases_expired"))});
+    }
+    for (const json::value& value : array_field(document_, "unbound")) {
+      const json::object& stream = value.as_object();
+      table.add({text_field(stream, "stream"),
+                 flag_field(stream, "served") ? "served elsewhere" : "nobody serves it", "-", "-",
+                 number(stream, "entries"), oldest(stream, "oldest_created_seconds"), "", "", "",
+                 "", "", "", ""});
+    }
+    if (table.empty()) {
+      out_ << "no worker has served a stream yet\n";
+    } else {
+      table.write(out_);
+    }
+  }
+
+  void write_breakers() {
+    out_ << '\n';
+    for (const json::value& value : array_field(document_, "asked_workers")) {
+      const json::object& worker = value.as_object();
+      if (flag_field(worker, "answers")) continue;
+      out_ << fmt::format("breakers: no worker answers at {} ({})\n", text_field(worker, "address"),
+                          printable(text_field(worker, "problem")));
+    }
+    TextTable table({{"BREAKER"}, {"LANE"}, {"STATE"}, {"FAILURES", true}, {"WORKER AT"}});
+    for (const json::value& value : array_field(document_, "breakers")) {
+      const json::object& breaker = value.as_object();
+      const std::string lane = text_field(breaker, "lane");
+      table.add({text_field(breaker, "stream"), lane.empty() ? "-" : lane,
+                 text_field(breaker, "state"),
+                 grouped(integer_field(breaker, "consecutive_failures")),
+                 text_field(breaker, "address")});
+    }
+    if (!table.empty()) {
+      table.write(out_);
+    } else if (std::ranges::any_of(array_field(document_, "asked_workers"),
+                                   [](const json::value& worker) {
+                                     return flag_field(worker.as_object(), "answers");
+                                   })) {
+      out_ << "breakers: all closed\n";
+    }
+  }
+
+  void write_leases() {
+    TextTable table(
+        {{"LEASES OF"}, {"INSTANCE"}, {"STREAM"}, {"LEASES", true}, {"ENTRIES", true}, {"UNTIL"}});
+    for (const json::value& value : array_field(document_, "workers")) {
+      const json::object& worker = value.as_object();
+      table.add({text_field(worker, "worker"), text_field(worker, "instance"),
+                 text_field(worker, "stream"), grouped(integer_field(worker, "leases")),
+                 grouped(integer_field(worker, "entries")),
+                 time_field(worker, "expires_at").substr(0, kSeconds)});
+    }
+    if (table.empty()) return;
+    out_ << '\n';
+    table.write(out_);
+  }
+
+  const json::object& document_;
+  const std::int64_t limit_;
+  std::ostringstream out_;
+};
+
+}  // namespace
+
+json::object top_document(const TopFrame& frame, const TopFrame* before) {
+  json::object document = frame.status;
+  for (json::value& value : document["streams"].as_array()) {
+    json::object& stream = value.as_object();
+    const std::string name = text_field(stream, "stream");
+    const json::object held = object_field(frame.held, name);
+    stream["held_keys"] = integer_field(held, "keys");
+    stream["held_lanes"] = integer_field(held, "lanes");
+    stream["delivered_per_second"] = number_field(frame.delivered, name) / kDeliveredSeconds;
+    stream["backlog_per_second"] = backlog_change(frame, before, stream);
+  }
+  document["breakers"] = breakers(frame);
+  document["asked_workers"] = answering(frame);
+  return document;
+}
+
+std::vector<std::string> top_lines(const json::object& document, const std::string& note) {
+  return TopText(document).lines(note);
+}
+
+}  // namespace outfall
