@@ -373,7 +373,7 @@ void Drain::renew() {
 // without this worker knowing. All leases are given up, known or not; the next claims take them
 // over.
 void Drain::recover_leases() {
-  if (recovering_ || stopping_ || !store_.leases_in_doubt()) return;
+  if (recovering_ || !store_.leases_in_doubt()) return;
   recovering_ = true;
   log_.warning("the database has restarted; giving up all leases", {{"entries", held_entries_}});
   for (const auto& [name, stream] : streams_) stream->lose_all();

@@ -122,14 +122,22 @@ SettleRequest StreamDrain::take_request(HeldLease& lease, Settle& settle) {
   return request;
 }
 
+// What belongs to a lease that was given up meanwhile is not written any more: an outcome before it,
+// which was confirmed, may be undone.
 void StreamDrain::submit(const std::shared_ptr<Settle>& settle) {
   settle->begun = host_.now();
+  for (std::size_t i = settle->next; i < settle->parts.size(); ++i) {
+    Settle::Part& part = settle->parts[i];
+    if (!part.lease->lost) continue;
+    part.result.stale = true;
+    part.request.in_doubt = false;
+  }
   host_.submit({.urgency = DatabasePool::Urgency::settle,
                 .run =
                     [this, settle](StoreSession& session) {
                       while (settle->next < settle->parts.size()) {
                         Settle::Part& part = settle->parts[settle->next];
-                        part.result = session.settle(part.request);
+                        if (!part.result.stale) part.result = session.settle(part.request);
                         part.done = true;
                         ++settle->next;
                       }
@@ -145,11 +153,8 @@ void StreamDrain::submit(const std::shared_ptr<Settle>& settle) {
 // doubt.
 void StreamDrain::settle_failed(const std::shared_ptr<Settle>& settle, const StoreError& error) {
   Settle::Part& part = settle->parts[settle->next];
-  if (error.session_lost()) {
-    part.request.in_doubt = true;
-    submit(settle);
-    return;
-  }
+  if (error.session_lost()) part.request.in_doubt = true;
+  if (error.session_lost() || part.lease->lost) return submit(settle);
   host_.log().limited(LogLevel::error, "settle/" + options_.name, "settle failed, trying again",
                       {{"stream", options_.name},
                        {"lease_id", part.request.lease_id},

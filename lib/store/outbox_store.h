@@ -151,7 +151,8 @@ class OutboxStore {
   [[nodiscard]] virtual std::unique_ptr<Presence> open_presence() = 0;
   [[nodiscard]] virtual SchemaState schema_state() = 0;
   // The server was restarted: writes that it had confirmed may be gone, so that leases may be back
-  // which this worker had settled. Claims fail as a conflict until a session has called release().
+  // which this worker had settled. Claims and settles fail as a conflict until a session has called
+  // release().
   [[nodiscard]] virtual bool leases_in_doubt() = 0;
   [[nodiscard]] virtual const Uuid& worker() const noexcept = 0;
 };

@@ -105,11 +105,15 @@ Params PostgresSession::claim_params(const ClaimRequest& request,
   return params;
 }
 
-ClaimResult PostgresSession::claim(const ClaimRequest& request) {
+void PostgresSession::refuse_leases_in_doubt() const {
   if (floors_.leases_in_doubt()) {
     throw StoreError(StoreErrorKind::conflict,
                      "the server has restarted; leases must be released first");
   }
+}
+
+ClaimResult PostgresSession::claim(const ClaimRequest& request) {
+  refuse_leases_in_doubt();
   const std::uint64_t generation = floors_.generation();
   const MonotonicTime asked_at = clock_.monotonic();
   // Not a structured binding: clang 14 cannot capture one in a lambda.
@@ -181,6 +185,8 @@ void PostgresSession::take_report(const Result& answer, const std::string& strea
 }
 
 SettleResult PostgresSession::settle(const SettleRequest& request) {
+  // An earlier settle of the same keys may be undone, and this one would count.
+  refuse_leases_in_doubt();
   const std::size_t n = request.others.size();
   std::vector<std::int64_t> ids, delays_ms;
   std::vector<std::string> statuses, codes, messages;

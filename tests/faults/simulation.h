@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tests/faults/history_judge.h"
+
+namespace outfall::test::simulation {
+
+// Rules that a broken variant leaves out. Each must be caught within a few hundred seeds.
+enum class Flaw : std::uint8_t {
+  none,
+  fencing,       // a settle does not look whether its lease is still there
+  renewal,       // a renewal is confirmed and not written
+  key_order,     // the stream is drained as if it had no keys
+  answer,        // an emitter says "delivered" when it has sent, before the sink has answered
+  outage,        // a destination that is away counts as a failed attempt
+  late_commits,  // the claim floor does not track open transactions
+  restart,       // after a restart of the database a settle is written before the release
+};
+[[nodiscard]] std::string_view to_string(Flaw flaw) noexcept;
+[[nodiscard]] std::optional<Flaw> flaw_from(std::string_view name) noexcept;
+inline constexpr std::size_t kFlaws = 8;
+
+struct Result {
+  history::Verdict verdict;
+  // What the history does not show: attempts spent in an outage, answers that the store must not
+  // give, a run that could not be judged.
+  std::vector<std::string> defects;
+  std::uint64_t events = 0;
+
+  [[nodiscard]] bool ok() const { return verdict.ok() && defects.empty(); }
+  // All anomalies and defects, one a line.
+  [[nodiscard]] std::string text() const;
+};
+
+// Plays one run of several workers, from a seed, in virtual time and in the calling thread. The
+// workers are the production's StreamDrain with its transitions, breakers, retries and key order,
+// and its ClaimFloor; database, sink, network and the worker's loop are models. Workers are killed,
+// frozen, stopped and cut off, the database crashes, sinks refuse, lose answers and hang; then all
+// is well again and everything must drain. The same seed gives the same run.
+[[nodiscard]] Result simulate(std::uint64_t seed, Flaw flaw = Flaw::none, bool trace = false);
+
+}  // namespace outfall::test::simulation

@@ -1,0 +1,157 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "store/outbox_store.h"
+#include "store/postgres/claim_floor.h"
+#include "tests/faults/simulation_world.h"
+
+namespace outfall::test::simulation {
+
+inline constexpr int kKeys = 6;
+inline constexpr int kLanes = 2;
+
+struct Row {
+  enum class State : std::uint8_t { open, live, rolled_back, delivered, dead };
+  // What the entry does to whoever delivers it.
+  enum class Nature : std::uint8_t { plain, refused_at_first, stubborn, poison };
+  EntryId id = 0;
+  history::Index entry = history::kNone;
+  int key = -1;
+  int lane = 0;
+  State state = State::open;
+  Nature nature = Nature::plain;
+  int refusals = 0;   // still to come, with refused_at_first
+  bool fresh = true;  // no available_at
+  MonotonicTime due{};
+  MonotonicTime created{};
+  int attempts = 0;
+  int attempts_base = 0;
+  int chargeable = 0;      // attempts that may count, as the sinks know
+  bool holds_key = false;  // a dead letter
+};
+
+struct ModelLease {
+  Uuid id;
+  std::int64_t number = 0;
+  int worker = 0;
+  MonotonicTime expires{};
+  std::vector<EntryId> ids;
+  std::vector<int> keys;
+  bool released = false;
+};
+
+// The outbox as docs/internals/claiming.md describes it, without the tables' statements: a claim is
+// a few moments between which others commit, the rest are single moments. Holds and parkings are
+// left out: what waits is passed over by each claim anew, which decides the same. One stream.
+class ModelDatabase {
+ public:
+  explicit ModelDatabase(World& world) : world_(world) {}
+
+  // ---- producers
+  int begin();  // of a transaction that is about to write
+  EntryId insert(int transaction, Row row);
+  void commit(int transaction);
+  void roll_back(int transaction);
+  // Not after its end, which a crash brings too.
+  [[nodiscard]] bool open(int transaction) const {
+    return transactions_[static_cast<std::size_t>(transaction)].open;
+  }
+  void replay(EntryId id);
+
+  // ---- workers. What these do is done, also if nobody hears of it.
+  struct Claimed {
+    ClaimResult result;
+    std::optional<postgres::ClaimFloor::Report> report;  // of a completed pick
+  };
+  // `done` is called when it has committed, or never when the database crashes before.
+  void claim(int worker, const ClaimRequest& request, const postgres::ClaimFloor::Input& floor,
+             std::function<void(Claimed)> done);
+  SettleResult settle(int worker, const SettleRequest& request);
+  std::vector<Uuid> renew(int worker, const std::vector<Uuid>& leases, Milliseconds lease);
+  void release(int worker);
+  [[nodiscard]] bool due(const postgres::ClaimFloor::Input& floor) const;
+
+  // ---- presence
+  void lock(int worker) { absent_since_.erase(worker); }
+  void unlock(int worker) { absent_since_.try_emplace(worker, world_.now()); }
+  [[nodiscard]] bool absent(int worker, MonotonicTime watched_since) const;
+
+  // ---- faults
+  void crash();  // undoes the last asynchronous commits
+  void restart();
+  [[nodiscard]] bool up() const { return up_; }
+  [[nodiscard]] int starts() const { return starts_; }
+
+  [[nodiscard]] std::deque<Row>& rows() { return rows_; }
+  [[nodiscard]] Row& row(EntryId id) { return rows_[static_cast<std::size_t>(id - 1)]; }
+  [[nodiscard]] const std::vector<ModelLease>& leases() const { return leases_; }
+  [[nodiscard]] bool drained() const;
+  [[nodiscard]] static const std::string& key_name(int key);
+  [[nodiscard]] static const std::string& lane_name(int lane);
+
+ private:
+  struct Transaction {
+    std::string name;
+    std::vector<EntryId> ids;
+    bool open = true;
+  };
+  struct Undo {
+    MonotonicTime at;
+    std::function<void()> run;
+  };
+  // What a claim knows while it is under way.
+  struct Claim {
+    int worker;
+    ClaimRequest request;
+    postgres::ClaimFloor::Input floor;
+    std::function<void(Claimed)> done;
+    int start_count;
+    std::vector<bool> active;  // by id
+    std::vector<bool> busy;    // by key
+    std::vector<EntryId> picked;
+    std::int64_t start = 0;
+    std::vector<std::string> used;
+    ClaimResult result;
+  };
+  using ClaimPtr = std::shared_ptr<Claim>;
+
+  void take_over(Claim& claim);
+  void read_leases(const ClaimPtr& claim);
+  void pick(const ClaimPtr& claim);
+  [[nodiscard]] std::vector<EntryId> eligible(const Claim& claim) const;
+  void probe(const ClaimPtr& claim);
+  void finish(const ClaimPtr& claim);
+  void insert_lease(Claim& claim);
+  void fill(const Claim& claim, const ModelLease& lease, LeasedBatch& batch);
+  void next(const ClaimPtr& claim, void (ModelDatabase::*step)(const ClaimPtr&));
+  [[nodiscard]] bool ended(const std::string& transaction) const;
+  ModelLease* find(const Uuid& id);
+  void drop(const Uuid& id);
+  void write(const SettleRequest& request, std::int64_t lease_number);
+  void write_other(const SettledOther& other, const SettleRequest& request);
+  // An asynchronous commit that a crash may undo; a synchronous one makes all before it durable.
+  void asynchronous(std::function<void()> undo);
+  void synchronous() { undo_.clear(); }
+
+  World& world_;
+  std::deque<Row> rows_;  // by id, from 1
+  std::vector<ModelLease> leases_;
+  std::map<std::int64_t, history::Index> lease_names_;
+  std::map<Uuid, std::int64_t> lease_numbers_;  // of all that there ever were
+  std::vector<Transaction> transactions_;
+  std::map<int, MonotonicTime> absent_since_;
+  std::deque<Undo> undo_;
+  std::int64_t last_lease_ = 0;
+  bool stream_locked_ = false;
+  bool up_ = true;
+  int starts_ = 1;
+};
+
+}  // namespace outfall::test::simulation

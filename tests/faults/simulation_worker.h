@@ -1,0 +1,172 @@
+#pragma once
+
+#include <array>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "drain/drain_host.h"
+#include "drain/stream_drain.h"
+#include "tests/faults/simulation_sink.h"
+
+namespace outfall::test::simulation {
+
+class ModelWorker;
+
+// An emitter that sends to the model sink, one message of a key at a time, and keeps the contract
+// of lib/emitter/README.md.
+class ModelEmitter final : public Emitter {
+ public:
+  ModelEmitter(World& world, ModelDatabase& database, ModelSink& sink, ModelWorker& worker,
+               std::int32_t key_window);
+
+  [[nodiscard]] const Capabilities& capabilities() const noexcept override { return capabilities_; }
+  void emit(EmitBatch batch) noexcept override;
+  void stop(Milliseconds) noexcept override { stopping_ = true; }
+  [[nodiscard]] Health check(Milliseconds) noexcept override { return {}; }
+
+ private:
+  struct Job {
+    EmitItem item;
+    std::shared_ptr<const void> owner;
+    std::shared_ptr<const SendDeadline> deadline;
+    bool done = false;
+  };
+  using JobPtr = std::shared_ptr<Job>;
+
+  void start(const JobPtr& job);
+  void send(const JobPtr& job);
+  void complete(const JobPtr& job, Outcome outcome);
+  void next_of(KeyRun* run);
+
+  World& world_;
+  ModelDatabase& database_;
+  ModelSink& sink_;
+  ModelWorker& worker_;
+  Capabilities capabilities_;
+  std::map<KeyRun*, std::deque<JobPtr>> runs_;  // the first of each is on its way
+  bool stopping_ = false;
+};
+
+// One worker process: the production's StreamDrain, and a model of the loop, the database
+// connections and the presence that lib/drain/drain.cc gives it. A call of the database is played
+// in three parts, there, at the server, and back, each of which a fault may cut off.
+class ModelWorker final : public DrainHost {
+ public:
+  ModelWorker(World& world, ModelDatabase& database, ModelSink& sink, int number,
+              const DrainOptions& options, const StreamOptions& stream, std::int32_t key_window,
+              StreamMetrics& metrics);
+  ~ModelWorker() override;
+
+  void start();
+  [[nodiscard]] int number() const { return number_; }
+  [[nodiscard]] bool alive() const { return alive_; }
+
+  // ---- faults
+  void kill();
+  void freeze(MonotonicTime until);
+  void cut_off(MonotonicTime until);                         // from the database
+  void flaky(MonotonicTime until) { flaky_until_ = until; }  // some calls lose their connection
+  void terminate();                                          // SIGTERM
+  void database_crashed();
+
+  // Runs `handler` in the worker, if it lives then, and not before it has thawed.
+  void later(MonotonicTime when, std::function<void()> handler);
+  void complete(Completion completion);
+
+  // ---- DrainHost
+  [[nodiscard]] const DrainOptions& options() const override { return options_; }
+  [[nodiscard]] MonotonicTime now() const override { return world_.now(); }
+  [[nodiscard]] Random& random() override { return world_.random; }
+  [[nodiscard]] Logger& log() override { return Logger::null(); }
+  void submit(DatabasePool::Job job) override;
+  void post(std::function<void()> handler) override { later(world_.now(), std::move(handler)); }
+  void post_at(MonotonicTime when, std::function<void()> handler) override {
+    later(when, std::move(handler));
+  }
+  [[nodiscard]] Allowance allowance(const StreamDrain&) const override;
+  void account(const StreamDrain&, std::int32_t entries, std::int64_t) override;
+  void wants_room(StreamDrain&) override { without_room_ = true; }
+  void look_at(StreamDrain&, MonotonicTime when) override;
+  void claim_ended() override;
+  [[nodiscard]] bool may_send() const override { return present_ && !stopping_; }
+  [[nodiscard]] std::vector<Uuid> dead_workers() const override { return dead_workers_; }
+  void saw_workers(const StreamDrain&, const std::vector<Uuid>& workers) override {
+    seen_workers_ = workers;
+  }
+
+ private:
+  struct Call;
+  class Session;
+  struct Suspended {};
+  using CallPtr = std::shared_ptr<Call>;
+
+  void look();
+  void start_claim();
+  void poll();
+  void arm_renewal(Milliseconds after);
+  void renew();
+  void recover_leases();
+  void watch_presence();
+  void lose_presence();
+  void regain_presence();
+  void reconnected();
+  void stop_when_idle(MonotonicTime deadline);
+  void end();
+
+  void take_jobs();
+  void run(const CallPtr& call);
+  void dispatch(const CallPtr& call);
+  void at_server(const CallPtr& call);
+  void answer(const CallPtr& call);
+  void fail(const CallPtr& call, StoreErrorKind kind);
+  [[nodiscard]] bool linked() const { return database_.up() && world_.now() >= cut_off_until_; }
+
+  World& world_;
+  ModelDatabase& database_;
+  const int number_;
+  const DrainOptions options_;
+  ModelEmitter emitter_;
+  StreamDrain stream_;
+
+  bool alive_ = true;
+  MonotonicTime frozen_until_{};
+  MonotonicTime cut_off_until_{};
+  MonotonicTime flaky_until_{};
+
+  // The loop.
+  std::vector<Completion> completions_;
+  std::optional<MonotonicTime> look_at_;
+  std::uint64_t look_number_ = 0;
+  std::uint64_t renewal_number_ = 0;
+  bool without_room_ = false;
+  bool claim_waits_ = false;
+  std::int32_t claims_running_ = 0;
+  std::int32_t held_entries_ = 0;
+  bool polling_ = false;
+  bool renewing_ = false;
+  bool recovering_ = false;
+  bool stopping_ = false;
+
+  // The presence.
+  bool present_ = false;
+  MonotonicTime present_since_{};
+  std::vector<Uuid> seen_workers_;
+  std::vector<Uuid> dead_workers_;
+
+  // The pool.
+  std::array<std::deque<DatabasePool::Job>, 4> jobs_;
+  std::vector<CallPtr> calls_;  // one for each connection that is in use
+  bool connected_ = false;
+  bool reconnecting_ = false;
+  int known_starts_ = 0;
+  bool leases_in_doubt_ = false;
+  postgres::ClaimFloor floor_;
+  std::uint64_t floor_generation_ = 0;
+};
+
+}  // namespace outfall::test::simulation
