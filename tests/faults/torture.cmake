@@ -37,7 +37,7 @@ outfall_test(torture_plan_test
 outfall_test(torture_test
   SOURCES ${CMAKE_CURRENT_LIST_DIR}/torture/broken_test.cc
   LIBS outfall_test_support
-  TIMEOUT 900
+  TIMEOUT 1800
   LABELS faults postgres no-asan no-tsan)
 target_compile_definitions(torture_test PRIVATE OUTFALL_TORTURE="$<TARGET_FILE:outfall_torture>")
 add_dependencies(torture_test outfall_torture)

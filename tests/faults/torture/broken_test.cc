@@ -14,7 +14,7 @@ class TortureBroken : public testing::TestWithParam<const char*> {};
 
 TEST_P(TortureBroken, IsNoticedAsWhatItBreaks) {
   const test::Finished finished =
-      test::run({OUTFALL_TORTURE, "--broken", GetParam()}, {}, std::chrono::minutes(5));
+      test::run({OUTFALL_TORTURE, "--broken", GetParam()}, {}, std::chrono::minutes(8));
   EXPECT_EQ(finished.status.code, 0) << finished.error_output;
   EXPECT_NE(finished.output.find("is noticed"), std::string::npos) << finished.output;
   std::cout << finished.output;
@@ -40,7 +40,7 @@ TEST(TortureWhole, TheSameRunsFindNothingWhereNoRuleIsMissing) {
   const test::Finished finished =
       test::run({OUTFALL_TORTURE, "--run", "webhook/F3-freeze/any/1", "--run",
                  "webhook/F13-slow-sink.delay/any/1", "--run", "noop/F4-slow/any/1"},
-                {}, std::chrono::minutes(5));
+                {}, std::chrono::minutes(8));
   EXPECT_EQ(finished.status.code, 0) << finished.error_output << finished.output;
 }
 

@@ -115,6 +115,8 @@ void Worker::ended(test::ExitStatus status) {
     history_.worker(options_.name, "killed", SIGKILL);
   } else {
     history_.worker(options_.name, "exited", status.code.value_or(-status.signal.value_or(0)));
+    // A crash point may have asked it to end, which is code 0, or 130 where it was the second time.
+    if (!expected_ && status.code != 0 && status.code != 130) crash_ = status.to_string();
   }
   process_.reset();
 }

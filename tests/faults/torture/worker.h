@@ -51,6 +51,8 @@ class Worker {
   int await_end();
   // Whether its log holds this text.
   [[nodiscard]] bool logged(const std::string& text) const;
+  // How it once ended although nobody had asked for that and nobody had killed it; empty: never.
+  [[nodiscard]] const std::string& crash() const { return crash_; }
   // By how much its clock is ahead, so that the times of its log can be read.
   void set_clock_ahead(std::chrono::seconds offset) { clock_ahead_ = offset; }
   // Whether the process is stopped by SIGSTOP.
@@ -70,6 +72,7 @@ class Worker {
   std::vector<std::unique_ptr<test::TcpGate>> gates_;
   std::unique_ptr<test::ChildProcess> process_;
   bool expected_ = false;  // somebody has asked it to end
+  std::string crash_;
   std::filesystem::path log_;
   std::size_t log_read_ = 0;
   std::chrono::seconds clock_ahead_{0};
