@@ -50,6 +50,7 @@ StreamDrain::StreamDrain(StreamOptions options, Emitter& emitter, StreamMetrics&
     : options_(std::move(options)),
       emitter_(emitter),
       metrics_(metrics),
+      attempt_duration_(metrics.attempt_duration),
       host_(host),
       key_window_(emitter.capabilities().key_window),
       pause_(host.options().poll_active) {
@@ -253,6 +254,7 @@ void StreamDrain::completed(HeldEntry& entry, Completion& completion) {
   OUTFALL_CRASH_POINT("outcome", "taken");
   if (host_.log().enabled(LogLevel::trace)) log_outcome(entry, outcome);
   metrics_.attempts(outcome.kind).Increment();
+  if (completion.duration.count() > 0) attempt_duration_.observe(completion.duration);
   const bool broken = OUTFALL_RULE_BROKEN("settle-before-answer");
   if (outcome.kind != OutcomeKind::delivered && !broken) {
     decide_other(entry, outcome);

@@ -10,6 +10,7 @@
 #include "drain/drain_host.h"
 #include "drain/held.h"
 #include "drain/options.h"
+#include "telemetry/local_histogram.h"
 #include "telemetry/stream_metrics.h"
 
 namespace outfall {
@@ -137,6 +138,7 @@ class StreamDrain {
   StreamOptions options_;
   Emitter& emitter_;
   StreamMetrics& metrics_;
+  LocalHistogram attempt_duration_;  // of a turn's completions
   DrainHost& host_;
   const std::int32_t key_window_;  // of one key, at the emitter; 0: any number
 

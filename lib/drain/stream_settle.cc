@@ -32,6 +32,7 @@ struct StreamDrain::Settle {
 };
 
 void StreamDrain::end_of_turn() {
+  attempt_duration_.flush();
   metrics_.in_flight_entries.Set(held_entries_);
   forget_done_leases();
   settle();
