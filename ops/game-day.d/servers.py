@@ -341,13 +341,12 @@ class Prometheus:
 
     def __init__(self, folder, targets, factor):
         self.port = free_port()
-        self.interval = max(0.5, 15 / factor)
         folder.mkdir()
         with (folder / "outfall.rules.yml").open("w", encoding="utf-8") as rules:
             subprocess.run([str(ROOT / "ops/prometheus/faster"), str(factor)], stdout=rules, check=True)
-        pace = f"{int(self.interval * 1000)}ms"
+        scrape, evaluate = (f"{int(max(least, 15 / factor) * 1000)}ms" for least in (1, 0.5))
         (folder / "prometheus.yml").write_text(
-            f"global: {{scrape_interval: {pace}, evaluation_interval: {pace}, scrape_timeout: {pace}}}\n"
+            f"global: {{scrape_interval: {scrape}, scrape_timeout: {scrape}, evaluation_interval: {evaluate}}}\n"
             "rule_files: [outfall.rules.yml]\n"
             "scrape_configs:\n"
             "  - job_name: outfall\n"

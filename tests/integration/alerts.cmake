@@ -14,6 +14,6 @@ set_tests_properties(dashboard PROPERTIES LABELS "integration;plain" TIMEOUT 300
 # critical one, and ends when the trouble is mended as the runbook says. Sixty times as fast as in
 # life, so that a machine that is busy otherwise would look like a destination that is slow.
 add_test(NAME game_day
-  COMMAND ${python} ${CMAKE_SOURCE_DIR}/ops/game-day --test --jobs 6 --outfall $<TARGET_FILE:outfall>)
+  COMMAND ${python} ${CMAKE_SOURCE_DIR}/ops/game-day --test --jobs 4 --outfall $<TARGET_FILE:outfall>)
 set_tests_properties(game_day PROPERTIES
   LABELS "integration;faults;plain" RUN_SERIAL TRUE TIMEOUT 900)
