@@ -2,10 +2,12 @@ outfall_test(install_test
   SOURCES ${CMAKE_CURRENT_LIST_DIR}/install_test.cc
   LIBS outfall_test_support
   LABELS integration plain)
-add_dependencies(install_test outfall completions)
-if(TARGET man_pages)
-  add_dependencies(install_test man_pages)
-endif()
+add_dependencies(install_test outfall)
+foreach(target completions man_pages)
+  if(TARGET ${target})
+    add_dependencies(install_test ${target})
+  endif()
+endforeach()
 target_compile_definitions(install_test PRIVATE
   OUTFALL_CMAKE="${CMAKE_COMMAND}"
   OUTFALL_BUILD_FOLDER="${CMAKE_BINARY_DIR}"
