@@ -119,6 +119,7 @@ void add_commands(CLI::App& app, Context& context) {
   add_run(app, context);
   add_migrate(app, context);
   add_status(app, context);
+  add_health(app, context);
   add_entry(app, context);
   add_dead_letters(app, context);
   add_streams(app, context);

@@ -77,6 +77,7 @@ void add_dead_letters(CLI::App& app, Context& context);
 void add_destinations(CLI::App& app, Context& context);
 void add_doctor(CLI::App& app, Context& context);
 void add_entry(CLI::App& app, Context& context);
+void add_health(CLI::App& app, Context& context);
 void add_migrate(CLI::App& app, Context& context);
 void add_print_config(CLI::App& app, Context& context);
 void add_run(CLI::App& app, Context& context);
