@@ -83,6 +83,47 @@ struct DeadLetterChunk {
   bool more = false;
 };
 
+enum class DeadLetterAction : std::uint8_t { replay, discard };
+
+// The replay or discard of many dead letters, as the database keeps it.
+struct JobRequest {
+  DeadLetterAction action = DeadLetterAction::replay;
+  DeadLetterFilter filter;
+  std::optional<std::int32_t> limit;      // in all
+  std::optional<double> per_second;       // no faster
+  std::optional<std::int32_t> in_flight;  // of a replay: entries that are unfinished at a time
+};
+
+using JobId = std::int64_t;
+
+// Where a job is after a chunk of it. `state`: running, paused, finished, aborted; taken_over when
+// another runner has it.
+struct JobStep {
+  std::string state;
+  std::int32_t moved = 0;
+  Milliseconds wait{0};  // before the next chunk
+  std::int64_t done = 0;
+  std::int64_t skipped = 0;
+  std::optional<std::int64_t> total;
+  std::optional<EntryId> last_id;
+  bool more = false;  // some that the filter names are left
+};
+
+// Other content for a dead letter; `fields` are those that are replaced, null where nothing is
+// given.
+struct MendRequest {
+  std::optional<Uuid> envelope_id;  // one of the two
+  std::optional<EntryId> entry_id;
+  std::optional<std::int32_t> replays;  // refused when it has been replayed since
+  std::vector<std::string> fields;      // payload, content_type, data_schema, headers
+  std::optional<std::string> payload, payload_base64, content_type, data_schema, headers;
+};
+
+struct Mended {
+  EntryId entry_id = 0;
+  std::vector<std::string> changed;  // those fields that were not so before
+};
+
 enum class RefusalReason : std::uint8_t {
   leased,       // a worker is delivering the entry: try again
   not_found,    // no such entry, dead letter or stream
@@ -140,6 +181,30 @@ class OperatorStore {
                                  const std::optional<Requester>& by) = 0;
   virtual DeadLetterChunk discard(const DeadLetterFilter& filter, std::int32_t limit,
                                   const std::optional<Requester>& by) = 0;
+
+  // The document of count_dead_letters(), as JSON.
+  [[nodiscard]] virtual std::string count_dead_letters(const DeadLetterFilter& filter,
+                                                       std::optional<std::int32_t> limit) = 0;
+  // The next ones in ascending order of entry ids, some MiB at most; none: there are no more.
+  [[nodiscard]] virtual std::vector<DeadLetterContent> export_dead_letters(
+      const DeadLetterFilter& filter, std::int32_t limit) = 0;
+  // A dry run changes nothing and refuses what would be refused.
+  virtual Mended mend(const MendRequest& request, bool dry_run, const Requester& by) = 0;
+
+  // Jobs: documents of create_job(), show_job() and so on, as JSON. A runner is a random id: who
+  // resumes a job with its own takes it over from the one before.
+  virtual std::string create_job(const JobRequest& request, const Uuid& runner,
+                                 const Requester& by) = 0;
+  // One chunk. When its answer is lost, the next call says how far the job is.
+  virtual JobStep run_job(JobId job, const Uuid& runner) = 0;
+  virtual std::string pause_job(JobId job, const Requester& by) = 0;
+  virtual std::string resume_job(JobId job, const Uuid& runner, std::optional<double> per_second,
+                                 std::optional<std::int32_t> in_flight, const Requester& by) = 0;
+  virtual std::string abort_job(JobId job, const Requester& by) = 0;
+  [[nodiscard]] virtual std::string job(JobId job) = 0;
+  // The newest first, each a document; an empty state is any.
+  [[nodiscard]] virtual std::vector<std::string> jobs(const std::string& state,
+                                                      std::int32_t limit) = 0;
 };
 
 }  // namespace outfall

@@ -228,7 +228,8 @@ CREATE TABLE replays (
   envelope_id      uuid NOT NULL,
   stream           text NOT NULL,
   dead_lettered_at timestamptz NOT NULL,
-  reason_code      text NOT NULL
+  reason_code      text NOT NULL,
+  job_id           bigint            -- null: not by a job
 );
 CREATE INDEX replays_entry ON replays (entry_id);
 
@@ -242,7 +243,8 @@ CREATE TABLE operations (
   stream       text NOT NULL,
   entry_id     bigint,
   envelope_id  uuid,
-  detail       jsonb
+  detail       jsonb,
+  job_id       bigint              -- null: not by a job
 );
 CREATE INDEX operations_entry ON operations (entry_id) WHERE entry_id IS NOT NULL;
 

@@ -356,10 +356,86 @@ BEGIN
 END;
 $$;
 
+-- Returns these dead letters to their streams, which it locks, in ascending order, and records it. They come
+-- back with their old ids as deferred and due now, through the index that has no claim floor, each a
+-- microsecond after the one before. Returns those that it moved: somebody else may have been faster.
+CREATE FUNCTION return_dead_letters(p_ids bigint[], p_streams text[], p_actor text, p_reason text, p_job_id bigint)
+RETURNS bigint[] LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
+AS $$
+DECLARE
+  v_stream text;
+  v_now    timestamptz;
+  v_moved  bigint[];
+BEGIN
+  FOREACH v_stream IN ARRAY p_streams LOOP
+    PERFORM lock_stream(v_stream);
+  END LOOP;
+  v_now := clock_timestamp();
+  WITH gone AS (
+    DELETE FROM dead_letters d WHERE d.id = ANY (p_ids) RETURNING d.*
+  ), back AS (
+    INSERT INTO entries (id, envelope_id, created_at, occurred_at, available_at, deferred_since, attempts,
+        attempts_base, replays, abandoned, status, stream, type, key, source, subject, content_type, data_schema,
+        headers, last_error_code, last_error_message, payload, payload_binary)
+    OVERRIDING SYSTEM VALUE
+    SELECT g.id, g.envelope_id, g.created_at, g.occurred_at,
+           v_now - (count(*) OVER () - row_number() OVER (ORDER BY g.id)) * interval '1 microsecond', v_now, g.attempts,
+           g.attempts, g.replays + 1, g.abandoned, 'deferred', g.stream, g.type, g.key, g.source, g.subject,
+           g.content_type, g.data_schema, g.headers, coalesce(g.last_error_code, g.reason_code),
+           CASE WHEN g.last_error_code IS NULL THEN g.reason ELSE g.last_error_message END, g.payload, g.payload_binary
+      FROM gone g ORDER BY g.id
+    RETURNING id
+  ), audit AS (
+    INSERT INTO replays (actor, reason, entry_id, envelope_id, stream, dead_lettered_at, reason_code, job_id)
+    SELECT p_actor, p_reason, g.id, g.envelope_id, g.stream, g.dead_lettered_at, g.reason_code, p_job_id
+      FROM gone g ORDER BY g.id
+  ), woken AS (
+    UPDATE holds h SET due_at = v_now
+      FROM (SELECT DISTINCT g.stream, g.key FROM gone g WHERE g.key IS NOT NULL) k
+     WHERE h.stream = k.stream AND h.scope = 'key' AND h.value = k.key AND h.due_at > v_now
+  )
+  SELECT coalesce(array_agg(b.id ORDER BY b.id), '{}') INTO v_moved FROM back b;
+  RETURN v_moved;
+END;
+$$;
+
+-- Deletes these dead letters for good under the locks of their streams, and records each in `operations`.
+-- Returns those that it deleted.
+CREATE FUNCTION remove_dead_letters(p_ids bigint[], p_streams text[], p_actor text, p_reason text, p_job_id bigint)
+RETURNS bigint[] LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
+AS $$
+DECLARE
+  v_stream text;
+  v_now    timestamptz;
+  v_gone   bigint[];
+BEGIN
+  FOREACH v_stream IN ARRAY p_streams LOOP
+    PERFORM lock_stream(v_stream);
+  END LOOP;
+  v_now := clock_timestamp();
+  WITH gone AS (
+    DELETE FROM dead_letters d WHERE d.id = ANY (p_ids)
+    RETURNING d.id, d.envelope_id, d.stream, d.type, d.key, d.attempts, d.created_at, d.dead_lettered_at, d.reason_code
+  ), audit AS (
+    INSERT INTO operations (actor, reason, action, stream, entry_id, envelope_id, detail, job_id)
+    SELECT p_actor, p_reason, 'discard_dead_letter', g.stream, g.id, g.envelope_id,
+           jsonb_strip_nulls(jsonb_build_object('type', g.type, 'key', g.key, 'attempts', g.attempts,
+             'created_at', g.created_at, 'dead_lettered_at', g.dead_lettered_at, 'reason_code', g.reason_code)), p_job_id
+      FROM gone g ORDER BY g.id
+    RETURNING entry_id
+  ), woken AS (
+    UPDATE holds h SET due_at = v_now
+      FROM (SELECT DISTINCT g.stream, g.key FROM gone g WHERE g.key IS NOT NULL) k
+     WHERE h.stream = k.stream AND h.scope = 'key' AND h.value = k.key AND h.due_at > v_now
+  )
+  SELECT coalesce(array_agg(a.entry_id ORDER BY a.entry_id), '{}') INTO v_gone FROM audit a;
+  RETURN v_gone;
+END;
+$$;
+
 -- Returns dead letters to their streams, with their old ids, in ascending order. One call is one chunk, at
--- most 10,000 of them and 64 MiB; p_after = the last_id of the call before continues. They come back as
--- deferred and due now, through the index that has no claim floor, each a microsecond after the one before.
--- Attempts stay; limits count from here. A dead letter whose envelope is in the stream again is skipped.
+-- most 10,000 of them and 64 MiB; p_after = the last_id of the call before continues. Attempts stay; limits
+-- count from here. A dead letter whose envelope is in the stream again is skipped.
 CREATE FUNCTION replay_dead_letters(
   p_ids bigint[] DEFAULT NULL, p_envelope_ids uuid[] DEFAULT NULL, p_stream text DEFAULT NULL,
   p_type text DEFAULT NULL, p_key text DEFAULT NULL, p_reason_code text DEFAULT NULL,
@@ -370,8 +446,6 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path FROM CURRENT
 AS $$
 DECLARE
   v_chosen    record;
-  v_stream    text;
-  v_now       timestamptz;
   v_max_bytes bigint := 67108864;
 BEGIN
   IF p_dry_run THEN
@@ -390,34 +464,9 @@ BEGIN
     RETURN;
   END IF;
 
-  FOREACH v_stream IN ARRAY v_chosen.streams LOOP
-    PERFORM lock_stream(v_stream);
-  END LOOP;
-  v_now := clock_timestamp();
-  WITH gone AS (
-    DELETE FROM dead_letters d WHERE d.id = ANY (v_chosen.ids) AND d.id <> ALL (v_chosen.conflicts) RETURNING d.*
-  ), back AS (
-    INSERT INTO entries (id, envelope_id, created_at, occurred_at, available_at, deferred_since, attempts,
-        attempts_base, replays, abandoned, status, stream, type, key, source, subject, content_type, data_schema,
-        headers, last_error_code, last_error_message, payload, payload_binary)
-    OVERRIDING SYSTEM VALUE
-    SELECT g.id, g.envelope_id, g.created_at, g.occurred_at,
-           v_now - (count(*) OVER () - row_number() OVER (ORDER BY g.id)) * interval '1 microsecond', v_now, g.attempts,
-           g.attempts, g.replays + 1, g.abandoned, 'deferred', g.stream, g.type, g.key, g.source, g.subject,
-           g.content_type, g.data_schema, g.headers, coalesce(g.last_error_code, g.reason_code),
-           CASE WHEN g.last_error_code IS NULL THEN g.reason ELSE g.last_error_message END, g.payload, g.payload_binary
-      FROM gone g ORDER BY g.id
-    RETURNING 1
-  ), audit AS (
-    INSERT INTO replays (actor, reason, entry_id, envelope_id, stream, dead_lettered_at, reason_code)
-    SELECT p_actor, p_reason, g.id, g.envelope_id, g.stream, g.dead_lettered_at, g.reason_code
-      FROM gone g ORDER BY g.id
-  ), woken AS (
-    UPDATE holds h SET due_at = v_now
-      FROM (SELECT DISTINCT g.stream, g.key FROM gone g WHERE g.key IS NOT NULL) k
-     WHERE h.stream = k.stream AND h.scope = 'key' AND h.value = k.key AND h.due_at > v_now
-  )
-  SELECT count(*) INTO replayed FROM back;
+  replayed := cardinality(return_dead_letters(
+    ARRAY(SELECT c FROM unnest(v_chosen.ids) c WHERE c <> ALL (v_chosen.conflicts)), v_chosen.streams, p_actor, p_reason,
+    NULL));
   skipped := cardinality(v_chosen.ids) - replayed;
 END;
 $$;
@@ -433,8 +482,6 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path FROM CURRENT
 AS $$
 DECLARE
   v_chosen    record;
-  v_stream    text;
-  v_now       timestamptz;
   v_max_bytes bigint := 67108864;
 BEGIN
   IF p_dry_run THEN
@@ -452,26 +499,7 @@ BEGIN
     RETURN;
   END IF;
 
-  FOREACH v_stream IN ARRAY v_chosen.streams LOOP
-    PERFORM lock_stream(v_stream);
-  END LOOP;
-  v_now := clock_timestamp();
-  WITH gone AS (
-    DELETE FROM dead_letters d WHERE d.id = ANY (v_chosen.ids)
-    RETURNING d.id, d.envelope_id, d.stream, d.type, d.key, d.attempts, d.created_at, d.dead_lettered_at, d.reason_code
-  ), audit AS (
-    INSERT INTO operations (actor, reason, action, stream, entry_id, envelope_id, detail)
-    SELECT p_actor, p_reason, 'discard_dead_letter', g.stream, g.id, g.envelope_id,
-           jsonb_strip_nulls(jsonb_build_object('type', g.type, 'key', g.key, 'attempts', g.attempts,
-             'created_at', g.created_at, 'dead_lettered_at', g.dead_lettered_at, 'reason_code', g.reason_code))
-      FROM gone g ORDER BY g.id
-    RETURNING 1
-  ), woken AS (
-    UPDATE holds h SET due_at = v_now
-      FROM (SELECT DISTINCT g.stream, g.key FROM gone g WHERE g.key IS NOT NULL) k
-     WHERE h.stream = k.stream AND h.scope = 'key' AND h.value = k.key AND h.due_at > v_now
-  )
-  SELECT count(*) INTO discarded FROM audit;
+  discarded := cardinality(remove_dead_letters(v_chosen.ids, v_chosen.streams, p_actor, p_reason, NULL));
 END;
 $$;
 

@@ -3,6 +3,7 @@ outfall_test(sql_test
     ${CMAKE_CURRENT_LIST_DIR}/sql_fixture.cc
     ${CMAKE_CURRENT_LIST_DIR}/sql_docs_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/sql_explain_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/sql_jobs_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/sql_migrator_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/sql_operators_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/sql_producers_test.cc

@@ -179,6 +179,9 @@ TEST_F(SqlRoles, WorkerMayNotAlterWhatAnEntrySays) {
           "CREATE TABLE mine (i int)",
           std::string("SELECT replay_dead_letters(p_stream => 'orders'") + kWho,
           std::string("SELECT discard_entry(p_entry_id => 1") + kWho,
+          std::string("SELECT create_job('replay', p_stream => 'orders'") + kWho,
+          "SELECT run_job(1)",
+          "UPDATE jobs SET last_id = 0",
           "SELECT pause_stream('orders', 'a', 'b')",
           "SELECT resume_destination('orders', 'l', 'a', 'b')"});
 }
@@ -200,6 +203,11 @@ TEST_F(SqlRoles, OperatorReadsEverythingAndActsThroughTheFunctions) {
       person.value(std::string("SELECT replayed FROM replay_dead_letters(p_stream => 'orders'") +
                    kWho),
       "1");
+  person.query(std::string("SELECT create_job('replay', p_stream => 'orders'") + kWho);
+  person.exec(
+      "SELECT run_job(1); SELECT show_job(1); SELECT list_jobs(); SELECT "
+      "count_dead_letters(p_stream "
+      "=> 'orders'); SELECT export_dead_letters(p_stream => 'orders')");
   worker.settle_all(worker.claim("orders"), EntryStatus::retryable_failure, std::chrono::hours(1),
                     "http.503");
   person.query("SELECT retry_entry" + entry + kWho);
@@ -213,17 +221,30 @@ TEST_F(SqlRoles, OperatorReadsEverythingAndActsThroughTheFunctions) {
 
 TEST_F(SqlRoles, OperatorCannotActWithoutATrace) {
   enqueue("orders");
-  denied(
-      "operator",
-      {"DELETE FROM entries", "UPDATE entries SET available_at = now()", "DELETE FROM dead_letters",
-       "UPDATE streams SET paused = true", "DELETE FROM destinations", "DELETE FROM operations",
-       "UPDATE operations SET actor = 'bob'", "DELETE FROM replays",
-       "INSERT INTO entries (stream, type) VALUES ('a', 'b')", "SELECT enqueue('s', 'a', '1')",
-       "SELECT register_streams(ARRAY['x'])", "SELECT release(new_envelope_id())",
-       "SELECT maintain_receipts('1 day')", "SELECT take_entry(NULL, 1, NULL)",
-       "SELECT lock_stream('orders')", "SELECT record_operation('a', 'b', 'c', 'd', 1, NULL, NULL)",
-       "DELETE FROM receipts", "SELECT move_to_dead_letters('{1}', '{a}', '{b}', '{f}', false)",
-       "DELETE FROM leases"});
+  denied("operator", {"DELETE FROM entries",
+                      "UPDATE entries SET available_at = now()",
+                      "DELETE FROM dead_letters",
+                      "UPDATE streams SET paused = true",
+                      "DELETE FROM destinations",
+                      "DELETE FROM operations",
+                      "UPDATE operations SET actor = 'bob'",
+                      "DELETE FROM replays",
+                      "INSERT INTO entries (stream, type) VALUES ('a', 'b')",
+                      "SELECT enqueue('s', 'a', '1')",
+                      "SELECT register_streams(ARRAY['x'])",
+                      "SELECT release(new_envelope_id())",
+                      "SELECT maintain_receipts('1 day')",
+                      "SELECT take_entry(NULL, 1, NULL)",
+                      "UPDATE jobs SET last_id = 0",
+                      "DELETE FROM job_changes",
+                      "UPDATE dead_letters SET payload = '1'",
+                      "SELECT return_dead_letters('{1}', '{orders}', 'a', 'b', NULL)",
+                      "SELECT remove_dead_letters('{1}', '{orders}', 'a', 'b', NULL)",
+                      "SELECT lock_stream('orders')",
+                      "SELECT record_operation('a', 'b', 'c', 'd', 1, NULL, NULL)",
+                      "DELETE FROM receipts",
+                      "SELECT move_to_dead_letters('{1}', '{a}', '{b}', '{f}', false)",
+                      "DELETE FROM leases"});
 }
 
 TEST_F(SqlRoles, ReaderSeesEverythingButPayloadsAndHeaders) {
@@ -244,7 +265,9 @@ TEST_F(SqlRoles, ReaderSeesEverythingButPayloadsAndHeaders) {
   EXPECT_EQ(reader.number("SELECT count(*) FROM entries WHERE key = 'k'"), 1);
   reader.query("SELECT explain_entry(envelope_id) FROM all_entries");
   reader.exec(
-      "SELECT status(); SELECT * FROM find_delivered(p_entry_id => 3); SELECT * FROM streams, "
+      "SELECT count_dead_letters(p_stream => 'orders'); SELECT list_jobs(); SELECT * FROM jobs, "
+      "job_changes; SELECT status(); SELECT * FROM find_delivered(p_entry_id => 3); SELECT * FROM "
+      "streams, "
       "leases, holds, destinations, "
       "replays, operations, receipts, schema_version; SELECT * FROM sample_database()");
   denied("reader", {"SELECT * FROM entries", "SELECT payload FROM entries",

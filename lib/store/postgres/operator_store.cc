@@ -4,14 +4,11 @@
 
 #include <fmt/format.h>
 
-#include "core/cloudevents.h"
 #include "store/postgres/migrator.h"
+#include "store/postgres/operator_rows.h"
 
 namespace outfall::postgres {
 namespace {
-
-constexpr Oid kText = 25, kInt8 = 20, kUuid = 2950, kTextArray = 1009, kInt8Array = 1016,
-              kUuidArray = 2951;
 
 std::optional<RefusalReason> refusal_reason(const std::string& code) {
   if (code == "OF001") return RefusalReason::leased;
@@ -20,18 +17,6 @@ std::optional<RefusalReason> refusal_reason(const std::string& code) {
   if (code == "OF004") return RefusalReason::wrong_state;
   if (code == "OF005") return RefusalReason::incomplete;
   return {};
-}
-
-void push(Params& params, const std::optional<std::string>& text) {
-  text ? params.text(*text) : params.null(kText);
-}
-
-void push(Params& params, const std::optional<WallTime>& time) {
-  std::string text;
-  if (time && !append_rfc3339(text, *time)) {
-    throw StoreError(StoreErrorKind::defect, "a time beyond the year 9999 was given");
-  }
-  params.text_or_null(text);
 }
 
 // As in the arguments of every function that takes one entry.
@@ -43,82 +28,6 @@ Params target_params(const EntryTarget& entry) {
   entry.entry_id ? params.int8(*entry.entry_id) : params.null(kInt8);
   push(params, entry.stream);
   return params;
-}
-
-constexpr std::string_view kFilter =
-    "p_ids => $1, p_envelope_ids => $2, p_stream => $3, p_type => $4, p_key => $5, "
-    "p_reason_code => $6, p_from => $7::timestamptz, p_to => $8::timestamptz, p_after => $9, "
-    "p_limit => $10";
-
-Params filter_params(const DeadLetterFilter& filter, std::int32_t limit) {
-  Params params;
-  filter.ids.empty() ? params.null(kInt8Array) : params.int8_array(filter.ids);
-  filter.envelope_ids.empty() ? params.null(kUuidArray) : params.uuid_array(filter.envelope_ids);
-  push(params, filter.stream);
-  push(params, filter.type);
-  push(params, filter.key);
-  push(params, filter.reason_code);
-  push(params, filter.since);
-  push(params, filter.until);
-  filter.after ? params.int8(*filter.after) : params.null(kInt8);
-  params.int4(limit);
-  return params;
-}
-
-// The columns of a result by their names.
-class Row {
- public:
-  Row(const Result& rows, int row) : rows_(rows), row_(row) {}
-
-  [[nodiscard]] bool is_null(const char* name) const {
-    return rows_.is_null(row_, rows_.column(name));
-  }
-  [[nodiscard]] std::string text(const char* name) const {
-    return is_null(name) ? std::string() : std::string(rows_.bytes(row_, rows_.column(name)));
-  }
-  [[nodiscard]] std::optional<std::string> optional_text(const char* name) const {
-    if (is_null(name)) return {};
-    return text(name);
-  }
-  // jsonb's binary format is one version byte, then its text.
-  [[nodiscard]] std::string jsonb(const char* name) const {
-    const std::string bytes = text(name);
-    return bytes.empty() ? bytes : bytes.substr(1);
-  }
-  [[nodiscard]] std::int32_t int4(const char* name) const {
-    return rows_.int4(row_, rows_.column(name));
-  }
-  [[nodiscard]] std::int64_t int8(const char* name) const {
-    return rows_.int8(row_, rows_.column(name));
-  }
-  [[nodiscard]] bool boolean(const char* name) const {
-    return rows_.boolean(row_, rows_.column(name));
-  }
-  [[nodiscard]] Uuid uuid(const char* name) const { return rows_.uuid(row_, rows_.column(name)); }
-  [[nodiscard]] WallTime time(const char* name) const {
-    return rows_.timestamp(row_, rows_.column(name));
-  }
-
- private:
-  const Result& rows_;
-  int row_;
-};
-
-DeadLetter dead_letter_from(const Row& row, const char* id_column) {
-  return {.entry_id = row.int8(id_column),
-          .envelope_id = row.uuid("envelope_id"),
-          .stream = row.text("stream"),
-          .key = row.optional_text("key"),
-          .type = row.text("type"),
-          .reason_code = row.text("reason_code"),
-          .reason = row.text("reason"),
-          .attempts = row.int4("attempts"),
-          .replays = row.int4("replays"),
-          .holds_key = row.boolean("holds_key"),
-          .created_at = row.time("created_at"),
-          .dead_lettered_at = row.time("dead_lettered_at"),
-          .last_error_code = row.text("last_error_code"),
-          .last_error_message = row.text("last_error_message")};
 }
 
 void push(Params& params, std::optional<OperatorStore::Streams> streams) {
@@ -250,18 +159,7 @@ std::vector<DeadLetter> PostgresOperatorStore::dead_letters(const DeadLetterFilt
 
 DeadLetterContent PostgresOperatorStore::dead_letter_content(const EntryTarget& entry) {
   const Result rows = call("show_dead_letter", kTarget, target_params(entry));
-  const Row row(rows, 0);
-  DeadLetterContent content;
-  content.letter = dead_letter_from(row, "id");
-  content.source = row.optional_text("source");
-  content.subject = row.optional_text("subject");
-  content.content_type = row.optional_text("content_type");
-  content.data_schema = row.optional_text("data_schema");
-  if (!row.is_null("occurred_at")) content.occurred_at = row.time("occurred_at");
-  content.headers = row.jsonb("headers");
-  content.payload_is_binary = !row.is_null("payload_binary");
-  content.payload = row.optional_text(content.payload_is_binary ? "payload_binary" : "payload");
-  return content;
+  return dead_letter_content_from(Row(rows, 0));
 }
 
 Result PostgresOperatorStore::change_dead_letters(std::string_view function,

@@ -37,9 +37,28 @@ class PostgresOperatorStore final : public OperatorStore {
   DeadLetterChunk discard(const DeadLetterFilter& filter, std::int32_t limit,
                           const std::optional<Requester>& by) override;
 
+  [[nodiscard]] std::string count_dead_letters(const DeadLetterFilter& filter,
+                                               std::optional<std::int32_t> limit) override;
+  [[nodiscard]] std::vector<DeadLetterContent> export_dead_letters(const DeadLetterFilter& filter,
+                                                                   std::int32_t limit) override;
+  Mended mend(const MendRequest& request, bool dry_run, const Requester& by) override;
+
+  std::string create_job(const JobRequest& request, const Uuid& runner,
+                         const Requester& by) override;
+  JobStep run_job(JobId job, const Uuid& runner) override;
+  std::string pause_job(JobId job, const Requester& by) override;
+  std::string resume_job(JobId job, const Uuid& runner, std::optional<double> per_second,
+                         std::optional<std::int32_t> in_flight, const Requester& by) override;
+  std::string abort_job(JobId job, const Requester& by) override;
+  [[nodiscard]] std::string job(JobId job) override;
+  [[nodiscard]] std::vector<std::string> jobs(const std::string& state,
+                                              std::int32_t limit) override;
+
  private:
   // Calls a function of the SQL API; what it refuses becomes an OperatorRefusal.
   Result call(std::string_view function, std::string_view arguments, const Params& params);
+  // The only column of the only row of a function that returns a document.
+  std::string document(std::string_view function, std::string_view arguments, const Params& params);
   OperationRecord operate(std::string_view function, std::string_view arguments, Params params,
                           const Requester& by);
   Result change_dead_letters(std::string_view function, const DeadLetterFilter& filter,
