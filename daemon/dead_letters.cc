@@ -1,66 +1,17 @@
 #include "daemon/dead_letters.h"
 
-#include <algorithm>
-#include <cerrno>
-#include <cmath>
-#include <csignal>
 #include <limits>
+#include <set>
 
 #include <fmt/format.h>
 
+#include "core/text.h"
 #include "daemon/text_output.h"
 #include "daemon/time_arguments.h"
 
 namespace outfall {
-namespace {
 
-// One chunk is one transaction, which locks the stream against claims while it lasts.
-constexpr std::int64_t kChunk = 1000;
-constexpr std::int64_t kDryRunChunk = 10'000;
-// With a rate, a chunk is no more than this much of it.
-constexpr double kChunkSeconds = 0.25;
-
-// Blocks SIGINT and SIGTERM and says whether one has come.
-class Interruption {
- public:
-  Interruption() {
-    sigemptyset(&signals_);
-    sigaddset(&signals_, SIGINT);
-    sigaddset(&signals_, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &signals_, &before_);
-  }
-  ~Interruption() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  Interruption(const Interruption&) = delete;
-  Interruption& operator=(const Interruption&) = delete;
-
-  // Waits until then, or until a signal has come; true for the latter.
-  [[nodiscard]] bool wait_until(MonotonicTime when) const {
-    while (true) {
-      const auto left = std::max(std::chrono::nanoseconds(0),
-                                 std::chrono::nanoseconds(when - system_clock().monotonic()));
-      const timespec time{.tv_sec = static_cast<time_t>(left.count() / 1'000'000'000),
-                          .tv_nsec = static_cast<long>(left.count() % 1'000'000'000)};
-      if (sigtimedwait(&signals_, nullptr, &time) > 0) return true;
-      if (errno != EINTR) return false;
-    }
-  }
-
- private:
-  sigset_t signals_{};
-  sigset_t before_{};
-};
-
-std::int32_t chunk_size(const DeadLetterChange& change, std::int64_t used) {
-  std::int64_t size = change.requester ? kChunk : kDryRunChunk;
-  if (change.per_second && change.requester) {
-    const double share = std::floor(*change.per_second * kChunkSeconds);
-    size = std::clamp<std::int64_t>(static_cast<std::int64_t>(share), 1, size);
-  }
-  if (change.limit) size = std::min(size, *change.limit - used);
-  return static_cast<std::int32_t>(size);
-}
-
-}  // namespace
+namespace json = boost::json;
 
 void add_filter_options(CLI::App& command, DeadLetterOptions& options) {
   command.add_option("ENVELOPE_ID", options.envelope_ids, "These envelopes only")->type_name("");
@@ -116,33 +67,55 @@ std::string filter_arguments(const DeadLetterFilter& filter) {
   return text;
 }
 
-void change_dead_letters(OperatorStore& store, const DeadLetterChange& change,
-                         DeadLetterProgress& progress) {
-  const Interruption interruption;
-  const MonotonicTime started = system_clock().monotonic();
-  DeadLetterFilter filter = change.filter;
-  progress.more = true;
-  while (progress.more) {
-    const std::int64_t used = progress.done + progress.skipped;
-    if (change.limit && used >= *change.limit) return;
-    MonotonicTime due = started;
-    if (change.per_second && change.requester) {
-      due += std::chrono::duration_cast<std::chrono::nanoseconds>(
-          std::chrono::duration<double>(static_cast<double>(progress.done) / *change.per_second));
-    }
-    if (interruption.wait_until(due)) {
-      progress.interrupted = true;
-      return;
-    }
-    const std::int32_t size = chunk_size(change, used);
-    const DeadLetterChunk chunk = change.action == DeadLetterAction::replay
-                                      ? store.replay(filter, size, change.requester)
-                                      : store.discard(filter, size, change.requester);
-    progress.done += chunk.done;
-    progress.skipped += chunk.skipped;
-    if (chunk.last_id) filter.after = progress.last_id = chunk.last_id;
-    progress.more = chunk.more;
+json::object letter_json(const DeadLetter& letter) {
+  json::object object;
+  object["entry_id"] = letter.entry_id;
+  object["envelope_id"] = letter.envelope_id.to_string();
+  object["stream"] = letter.stream;
+  object["key"] = letter.key ? json::value(*letter.key) : json::value(nullptr);
+  object["type"] = letter.type;
+  object["reason_code"] = letter.reason_code;
+  object["reason"] = letter.reason;
+  object["attempts"] = letter.attempts;
+  object["replays"] = letter.replays;
+  object["holds_key"] = letter.holds_key;
+  object["created_at"] = utc(letter.created_at);
+  object["dead_lettered_at"] = utc(letter.dead_lettered_at);
+  if (!letter.last_error_code.empty()) {
+    object["last_error"] =
+        json::object{{"code", letter.last_error_code}, {"message", letter.last_error_message}};
   }
+  return object;
+}
+
+json::object content_json(const DeadLetterContent& content) {
+  json::object object = letter_json(content.letter);
+  const auto add = [&object](std::string_view name, const std::optional<std::string>& value) {
+    if (value) object[name] = *value;
+  };
+  add("source", content.source);
+  add("subject", content.subject);
+  add("content_type", content.content_type);
+  add("data_schema", content.data_schema);
+  if (content.occurred_at) object["occurred_at"] = utc(*content.occurred_at);
+  if (!content.headers.empty()) object["headers"] = json::parse(content.headers);
+  // The exact text of the payload, not a document that was read and written again.
+  if (content.payload && content.payload_is_binary) {
+    std::string base64;
+    append_base64(base64, *content.payload);
+    object["payload_base64"] = base64;
+  } else {
+    add("payload", content.payload);
+  }
+  return object;
+}
+
+void expect_known(OperatorStore& store, const Config& config, const std::string& stream) {
+  DeadLetterFilter any;
+  any.stream = stream;
+  if (!store.dead_letters(any, 1).empty()) return;
+  const std::set<std::string> known = known_streams(store, config);
+  if (!known.contains(stream)) throw unknown_stream(stream, known);
 }
 
 }  // namespace outfall

@@ -5,12 +5,14 @@
 #include <string>
 #include <vector>
 
+#include <boost/json.hpp>
+
 #include "daemon/commands.h"
 #include "daemon/operating.h"
 #include "store/operator_store.h"
 
-// The dead letters that a command line names, and how many of them are changed in chunks. One
-// thread, as every command.
+// What the commands on dead letters share: which ones a command line names, and how a job on them
+// is run. One thread, as every command.
 
 namespace outfall {
 
@@ -28,28 +30,34 @@ void add_filter_options(CLI::App& command, DeadLetterOptions& options);
 // The same filter as arguments, each time written out, so that a later run means the same ones.
 [[nodiscard]] std::string filter_arguments(const DeadLetterFilter& filter);
 
-enum class DeadLetterAction : std::uint8_t { replay, discard };
+// One dead letter as JSON, as `list` shows it, and with all that it says.
+[[nodiscard]] boost::json::object letter_json(const DeadLetter& letter);
+[[nodiscard]] boost::json::object content_json(const DeadLetterContent& content);
 
-struct DeadLetterChange {
-  DeadLetterAction action = DeadLetterAction::replay;
-  DeadLetterFilter filter;             // with `until` set, so that it ends
-  std::optional<std::int64_t> limit;   // of all chunks together
-  std::optional<double> per_second;    // --rate
-  std::optional<Requester> requester;  // none: a dry run
+// Nothing was found: a mistyped stream must not look like work that is done. Throws CommandError.
+void expect_known(OperatorStore& store, const Config& config, const std::string& stream);
+
+// --rate, --in-flight and --progress of whatever runs a job.
+struct RunOptions {
+  std::string rate;
+  std::optional<std::int32_t> in_flight;
+  std::string progress = "5s";
 };
+void add_run_options(CLI::App& command, RunOptions& options, bool replay);
+// Throws CommandError (usage) for what no job can be run with.
+void check_run_options(const RunOptions& options);
 
-struct DeadLetterProgress {
-  std::int64_t done = 0;
-  std::int64_t skipped = 0;
-  std::optional<EntryId> last_id;
-  bool more = false;         // some that the filter names are left
-  bool interrupted = false;  // by SIGINT or SIGTERM
-};
+// Begins the job, runs it and writes the report. Throws CommandError with the command that resumes
+// it when the database fails on the way.
+ExitCode begin_and_run(const Context& context, OperatorStore& store, const Config& config,
+                       JobRequest request, const RunOptions& options, const Requester& by);
+// The same for a job that is there.
+ExitCode resume_and_run(const Context& context, OperatorStore& store, JobId job,
+                        const RunOptions& options, const Requester& by);
 
-// Replays or discards chunk by chunk, each in a transaction of its own, no faster than the rate.
-// SIGINT and SIGTERM, blocked while it runs, end it after the chunk at hand. `progress` is kept up
-// to date, so that it is right also when a StoreError comes out.
-void change_dead_letters(OperatorStore& store, const DeadLetterChange& change,
-                         DeadLetterProgress& progress);
+// The commands below `outfall dead-letters`, one file each.
+void add_dead_letter_changes(CLI::App& group, Context& context);  // replay, discard
+void add_dead_letter_jobs(CLI::App& group, Context& context);     // jobs ...
+void add_dead_letter_files(CLI::App& group, Context& context);    // export, import
 
 }  // namespace outfall

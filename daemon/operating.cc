@@ -65,6 +65,7 @@ std::string in_command_words(std::string text) {
       {"explain_entry()", "`outfall entry show`"},
       {"replay_dead_letters()", "`outfall dead-letters replay`"},
       {"discard_dead_letters()", "`outfall dead-letters discard`"},
+      {"list_jobs()", "`outfall dead-letters jobs list`"},
       {"with p_stream", "with --stream"},
       {"by its entry id", "by its entry id with --id"}};
   for (const auto& [sql, command] : kWords) {

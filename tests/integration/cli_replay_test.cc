@@ -158,7 +158,7 @@ TEST_F(CliReplay, AFailureOnTheWaySaysHowFarItGot) {
   EXPECT_EQ(replay->wait().code, 69) << replay->error_output();
   const boost::json::value error = boost::json::parse(replay->error_output()).at("error");
   EXPECT_THAT(text_of(error, "message"), HasSubstr("dead letters replayed: "));
-  EXPECT_THAT(text_of(error, "hint"), HasSubstr("--after "));
+  EXPECT_THAT(text_of(error, "hint"), HasSubstr("`outfall dead-letters jobs resume 1 --actor "));
   EXPECT_EQ(replay->output(), "");
 }
 

@@ -4,6 +4,9 @@ outfall_test(cli_operate_test
     ${CMAKE_CURRENT_LIST_DIR}/operate_fixture.cc
     ${CMAKE_CURRENT_LIST_DIR}/cli_dead_letters_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/cli_entry_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/cli_import_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/cli_job_kill_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/cli_jobs_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/cli_migrate_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/cli_replay_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/cli_status_test.cc
