@@ -94,6 +94,7 @@ class ModelWorker final : public DrainHost {
   void look_at(StreamDrain&, MonotonicTime when) override;
   void claim_ended() override;
   [[nodiscard]] bool may_send() const override { return present_ && !stopping_; }
+  [[nodiscard]] bool may_claim() const override { return may_send(); }
   [[nodiscard]] std::vector<Uuid> dead_workers() const override { return dead_workers_; }
   void saw_workers(const StreamDrain&, const std::vector<Uuid>& workers) override {
     seen_workers_ = workers;
