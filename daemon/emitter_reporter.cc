@@ -54,7 +54,7 @@ prometheus::Labels DaemonReporter::labels(const Family& family, std::string_view
 }
 
 void DaemonReporter::set(std::size_t metric, double value, std::string_view label) noexcept try {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   Family& family = families_.at(metric);
   series_of(family.gauge_series, label, [&]() -> prometheus::Gauge& {
     return family.gauges->Add(labels(family, label));
@@ -63,7 +63,7 @@ void DaemonReporter::set(std::size_t metric, double value, std::string_view labe
 }
 
 void DaemonReporter::add(std::size_t metric, double amount, std::string_view label) noexcept try {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   Family& family = families_.at(metric);
   series_of(family.counter_series, label, [&]() -> prometheus::Counter& {
     return family.counters->Add(labels(family, label));
@@ -72,7 +72,7 @@ void DaemonReporter::add(std::size_t metric, double amount, std::string_view lab
 }
 
 void DaemonReporter::forget(std::size_t metric, std::string_view label) noexcept try {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   Family& family = families_.at(metric);
   if (const auto it = family.gauge_series.find(label); it != family.gauge_series.end()) {
     family.gauges->Remove(it->second);

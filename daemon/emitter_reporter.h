@@ -1,13 +1,13 @@
 #pragma once
 
 #include <map>
-#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include <prometheus/family.h>
 
+#include "core/mutex.h"
 #include "emitter/emitter.h"
 #include "telemetry/log.h"
 #include "telemetry/metrics.h"
@@ -39,8 +39,8 @@ class DaemonReporter final : public EmitterReporter {
 
   const std::string emitter_;
   Logger& log_;
-  std::mutex mutex_;  // guards families_
-  std::vector<Family> families_;
+  Mutex mutex_;
+  std::vector<Family> families_ OUTFALL_GUARDED_BY(mutex_);
 };
 
 }  // namespace outfall

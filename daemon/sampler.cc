@@ -60,7 +60,7 @@ void Sampler::start() {
 
 void Sampler::ask_to_stop() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     stopping_ = true;
   }
   wake_.notify_all();
@@ -72,12 +72,12 @@ void Sampler::stop() {
 }
 
 void Sampler::set_retention(Milliseconds retention) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   retention_ = retention;
 }
 
 std::shared_ptr<const DatabaseLook> Sampler::looked() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return looked_;
 }
 
@@ -107,8 +107,11 @@ void Sampler::work() {
       log_.limited(LogLevel::error, "sampler", "the backlog cannot be sampled",
                    {{"error", error.what()}});
     }
-    std::unique_lock lock(mutex_);
-    if (wake_.wait_for(lock, options_.interval, [this] { return stopping_; })) return;
+    MutexLock lock(mutex_);
+    const MonotonicTime until = std::chrono::steady_clock::now() + options_.interval;
+    while (!stopping_ && wake_.wait_until(lock, until)) {
+    }
+    if (stopping_) return;
   }
 }
 
@@ -124,7 +127,7 @@ void Sampler::publish(std::optional<DatabaseLook> look) {
   }
   metrics_.publish(sample_of(*look));
   log_unbound(*look);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   looked_ = std::make_shared<const DatabaseLook>(std::move(*look));
 }
 
@@ -143,7 +146,7 @@ void Sampler::log_unbound(const DatabaseLook& look) {
 void Sampler::maintain(SamplingSession& session) {
   Milliseconds retention{};
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     retention = retention_;
   }
   // Before the call: one that fails every time must not come with every turn.
@@ -170,7 +173,7 @@ void Sampler::log_maintenance(const ReceiptsMaintenance& done) {
 
 void Sampler::withdraw() {
   metrics_.withdraw();
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   looked_.reset();
 }
 

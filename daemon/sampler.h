@@ -1,9 +1,7 @@
 #pragma once
 
-#include <condition_variable>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
@@ -11,6 +9,7 @@
 #include <vector>
 
 #include "core/clock.h"
+#include "core/mutex.h"
 #include "store/sampling.h"
 #include "telemetry/log.h"
 #include "telemetry/metrics.h"
@@ -62,14 +61,14 @@ class Sampler {
   Metrics& metrics_;
   Logger& log_;
 
-  mutable std::mutex mutex_;  // guards what follows
-  std::condition_variable wake_;
-  bool failing_ = false;  // the last turn; its thread only
-  bool stopping_ = false;
-  Milliseconds retention_;
-  std::shared_ptr<const DatabaseLook> looked_;
+  mutable Mutex mutex_;
+  Condition wake_;
+  bool stopping_ OUTFALL_GUARDED_BY(mutex_) = false;
+  Milliseconds retention_ OUTFALL_GUARDED_BY(mutex_);
+  std::shared_ptr<const DatabaseLook> looked_ OUTFALL_GUARDED_BY(mutex_);
 
   // Used by the thread only.
+  bool failing_ = false;  // the last turn
   MonotonicTime maintenance_due_;
   std::set<std::string> unbound_;       // of the last look, so that only news are logged
   std::vector<std::string> postponed_;  // of the last maintenance, for the same reason

@@ -2,10 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
-#include <condition_variable>
 #include <csignal>
 #include <fcntl.h>
-#include <mutex>
 #include <optional>
 #include <pthread.h>
 #include <thread>
@@ -20,6 +18,7 @@
 #include <boost/system/system_error.hpp>
 
 #include "config/listen_address.h"
+#include "core/mutex.h"
 
 namespace outfall {
 namespace {
@@ -51,22 +50,24 @@ class BlockSignals {
 class TaskCount {
  public:
   void add() {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     ++count_;
   }
   void remove() {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (--count_ == 0) none_.notify_all();
   }
   bool wait_none(std::chrono::steady_clock::time_point until) {
-    std::unique_lock lock(mutex_);
-    return none_.wait_until(lock, until, [this] { return count_ == 0; });
+    MutexLock lock(mutex_);
+    while (count_ != 0 && none_.wait_until(lock, until)) {
+    }
+    return count_ == 0;
   }
 
  private:
-  std::mutex mutex_;
-  std::condition_variable none_;
-  std::size_t count_ = 0;
+  Mutex mutex_;
+  Condition none_;
+  std::size_t count_ OUTFALL_GUARDED_BY(mutex_) = 0;
 };
 
 [[noreturn]] void throw_listen_error(const std::string& listen, const std::string& reason,

@@ -2,7 +2,6 @@
 
 #include <cerrno>
 #include <csignal>
-#include <mutex>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
@@ -12,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/mutex.h"
 #include "emitter/guard.h"
 #include "emitters/exec/conversation.h"
 
@@ -47,7 +47,7 @@ class ExecEmitter final : public Emitter {
 
   void emit(EmitBatch batch) noexcept override {
     try {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       incoming_.emplace_back();  // The only step that can throw; the batch is whole until then.
       incoming_.back() = std::move(batch);
     } catch (...) {
@@ -59,7 +59,7 @@ class ExecEmitter final : public Emitter {
   void stop(Milliseconds timeout) noexcept override {
     if (!thread_.joinable()) return;
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       stop_at_ = clock_.monotonic() + timeout;
     }
     wake();
@@ -105,7 +105,7 @@ class ExecEmitter final : public Emitter {
 
   // Moves what was handed over out from under the lock.
   [[nodiscard]] std::optional<MonotonicTime> take_over() noexcept {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     taken_.swap(incoming_);
     return stop_at_;
   }
@@ -130,9 +130,9 @@ class ExecEmitter final : public Emitter {
   Conversation conversation_;     // used by the thread alone
   std::vector<EmitBatch> taken_;  // likewise
 
-  std::mutex mutex_;
-  std::vector<EmitBatch> incoming_;       // guarded by mutex_
-  std::optional<MonotonicTime> stop_at_;  // guarded by mutex_
+  Mutex mutex_;
+  std::vector<EmitBatch> incoming_ OUTFALL_GUARDED_BY(mutex_);
+  std::optional<MonotonicTime> stop_at_ OUTFALL_GUARDED_BY(mutex_);
   std::thread thread_;
 };
 

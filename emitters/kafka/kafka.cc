@@ -3,7 +3,6 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
-#include <mutex>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
@@ -15,6 +14,7 @@
 
 #include <climits>
 
+#include "core/mutex.h"
 #include "emitter/guard.h"
 #include "emitters/kafka/check.h"
 #include "emitters/kafka/pipeline.h"
@@ -84,7 +84,7 @@ class KafkaEmitter final : public Emitter {
 
   void emit(EmitBatch batch) noexcept override {
     try {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       queue_.emplace_back();  // The only step that can throw; the batch is whole until then.
       queue_.back() = std::move(batch);
     } catch (...) {
@@ -116,7 +116,7 @@ class KafkaEmitter final : public Emitter {
         pipeline_.stop();
       }
       {
-        const std::lock_guard lock(mutex_);
+        const MutexLock lock(mutex_);
         batches.swap(queue_);
       }
       for (EmitBatch& batch : batches) pipeline_.take(std::move(batch));
@@ -142,8 +142,8 @@ class KafkaEmitter final : public Emitter {
   kafka::Pipeline pipeline_;  // used by the thread alone once it runs
 
   std::atomic<MonotonicTime> stop_at_ = MonotonicTime::max();  // max: not stopping
-  std::mutex mutex_;
-  std::vector<EmitBatch> queue_;  // guarded by mutex_
+  Mutex mutex_;
+  std::vector<EmitBatch> queue_ OUTFALL_GUARDED_BY(mutex_);
   std::thread thread_;
 };
 

@@ -1,14 +1,13 @@
 #include "emitters/noop/noop.h"
 
 #include <array>
-#include <condition_variable>
 #include <csignal>
 #include <deque>
-#include <mutex>
 #include <stdexcept>
 #include <thread>
 #include <utility>
 
+#include "core/mutex.h"
 #include "emitter/guard.h"
 #include "emitters/noop/plan.h"
 
@@ -73,7 +72,7 @@ class NoopEmitter final : public Emitter {
     const bool too_late = now >= batch.send_until();
     if (!thread_.joinable()) return answer(batch, too_late);
     try {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       queue_.emplace_back();  // The only step that can throw; the batch is whole until then.
       queue_.back() = {too_late ? now : now + latency_, too_late, std::move(batch)};
     } catch (...) {
@@ -85,7 +84,7 @@ class NoopEmitter final : public Emitter {
   void stop(Milliseconds timeout) noexcept override {
     if (!thread_.joinable()) return;
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       stop_at_ = clock_.monotonic() + timeout;
     }
     changed_.notify_one();
@@ -102,7 +101,7 @@ class NoopEmitter final : public Emitter {
   };
 
   void run() noexcept {
-    std::unique_lock lock(mutex_);
+    MutexLock lock(mutex_);
     while (true) {
       const bool stopping = stop_at_ != MonotonicTime::max();
       if (queue_.empty()) {
@@ -191,10 +190,11 @@ class NoopEmitter final : public Emitter {
   // Used by whoever answers: the caller of emit() without latency, the thread with it.
   std::vector<Completion> completions_;
 
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<Waiting> queue_;                     // guarded by mutex_
-  MonotonicTime stop_at_ = MonotonicTime::max();  // guarded by mutex_; max: not stopping
+  Mutex mutex_;
+  Condition changed_;
+  std::deque<Waiting> queue_ OUTFALL_GUARDED_BY(mutex_);
+  // The greatest: not stopping.
+  MonotonicTime stop_at_ OUTFALL_GUARDED_BY(mutex_) = MonotonicTime::max();
   std::thread thread_;
 };
 

@@ -2,10 +2,8 @@
 
 #include <array>
 #include <cerrno>
-#include <condition_variable>
 #include <csignal>
 #include <deque>
-#include <mutex>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <system_error>
@@ -15,6 +13,7 @@
 
 #include "core/cloudevents.h"
 #include "core/crash_point.h"
+#include "core/mutex.h"
 #include "emitter/guard.h"
 #include "emitters/stdout/output.h"
 
@@ -74,7 +73,7 @@ class StdoutEmitter final : public Emitter, private Patience {
 
   void emit(EmitBatch batch) noexcept override {
     try {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       queue_.emplace_back();  // The only step that can throw; the batch is whole until then.
       queue_.back() = std::move(batch);
     } catch (...) {
@@ -86,7 +85,7 @@ class StdoutEmitter final : public Emitter, private Patience {
   void stop(Milliseconds timeout) noexcept override {
     if (!thread_.joinable()) return;
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       stop_at_ = clock_.monotonic() + timeout;
     }
     changed_.notify_one();
@@ -118,15 +117,15 @@ class StdoutEmitter final : public Emitter, private Patience {
   MonotonicTime::duration left() noexcept override {
     std::uint64_t wakes = 0;
     [[maybe_unused]] const ssize_t consumed = ::read(wake_, &wakes, sizeof wakes);
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     return std::min(deadline_, stop_at_) - clock_.monotonic();
   }
 
   void run() noexcept {
     block_signals();
-    std::unique_lock lock(mutex_);
+    MutexLock lock(mutex_);
     while (true) {
-      changed_.wait(lock, [this] { return !queue_.empty() || stop_at_ != MonotonicTime::max(); });
+      while (queue_.empty() && stop_at_ == MonotonicTime::max()) changed_.wait(lock);
       if (queue_.empty()) return;
       EmitBatch batch = std::move(queue_.front());
       queue_.pop_front();
@@ -244,7 +243,7 @@ class StdoutEmitter final : public Emitter, private Patience {
       return Outcome::of(OutcomeKind::destination_unavailable, written.error->code,
                          written.error->message);
     }
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (stop_at_ != MonotonicTime::max()) {
       Outcome outcome;
       outcome.kind = OutcomeKind::shutdown;
@@ -267,10 +266,11 @@ class StdoutEmitter final : public Emitter, private Patience {
   std::vector<Completion> completions_;
 
   const int wake_;  // eventfd: the thread waits for a reader, and stop() was called
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<EmitBatch> queue_;                   // guarded by mutex_
-  MonotonicTime stop_at_ = MonotonicTime::max();  // guarded by mutex_; max: not stopping
+  Mutex mutex_;
+  Condition changed_;
+  std::deque<EmitBatch> queue_ OUTFALL_GUARDED_BY(mutex_);
+  // The greatest: not stopping.
+  MonotonicTime stop_at_ OUTFALL_GUARDED_BY(mutex_) = MonotonicTime::max();
   std::thread thread_;
 };
 

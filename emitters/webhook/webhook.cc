@@ -1,7 +1,6 @@
 #include "emitters/webhook/webhook.h"
 
 #include <csignal>
-#include <mutex>
 #include <optional>
 #include <pthread.h>
 #include <stdexcept>
@@ -11,6 +10,7 @@
 
 #include <curl/curl.h>
 
+#include "core/mutex.h"
 #include "emitter/guard.h"
 #include "emitters/webhook/connect_check.h"
 #include "emitters/webhook/dispatcher.h"
@@ -57,7 +57,7 @@ class WebhookEmitter final : public Emitter {
   void emit(EmitBatch batch) noexcept override {
     bool was_empty = false;
     try {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       was_empty = inbox_.empty();
       inbox_.emplace_back();  // The only step that can throw; the batch is whole until then.
       inbox_.back() = std::move(batch);
@@ -70,7 +70,7 @@ class WebhookEmitter final : public Emitter {
   void stop(Milliseconds timeout) noexcept override {
     if (!thread_.joinable()) return;
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       stop_at_ = clock_.monotonic() + timeout;
     }
     dispatcher_->wake();
@@ -93,7 +93,7 @@ class WebhookEmitter final : public Emitter {
     while (true) {
       std::optional<MonotonicTime> stop_at;
       {
-        const std::lock_guard lock(mutex_);
+        const MutexLock lock(mutex_);
         batches.swap(inbox_);
         stop_at = stop_at_;
       }
@@ -115,9 +115,9 @@ class WebhookEmitter final : public Emitter {
   WebhookOptions options_;  // its signer belongs to the thread
   Capabilities capabilities_;
   std::unique_ptr<Dispatcher> dispatcher_;  // used by the thread, but for wake()
-  std::mutex mutex_;
-  std::vector<EmitBatch> inbox_;          // guarded by mutex_
-  std::optional<MonotonicTime> stop_at_;  // guarded by mutex_
+  Mutex mutex_;
+  std::vector<EmitBatch> inbox_ OUTFALL_GUARDED_BY(mutex_);
+  std::optional<MonotonicTime> stop_at_ OUTFALL_GUARDED_BY(mutex_);
   std::thread thread_;
 };
 

@@ -5,9 +5,10 @@
 #include <csignal>
 #include <cstdlib>
 #include <fcntl.h>
-#include <mutex>
 #include <string>
 #include <unistd.h>
+
+#include "core/mutex.h"
 
 namespace outfall {
 
@@ -45,9 +46,9 @@ void crash_point(std::string_view part, std::string_view moment) noexcept {
   static const CrashPlan plan = plan_from_environment();
   if (plan.at == 0 && plan.log < 0) return;
   // No other thread gets further while this one may be the end of the process.
-  static std::mutex mutex;
-  static long reached = 0;
-  const std::lock_guard lock(mutex);
+  static Mutex mutex;
+  static long reached OUTFALL_GUARDED_BY(mutex) = 0;
+  const MutexLock lock(mutex);
   bool here = false;
   try {
     std::string line = std::string(part) + "." + std::string(moment);

@@ -27,7 +27,7 @@ DatabasePool::~DatabasePool() {
 
 void DatabasePool::submit(Job job) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (stopping_) return;
     jobs_[static_cast<std::size_t>(job.urgency)].push_back(std::move(job));
   }
@@ -36,7 +36,7 @@ void DatabasePool::submit(Job job) {
 
 void DatabasePool::stop() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     stopping_ = true;
   }
   wake_.notify_all();
@@ -45,17 +45,18 @@ void DatabasePool::stop() {
   }
 }
 
+bool DatabasePool::has_job() const {
+  return std::any_of(jobs_.begin(), jobs_.end(), [](const auto& queue) { return !queue.empty(); });
+}
+
 bool DatabasePool::wait_for_job() {
-  std::unique_lock lock(mutex_);
-  wake_.wait(lock, [&] {
-    return stopping_ || std::any_of(jobs_.begin(), jobs_.end(),
-                                    [](const auto& queue) { return !queue.empty(); });
-  });
+  MutexLock lock(mutex_);
+  while (!stopping_ && !has_job()) wake_.wait(lock);
   return !stopping_;
 }
 
 std::optional<DatabasePool::Job> DatabasePool::take_job() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   for (auto& queue : jobs_) {
     if (queue.empty()) continue;
     Job job = std::move(queue.front());
@@ -79,8 +80,10 @@ bool DatabasePool::reconnect(std::unique_ptr<StoreSession>& session, Millisecond
   }
   const Milliseconds jittered = between(pause / 2, pause, random_);
   pause = std::min(pause * 2, reconnect_max_);
-  std::unique_lock lock(mutex_);
-  wake_.wait_for(lock, jittered, [&] { return stopping_; });
+  MutexLock lock(mutex_);
+  const MonotonicTime until = std::chrono::steady_clock::now() + jittered;
+  while (!stopping_ && wake_.wait_until(lock, until)) {
+  }
   return !stopping_;
 }
 

@@ -1,18 +1,17 @@
 #pragma once
 
 #include <array>
-#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <thread>
 #include <vector>
 
 #include "core/clock.h"
 #include "core/ids.h"
+#include "core/mutex.h"
 #include "core/retry.h"
 #include "store/outbox_store.h"
 
@@ -59,6 +58,7 @@ class DatabasePool {
  private:
   void work();
   void run(Job& job, std::unique_ptr<StoreSession>& session);
+  [[nodiscard]] bool has_job() const OUTFALL_REQUIRES(mutex_);
   // Waits until there is a job; null when the pool stops.
   bool wait_for_job();
   std::optional<Job> take_job();
@@ -68,10 +68,10 @@ class DatabasePool {
   const std::function<std::unique_ptr<StoreSession>()> open_;
   const Observer observer_;
   Random& random_;
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::array<std::deque<Job>, 4> jobs_;
-  bool stopping_ = false;
+  Mutex mutex_;
+  Condition wake_;
+  std::array<std::deque<Job>, 4> jobs_ OUTFALL_GUARDED_BY(mutex_);
+  bool stopping_ OUTFALL_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };
 

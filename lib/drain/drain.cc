@@ -40,7 +40,7 @@ DatabaseErrorKind metric_kind(const StoreError& error, bool connecting) {
 void Drain::Sink::complete(std::span<Completion> completions) noexcept {
   bool first = false;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     first = completions_.empty();
     completions_.insert(completions_.end(), std::make_move_iterator(completions.begin()),
                         std::make_move_iterator(completions.end()));
@@ -50,7 +50,7 @@ void Drain::Sink::complete(std::span<Completion> completions) noexcept {
 
 void Drain::Sink::take(std::vector<Completion>& into) {
   into.clear();
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   std::swap(into, completions_);
 }
 
@@ -95,7 +95,7 @@ void Drain::start() {
       DatabasePool::Observer{
           .connected =
               [this](bool again) {
-                const std::lock_guard lock(state_mutex_);
+                const MutexLock lock(state_mutex_);
                 if (again) metrics_.counter(Metric::database_reconnects_total).Increment();
                 if (!connected_) log_.info("connected to the database");
                 connected_ = true;
@@ -140,7 +140,7 @@ void Drain::start() {
 
 void Drain::connection_lost(const StoreError& error) {
   {
-    const std::lock_guard lock(state_mutex_);
+    const MutexLock lock(state_mutex_);
     connected_ = false;
     metrics_.gauge(Metric::database_connected).Set(0);
     unfit_ = error.kind() == StoreErrorKind::schema || error.kind() == StoreErrorKind::denied;
@@ -154,7 +154,7 @@ void Drain::connection_lost(const StoreError& error) {
 }
 
 std::string Drain::database_unfit() {
-  const std::lock_guard lock(state_mutex_);
+  const MutexLock lock(state_mutex_);
   return unfit_ ? problem_ + "; " + hint_ : std::string{};
 }
 
@@ -455,7 +455,7 @@ Drain::Snapshot Drain::snapshot() {
   Snapshot snapshot;
   // A loop that does not turn must not hang those who ask why.
   if (future.wait_for(Milliseconds{1000}) == std::future_status::ready) snapshot = future.get();
-  const std::lock_guard lock(state_mutex_);
+  const MutexLock lock(state_mutex_);
   snapshot.connected = connected_;
   snapshot.problem = problem_;
   snapshot.hint = hint_;

@@ -5,7 +5,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <set>
 #include <string>
 #include <thread>
@@ -14,6 +13,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
 
+#include "core/mutex.h"
 #include "drain/database_pool.h"
 #include "drain/drain_host.h"
 #include "drain/options.h"
@@ -79,8 +79,8 @@ class Drain final : private DrainHost {
 
    private:
     Drain& drain_;
-    std::mutex mutex_;
-    std::vector<Completion> completions_;
+    Mutex mutex_;
+    std::vector<Completion> completions_ OUTFALL_GUARDED_BY(mutex_);
   };
 
   // DrainHost
@@ -156,11 +156,11 @@ class Drain final : private DrainHost {
   bool present_ = false;
   bool stopping_ = false;
 
-  std::mutex state_mutex_;  // guards connected_ … hint_
-  bool connected_ = false;
-  bool unfit_ = false;
-  std::string problem_;
-  std::string hint_;
+  Mutex state_mutex_;
+  bool connected_ OUTFALL_GUARDED_BY(state_mutex_) = false;
+  bool unfit_ OUTFALL_GUARDED_BY(state_mutex_) = false;
+  std::string problem_ OUTFALL_GUARDED_BY(state_mutex_);
+  std::string hint_ OUTFALL_GUARDED_BY(state_mutex_);
 
   std::unique_ptr<DatabasePool> pool_;
   std::unique_ptr<PresenceWatch> presence_;

@@ -20,14 +20,14 @@ PresenceWatch::~PresenceWatch() {
 }
 
 void PresenceWatch::watch(std::vector<Uuid> workers) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   workers_ = std::move(workers);
 }
 
 std::uint64_t PresenceWatch::look_now() {
   std::uint64_t asked = 0;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (none_) return 0;
     asked = ++looks_asked_;
   }
@@ -37,7 +37,7 @@ std::uint64_t PresenceWatch::look_now() {
 
 void PresenceWatch::stop() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     stopping_ = true;
   }
   wake_.notify_all();
@@ -45,8 +45,10 @@ void PresenceWatch::stop() {
 }
 
 bool PresenceWatch::pause(Milliseconds duration) {
-  std::unique_lock lock(mutex_);
-  wake_.wait_for(lock, duration, [&] { return stopping_ || looks_asked_ > looks_begun_; });
+  MutexLock lock(mutex_);
+  const MonotonicTime until = std::chrono::steady_clock::now() + duration;
+  while (!stopping_ && looks_asked_ == looks_begun_ && wake_.wait_until(lock, until)) {
+  }
   return !stopping_;
 }
 
@@ -55,7 +57,7 @@ void PresenceWatch::work() {
   do {
     std::uint64_t looks = 0;
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       looks = looks_begun_ = looks_asked_;
     }
     try {
@@ -64,7 +66,7 @@ void PresenceWatch::work() {
         observer_.held();
         if (presence == nullptr) {
           {
-            const std::lock_guard lock(mutex_);
+            const MutexLock lock(mutex_);
             none_ = true;
           }
           observer_.looked(std::numeric_limits<std::uint64_t>::max(), {});
@@ -73,7 +75,7 @@ void PresenceWatch::work() {
       }
       std::vector<Uuid> workers;
       {
-        const std::lock_guard lock(mutex_);
+        const MutexLock lock(mutex_);
         workers = workers_;
       }
       observer_.looked(looks, presence->absent(workers));

@@ -1,13 +1,12 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <functional>
-#include <mutex>
 #include <thread>
 #include <vector>
 
 #include "core/clock.h"
+#include "core/mutex.h"
 #include "store/outbox_store.h"
 
 namespace outfall {
@@ -48,13 +47,13 @@ class PresenceWatch {
 
   const std::function<std::unique_ptr<Presence>()> open_;
   const Observer observer_;
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::vector<Uuid> workers_;
-  std::uint64_t looks_asked_ = 0;
-  std::uint64_t looks_begun_ = 0;
-  bool none_ = false;  // there is no presence to look after
-  bool stopping_ = false;
+  Mutex mutex_;
+  Condition wake_;
+  std::vector<Uuid> workers_ OUTFALL_GUARDED_BY(mutex_);
+  std::uint64_t looks_asked_ OUTFALL_GUARDED_BY(mutex_) = 0;
+  std::uint64_t looks_begun_ OUTFALL_GUARDED_BY(mutex_) = 0;
+  bool none_ OUTFALL_GUARDED_BY(mutex_) = false;  // there is no presence to look after
+  bool stopping_ OUTFALL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 

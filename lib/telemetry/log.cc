@@ -95,7 +95,7 @@ void Logger::write_limited(LogLevel level, std::string_view id, std::string_view
 
 bool Logger::admit(std::string_view id, std::uint64_t& suppressed) {
   const MonotonicTime now = clock_.monotonic();
-  const std::lock_guard lock(repeats_mutex_);
+  const MutexLock lock(repeats_mutex_);
   if (const auto found = repeats_.find(id); found != repeats_.end()) {
     Repeat& repeat = found->second;
     if (now - repeat.written < kRepeatInterval) {

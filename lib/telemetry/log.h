@@ -6,7 +6,6 @@
 #include <initializer_list>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -14,6 +13,7 @@
 #include <spdlog/fwd.h>
 
 #include "core/clock.h"
+#include "core/mutex.h"
 #include "telemetry/log_format.h"
 
 namespace spdlog::sinks {
@@ -113,8 +113,8 @@ class Logger {
   std::array<std::atomic<std::uint64_t>, static_cast<std::size_t>(LogLevel::off)> lines_{};
   std::atomic<std::uint64_t> suppressed_{0};
 
-  std::mutex repeats_mutex_;
-  std::map<std::string, Repeat, std::less<>> repeats_;  // guarded by repeats_mutex_
+  Mutex repeats_mutex_;
+  std::map<std::string, Repeat, std::less<>> repeats_ OUTFALL_GUARDED_BY(repeats_mutex_);
 };
 
 }  // namespace outfall

@@ -132,7 +132,7 @@ prometheus::Family<prometheus::Gauge>& Metrics::emitter_gauges(const std::string
 }
 
 StreamMetrics& Metrics::stream(std::string_view name) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (const auto found = streams_.find(name); found != streams_.end()) return *found->second;
   std::unique_ptr<StreamMetrics> made(new StreamMetrics(*this, std::string(name)));
   return *streams_.emplace(std::string(name), std::move(made)).first->second;
@@ -140,7 +140,7 @@ StreamMetrics& Metrics::stream(std::string_view name) {
 
 std::string Metrics::bounded_reason(std::string_view code) {
   if (!is_error_code(code)) return std::string(kOtherLabel);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (!reasons_.contains(code)) {
     if (reasons_.size() >= kMaxDeadLetterReasons) return std::string(kOtherLabel);
     reasons_.emplace(code);
@@ -150,17 +150,17 @@ std::string Metrics::bounded_reason(std::string_view code) {
 
 void Metrics::publish(DatabaseSample sample) {
   auto next = std::make_shared<const DatabaseSample>(std::move(sample));
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   sample_ = std::move(next);
 }
 
 void Metrics::withdraw() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   sample_.reset();
 }
 
 void Metrics::watch(const Logger& log) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   log_ = &log;
 }
 
@@ -168,7 +168,7 @@ std::vector<prometheus::MetricFamily> Metrics::collect() const {
   std::shared_ptr<const DatabaseSample> sample;
   const Logger* log = nullptr;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     sample = sample_;
     log = log_;
   }

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <set>
 #include <string>
 #include <string_view>
@@ -14,6 +13,7 @@
 #include <prometheus/registry.h>
 
 #include "core/clock.h"
+#include "core/mutex.h"
 #include "telemetry/database_sample.h"
 #include "telemetry/metric_table.h"
 #include "telemetry/process_metrics.h"
@@ -112,11 +112,12 @@ class Metrics {
   std::array<prometheus::Counter*, kDatabaseErrorKinds> database_errors_{};
   ProcessMetrics process_;
 
-  mutable std::mutex mutex_;  // guards what follows
-  std::map<std::string, std::unique_ptr<StreamMetrics>, std::less<>> streams_;
-  std::set<std::string, std::less<>> reasons_;
-  std::shared_ptr<const DatabaseSample> sample_;
-  const Logger* log_ = nullptr;
+  mutable Mutex mutex_;
+  std::map<std::string, std::unique_ptr<StreamMetrics>, std::less<>> streams_
+      OUTFALL_GUARDED_BY(mutex_);
+  std::set<std::string, std::less<>> reasons_ OUTFALL_GUARDED_BY(mutex_);
+  std::shared_ptr<const DatabaseSample> sample_ OUTFALL_GUARDED_BY(mutex_);
+  const Logger* log_ OUTFALL_GUARDED_BY(mutex_) = nullptr;
 };
 
 }  // namespace outfall

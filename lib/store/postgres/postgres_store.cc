@@ -7,12 +7,12 @@
 namespace outfall::postgres {
 
 ClaimFloor::Input ClaimFloors::input(const std::string& stream) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return floors_[stream].input();
 }
 
 std::vector<std::int64_t> ClaimFloors::starts(std::span<const std::string> streams) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   std::vector<std::int64_t> result;
   result.reserve(streams.size());
   for (const std::string& stream : streams) result.push_back(floors_[stream].start());
@@ -20,7 +20,7 @@ std::vector<std::int64_t> ClaimFloors::starts(std::span<const std::string> strea
 }
 
 ClaimFloors::Poll ClaimFloors::poll(std::span<const std::string> streams) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   Poll poll;
   for (const std::string& stream : streams) {
     ClaimFloor::Input input = floors_[stream].input();
@@ -38,7 +38,7 @@ ClaimFloors::Poll ClaimFloors::poll(std::span<const std::string> streams) {
 std::int64_t ClaimFloors::completed(const std::string& stream, std::uint64_t generation,
                                     const ClaimFloor::Report& report, WallTime server_started) {
   saw_server(server_started);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (generation != generation_) return 0;
   ClaimFloor& floor = floors_[stream];
   floor.completed(report);
@@ -46,7 +46,7 @@ std::int64_t ClaimFloors::completed(const std::string& stream, std::uint64_t gen
 }
 
 void ClaimFloors::saw_server(WallTime started) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (server_started_ && *server_started_ != started) {
     floors_.clear();
     ++generation_;
@@ -56,23 +56,23 @@ void ClaimFloors::saw_server(WallTime started) {
 }
 
 bool ClaimFloors::leases_in_doubt() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return leases_in_doubt_;
 }
 
 void ClaimFloors::leases_released() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   leases_in_doubt_ = false;
 }
 
 void ClaimFloors::forget() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   floors_.clear();
   ++generation_;
 }
 
 std::uint64_t ClaimFloors::generation() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return generation_;
 }
 

@@ -2,11 +2,11 @@
 
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 
 #include "core/clock.h"
+#include "core/mutex.h"
 #include "store/outbox_store.h"
 #include "store/postgres/claim_floor.h"
 #include "store/postgres/connection.h"
@@ -46,11 +46,11 @@ class ClaimFloors {
   [[nodiscard]] std::uint64_t generation();
 
  private:
-  std::mutex mutex_;
-  std::map<std::string, ClaimFloor> floors_;
-  std::optional<WallTime> server_started_;
-  std::uint64_t generation_ = 0;
-  bool leases_in_doubt_ = false;
+  Mutex mutex_;
+  std::map<std::string, ClaimFloor> floors_ OUTFALL_GUARDED_BY(mutex_);
+  std::optional<WallTime> server_started_ OUTFALL_GUARDED_BY(mutex_);
+  std::uint64_t generation_ OUTFALL_GUARDED_BY(mutex_) = 0;
+  bool leases_in_doubt_ OUTFALL_GUARDED_BY(mutex_) = false;
 };
 
 // The outbox in PostgreSQL. Safe to use from several threads. Holds no connection itself: each
