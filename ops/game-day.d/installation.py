@@ -156,7 +156,7 @@ class Installation:
             return (len(query("outfall:delivered:rate5m > 0")) == 2
                     and not query('ALERTS{alertname!="OutfallObjectiveBurnSlow"}')
                     and not query("outfall:waiting_seconds > 1"))
-        wait_until(calm, "a calm start", 90)
+        wait_until(calm, "a calm start", 180)
 
     def stop(self):
         while self._cleanup:

@@ -150,7 +150,7 @@ class Postgres:
         made = Child([self.bin / "initdb", "-D", self.data, "-U", "postgres", "--auth=trust",
                       "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"],
                      self.folder.parent / "initdb.log", user=self.user)
-        if made.process.wait(60) != 0:
+        if made.process.wait(180) != 0:
             raise Trouble(f"initdb failed: {made.tail()}")
         with (self.data / "postgresql.conf").open("a", encoding="utf-8") as settings:
             settings.write("listen_addresses = '127.0.0.1'\n"
@@ -160,7 +160,7 @@ class Postgres:
     def start(self):
         self.child = Child([self.bin / "postgres", "-D", self.data, "-p", self.port], self.folder.parent / "postgres.log",
                            user=self.user)
-        self.child.need(self.answers)
+        self.child.need(self.answers, 60)
 
     def stop(self):
         # A fast stop: sessions are ended.
