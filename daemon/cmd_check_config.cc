@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "config/check.h"
+#include "config/environment.h"
 #include "daemon/commands.h"
 #include "daemon/connect_check.h"
 
@@ -11,10 +12,10 @@ namespace outfall {
 namespace {
 
 // What is allowed and yet seldom meant.
-std::vector<std::string> notes(const Config& config) {
+std::vector<std::string> notes(const Context& context, const Config& config) {
   std::set<std::string_view> used;
   for (const auto& [name, stream] : config.streams()) used.insert(stream.settings.text("emitter"));
-  std::vector<std::string> result;
+  std::vector<std::string> result = unread_variables(context.environment);
   for (const auto& [name, emitter] : config.emitters()) {
     if (!used.contains(name)) result.push_back(fmt::format("no stream uses the emitter {}", name));
   }
@@ -48,7 +49,7 @@ void write_text(const Context& context, const Config& config,
   context.out << fmt::format(
       "{} is valid: {}, {}\n", config.file().empty() ? "the environment" : config.file(),
       counted(config.streams().size(), "stream"), counted(config.emitters().size(), "emitter"));
-  for (const std::string& note : notes(config)) context.out << "note: " << note << '\n';
+  for (const std::string& note : notes(context, config)) context.out << "note: " << note << '\n';
   for (const Connected& result : connected) {
     context.out << result.what << ": " << (result.detail.empty() ? "ok" : result.detail) << '\n';
   }
@@ -56,7 +57,7 @@ void write_text(const Context& context, const Config& config,
 
 void write_json(const Context& context, const Config& config,
                 const std::vector<Connected>& connected) {
-  const std::vector<std::string> remarks = notes(config);
+  const std::vector<std::string> remarks = notes(context, config);
   boost::json::object object;
   object["valid"] = true;
   object["file"] = config.file();

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "config/check.h"
+#include "config/environment.h"
 #include "daemon/admin/server.h"
 #include "daemon/admin/standard_routes.h"
 #include "daemon/build_info.h"
@@ -83,6 +84,7 @@ class Run {
                           {"instance", config_->worker().text("instance")},
                           {"streams", config_->streams().size()},
                           {"admin", admin_ ? admin_->address() : std::string("off")}});
+    for (const std::string& remark : unread_variables(context_.environment)) log_.warning(remark);
     wait_for_stop(signals);
     return stop();
   }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "daemon/wiring.h"
+#include "store/postgres/examination.h"
 #include "store/postgres/postgres_store.h"
 
 namespace outfall {
@@ -28,6 +29,17 @@ class NoReports final : public EmitterReporter {
   void forget(std::size_t /*metric*/, std::string_view /*label*/) noexcept override {}
 };
 
+// What is odd about migrations that are applied, such as one whose text is another one here. A
+// worker can go on with that, so it is no problem of the configuration.
+std::string remark_on_migrations(const Config& config) {
+  try {
+    return postgres::Examination(connect_options(config)).schema_remark();
+  } catch (const StoreError& error) {
+    if (error.kind() != StoreErrorKind::schema) throw;
+    return error.what();
+  }
+}
+
 }  // namespace
 
 Connected ask_database(const Config& config) {
@@ -46,6 +58,9 @@ Connected ask_database(const Config& config) {
     }
     result.detail = fmt::format("it answers; schema \"{}\" is at version {}",
                                 config.database().text("schema"), state.version);
+    if (const std::string remark = remark_on_migrations(config); !remark.empty()) {
+      result.detail += "; " + remark;
+    }
   } catch (const StoreError& error) {
     result.problem.message = error.what();
     result.problem.hint = error.hint();

@@ -3,8 +3,16 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <charconv>
+#include <memory>
+#include <span>
 #include <utility>
 #include <vector>
+
+#include <fmt/format.h>
+#include <libpq-fe.h>
+
+#include "config/suggest.h"
 
 namespace outfall {
 namespace {
@@ -217,6 +225,123 @@ std::optional<std::vector<std::pair<std::string, std::string>>> key_values(std::
   return pairs;
 }
 
+using Options = std::unique_ptr<PQconninfoOption, decltype(&PQconninfoFree)>;
+
+Options parsed(std::string_view conninfo) {
+  char* words = nullptr;
+  Options options(PQconninfoParse(std::string(conninfo).c_str(), &words), PQconninfoFree);
+  // They quote what was given.
+  PQfreemem(words);
+  return options;
+}
+
+// The names of the parameters that are given, of a text whose shape is right.
+std::vector<std::string> parameter_names(std::string_view conninfo) {
+  std::vector<std::string> names;
+  const std::string_view scheme = uri_scheme(conninfo);
+  if (scheme.empty()) {
+    const auto pairs = key_values(conninfo);
+    if (!pairs) return names;
+    for (const auto& [keyword, value] : *pairs) names.push_back(keyword);
+    return names;
+  }
+  std::string_view rest = conninfo.substr(scheme.size());
+  const std::size_t at = rest.find('@');
+  const std::size_t query = rest.find('?', at == std::string_view::npos ? 0 : at);
+  rest.remove_prefix(query == std::string_view::npos ? rest.size() : query + 1);
+  while (!rest.empty()) {
+    const std::size_t end = std::min(rest.find('&'), rest.size());
+    names.emplace_back(rest.substr(0, std::min(rest.find('='), end)));
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return names;
+}
+
+// libpq refuses the text. The name that it does not know may be a piece of a password, so only the
+// one that was probably meant is told.
+std::string unknown_parameter(std::string_view conninfo) {
+  std::vector<std::string_view> known;
+  const Options all = parsed("");
+  for (const auto* option = all.get(); option != nullptr && option->keyword != nullptr; ++option) {
+    known.emplace_back(option->keyword);
+  }
+  for (const std::string& name : parameter_names(conninfo)) {
+    if (std::ranges::find(known, name) != known.end()) continue;
+    const std::string_view meant = nearest(name, known);
+    return meant.empty() ? "has a parameter that libpq does not know"
+                         : fmt::format(
+                               "has a parameter that libpq does not know (is it meant to "
+                               "be {}?)",
+                               meant);
+  }
+  return "is not understood by libpq";
+}
+
+struct Choices {
+  std::string_view keyword;
+  std::span<const std::string_view> values;
+};
+
+constexpr auto kSslModes = std::to_array<std::string_view>(
+    {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"});
+constexpr auto kSessions = std::to_array<std::string_view>(
+    {"any", "read-write", "read-only", "primary", "standby", "prefer-standby"});
+constexpr auto kDegrees = std::to_array<std::string_view>({"disable", "prefer", "require"});
+constexpr auto kChoices = std::to_array<Choices>({{"sslmode", kSslModes},
+                                                  {"target_session_attrs", kSessions},
+                                                  {"channel_binding", kDegrees},
+                                                  {"gssencmode", kDegrees}});
+constexpr auto kNumbers = std::to_array<std::string_view>({"connect_timeout", "keepalives",
+                                                           "keepalives_idle", "keepalives_interval",
+                                                           "keepalives_count", "tcp_user_timeout"});
+
+std::optional<int> whole_number(std::string_view text) {
+  while (!text.empty() && space(text.front())) text.remove_prefix(1);
+  while (!text.empty() && space(text.back())) text.remove_suffix(1);
+  int number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc{} || end != text.data() + text.size()) return {};
+  return number;
+}
+
+// One port for all hosts or one for each; an empty one is the usual one.
+bool are_ports(std::string_view ports) {
+  while (true) {
+    const std::size_t comma = ports.find(',');
+    const std::string_view port = ports.substr(0, comma);
+    const auto number = whole_number(port);
+    if (!port.empty() && (!number || *number < 1 || *number > 65535)) return false;
+    if (comma == std::string_view::npos) return true;
+    ports.remove_prefix(comma + 1);
+  }
+}
+
+// What libpq finds out only when it is to connect; it fails there at every try.
+std::optional<std::string> value_problem(std::string_view keyword, std::string_view value) {
+  if (value.empty()) return {};
+  if (keyword == "port" && !are_ports(value)) return "has a port that is not between 1 and 65535";
+  if (std::ranges::find(kNumbers, keyword) != kNumbers.end() && !whole_number(value)) {
+    return fmt::format("has a {} that is not a whole number", keyword);
+  }
+  const auto* choices = std::ranges::find(kChoices, keyword, &Choices::keyword);
+  if (choices == kChoices.end() ||
+      std::ranges::find(choices->values, value) != choices->values.end()) {
+    return {};
+  }
+  return fmt::format("has a {} that is none of {}", keyword, enumerate(choices->values));
+}
+
+// What libpq says of a text whose shape is right.
+std::optional<std::string> content_problem(std::string_view conninfo) {
+  const Options options = parsed(conninfo);
+  if (options == nullptr) return unknown_parameter(conninfo);
+  for (const auto* option = options.get(); option->keyword != nullptr; ++option) {
+    if (option->val == nullptr) continue;
+    if (auto problem = value_problem(option->keyword, option->val)) return problem;
+  }
+  return {};
+}
+
 std::string quoted_if_needed(const std::string& value) {
   const bool plain = !value.empty() && std::ranges::none_of(value, [](char c) {
     return space(c) || c == '\'' || c == '\\';
@@ -253,12 +378,13 @@ std::string redact_conninfo(std::string_view conninfo) {
 std::optional<std::string> conninfo_problem(std::string_view conninfo) {
   if (conninfo.find('\0') != std::string_view::npos) return "holds a NUL character";
   if (const std::string_view scheme = uri_scheme(conninfo); !scheme.empty()) {
-    return uri_problem(conninfo.substr(scheme.size()));
+    const auto problem = uri_problem(conninfo.substr(scheme.size()));
+    return problem ? problem : content_problem(conninfo);
   }
   const auto pairs = key_values(conninfo);
   if (pairs && !pairs->empty() &&
       std::ranges::all_of(*pairs, [](const auto& pair) { return is_keyword(pair.first); })) {
-    return {};
+    return content_problem(conninfo);
   }
   return "is neither a libpq URI nor a list of key=value pairs";
 }

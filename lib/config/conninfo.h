@@ -12,8 +12,8 @@ namespace outfall {
 // whole: it may be a password with a typing error in front. Pure.
 [[nodiscard]] std::string redact_conninfo(std::string_view conninfo);
 
-// What is wrong with the shape of a connection string, without a word of its content; nullopt where
-// libpq can be asked.
+// What is wrong with a connection string that libpq would not take, or with which it could never
+// connect; nullopt where it can be tried. Quotes nothing of it. Connects to nothing.
 [[nodiscard]] std::optional<std::string> conninfo_problem(std::string_view conninfo);
 
 }  // namespace outfall

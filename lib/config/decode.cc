@@ -52,19 +52,35 @@ std::string expectation(const SettingSpec& spec) {
   return "something else";
 }
 
-std::string_view form_hint(SettingType type) {
-  switch (type) {
+// Where text needs quotes: in the file, not in a variable or in a secret's own file.
+enum class Written { toml, bare };
+
+// "a", "b" or "c"
+std::string any_of(std::span<const std::string_view> choices, Written written) {
+  const std::string_view quote = written == Written::toml ? "\"" : "";
+  std::string text;
+  for (std::size_t i = 0; i < choices.size(); ++i) {
+    if (i > 0) text += i + 1 == choices.size() ? " or " : ", ";
+    text += fmt::format("{0}{1}{0}", quote, choices[i]);
+  }
+  return text;
+}
+
+std::string form_hint(const SettingSpec& spec, Written written) {
+  const std::string quotes = written == Written::toml ? ", in double quotes" : "";
+  switch (spec.type) {
     case SettingType::string:
-    case SettingType::choice:
       return "write the value in double quotes";
+    case SettingType::choice:
+      return "write " + any_of(spec.choices, written);
     case SettingType::integer:
       return "write digits without quotes";
     case SettingType::boolean:
       return "write true or false without quotes";
     case SettingType::duration:
-      return "write a whole number and one unit of ms, s, m, h or d, in double quotes";
+      return "write a whole number and one unit of ms, s, m, h or d" + quotes;
     case SettingType::bytes:
-      return "write a whole number and one unit of B, KiB, MiB or GiB, in double quotes";
+      return "write a whole number and one unit of B, KiB, MiB or GiB" + quotes;
     case SettingType::string_list:
       return "write strings in brackets: [\"a\", \"b\"]";
     case SettingType::string_map:
@@ -75,13 +91,13 @@ std::string_view form_hint(SettingType type) {
 
 DecodeProblem wrong_type(const SettingSpec& spec, const toml::node& node) {
   return {fmt::format("expected {}, got {}", expectation(spec), type_name(node)),
-          std::string(form_hint(spec.type))};
+          form_hint(spec, Written::toml)};
 }
 
-DecodeProblem wrong_text(const SettingSpec& spec, std::string_view text) {
+DecodeProblem wrong_text(const SettingSpec& spec, std::string_view text, Written written) {
   return {spec.secret ? fmt::format("expected {}", expectation(spec))
                       : fmt::format("expected {}, got {}", expectation(spec), shown(text)),
-          spec.type == SettingType::choice ? std::string() : std::string(form_hint(spec.type))};
+          form_hint(spec, written)};
 }
 
 Decoded decode_number(const SettingSpec& spec, std::int64_t number) {
@@ -101,14 +117,14 @@ Decoded decode_number(const SettingSpec& spec, std::int64_t number) {
                   number < spec.min ? least : most)};
 }
 
-Decoded decode_choice(const SettingSpec& spec, std::string_view text) {
+Decoded decode_choice(const SettingSpec& spec, std::string_view text, Written written) {
   if (std::ranges::find(spec.choices, text) != spec.choices.end()) {
     SettingValues::Value value;
     value.text = text;
     value.is_set = true;
     return value;
   }
-  DecodeProblem problem = wrong_text(spec, text);
+  DecodeProblem problem = wrong_text(spec, text, written);
   if (const std::string_view meant = nearest(text, spec.choices); !meant.empty()) {
     problem.hint = fmt::format("did you mean \"{}\"?", meant);
   }
@@ -134,18 +150,18 @@ Decoded without_nul(SettingValues::Value value) {
 }
 
 // Strings, choices, durations and sizes are written as text, in TOML within quotes.
-Decoded decode_string(const SettingSpec& spec, std::string_view text) {
+Decoded decode_string(const SettingSpec& spec, std::string_view text, Written written) {
   if (holds_nul(text)) return nul_problem();
   // The file is UTF-8 or does not parse; a variable can be anything.
   if (!is_valid_utf8(text)) return DecodeProblem{"is not valid UTF-8", "write it in UTF-8"};
-  if (spec.type == SettingType::choice) return decode_choice(spec, text);
+  if (spec.type == SettingType::choice) return decode_choice(spec, text, written);
   if (spec.type == SettingType::duration) {
     const auto duration = parse_duration(text);
-    return duration ? decode_number(spec, duration->count()) : wrong_text(spec, text);
+    return duration ? decode_number(spec, duration->count()) : wrong_text(spec, text, written);
   }
   if (spec.type == SettingType::bytes) {
     const auto bytes = parse_bytes(text);
-    return bytes ? decode_number(spec, *bytes) : wrong_text(spec, text);
+    return bytes ? decode_number(spec, *bytes) : wrong_text(spec, text, written);
   }
   SettingValues::Value value;
   value.text = text;
@@ -162,7 +178,7 @@ Decoded decode_list(const SettingSpec& spec, const toml::node& node) {
     if (!item.is_string()) {
       return DecodeProblem{
           fmt::format("expected an array of strings, got {} in it", type_name(item)),
-          std::string(form_hint(spec.type))};
+          form_hint(spec, Written::toml)};
     }
     value.list.push_back(item.as_string()->get());
   }
@@ -212,7 +228,7 @@ Decoded split_list(std::string_view text, char separator) {
 Decoded decode_fragment(const SettingSpec& spec, std::string_view text) {
   const auto document = parse_document({}, fmt::format("value = {}", text));
   const auto* table = std::get_if<toml::table>(&document);
-  if (table == nullptr || table->size() != 1) return wrong_text(spec, text);
+  if (table == nullptr || table->size() != 1) return wrong_text(spec, text, Written::bare);
   return decode_node(spec, *table->get("value"));
 }
 
@@ -229,10 +245,10 @@ Decoded decode_node(const SettingSpec& spec, const toml::node& node) {
     case SettingType::string:
     case SettingType::choice:
     case SettingType::duration:
-      if (node.is_string()) return decode_string(spec, node.as_string()->get());
+      if (node.is_string()) return decode_string(spec, node.as_string()->get(), Written::toml);
       break;
     case SettingType::bytes:
-      if (node.is_string()) return decode_string(spec, node.as_string()->get());
+      if (node.is_string()) return decode_string(spec, node.as_string()->get(), Written::toml);
       if (node.is_integer()) return decode_number(spec, node.as_integer()->get());
       break;
     case SettingType::integer:
@@ -260,15 +276,16 @@ Decoded decode_text(const SettingSpec& spec, std::string_view text) {
     case SettingType::choice:
     case SettingType::duration:
     case SettingType::bytes:
-      return decode_string(spec, text);
+      return decode_string(spec, text, Written::bare);
     case SettingType::integer: {
       std::int64_t number = 0;
       const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-      if (error != std::errc{} || end != text.data() + text.size()) return wrong_text(spec, text);
+      if (error != std::errc{} || end != text.data() + text.size())
+        return wrong_text(spec, text, Written::bare);
       return decode_number(spec, number);
     }
     case SettingType::boolean: {
-      if (text != "true" && text != "false") return wrong_text(spec, text);
+      if (text != "true" && text != "false") return wrong_text(spec, text, Written::bare);
       SettingValues::Value value;
       value.number = text == "true" ? 1 : 0;
       value.is_set = true;
@@ -279,7 +296,7 @@ Decoded decode_text(const SettingSpec& spec, std::string_view text) {
     case SettingType::string_map:
       return decode_fragment(spec, text);
   }
-  return wrong_text(spec, text);
+  return wrong_text(spec, text, Written::bare);
 }
 
 Decoded decode_secret_file(const SettingSpec& spec, std::string_view content) {

@@ -56,6 +56,78 @@ const TableSpec* find_table(std::string_view name) {
   return found == tables.end() ? nullptr : &*found;
 }
 
+// Read by something else than the table of settings, or set by images about themselves; and the
+// beginnings of what tests and tools set.
+constexpr auto kOtherNames =
+    std::to_array<std::string_view>({"CONFIG", "ACTOR", "VERSION", "COMMIT"});
+constexpr auto kOtherBeginnings = std::to_array<std::string_view>({"TEST_", "CRASH_", "BROKEN"});
+
+bool is_read_otherwise(std::string_view rest) {
+  return std::ranges::find(kOtherNames, rest) != kOtherNames.end() ||
+         std::ranges::any_of(kOtherBeginnings, [&](std::string_view beginning) {
+           return rest.starts_with(beginning);
+         });
+}
+
+std::string without_underscores(std::string_view name) {
+  std::string result(name);
+  std::erase(result, '_');
+  return result;
+}
+
+// The variables of all settings that do not stand below a name.
+std::vector<std::string> setting_variables() {
+  std::vector<std::string> result;
+  for (const TableSpec& table : setting_tables()) {
+    if (table.named) continue;
+    for (const SettingSpec& setting : table.settings) {
+      result.push_back(variable_name(table.name, setting.name));
+    }
+  }
+  return result;
+}
+
+// What is wrong with a variable of one level that is a setting but for its underscores
+// (OUTFALL_LOGLEVEL), begins with a table (OUTFALL_DATABASE_URL) or is one (OUTFALL_STREAMS). Empty
+// for others: OUTFALL_CACHE of somebody's image is none of ours.
+std::string slip_hint(std::string_view rest) {
+  for (const std::string& variable : setting_variables()) {
+    if (without_underscores(variable.substr(kPrefix.size())) != without_underscores(folded(rest))) {
+      continue;
+    }
+    return fmt::format("levels are separated by two underscores: did you mean {}?", variable);
+  }
+  for (const TableSpec& table : setting_tables()) {
+    const std::string prefix = folded(table.name) + "_";
+    if (rest.starts_with(prefix)) {
+      return fmt::format("levels are separated by two underscores: did you mean {}{}_{}?", kPrefix,
+                         prefix, rest.substr(prefix.size()));
+    }
+    if (rest != folded(table.name)) continue;
+    return fmt::format(
+        "append two underscores and {}, such as {}",
+        table.named ? "a name and a setting" : "the setting",
+        variable_name(table.named ? fmt::format("{}.orders", table.name) : std::string(table.name),
+                      table.settings.front().name));
+  }
+  return {};
+}
+
+// The variable that may have been meant by one that nothing reads.
+std::string meant_variable(std::string_view variable) {
+  const std::vector<std::string> settings = setting_variables();
+  const std::string_view rest = variable.substr(kPrefix.size());
+  for (const std::string& known : settings) {
+    if (known.ends_with(fmt::format("__{}", folded(rest)))) return known;
+  }
+  // By what follows the prefix, which would make all of them alike.
+  std::vector<std::string_view> known = {"CONFIG", "ACTOR"};
+  for (const std::string& name : settings)
+    known.push_back(std::string_view(name).substr(kPrefix.size()));
+  const std::string_view meant = nearest(rest, known);
+  return meant.empty() ? std::string() : std::string(kPrefix).append(meant);
+}
+
 class Sorter {
  public:
   Sorter(const std::map<std::string, std::set<std::string>, std::less<>>& names,
@@ -91,16 +163,10 @@ class Sorter {
                          .hint = std::move(hint)});
   }
 
-  // OUTFALL_DATABASE_URL is a likely slip; OUTFALL_VERSION of a container image is none of ours.
   void check_single_level(const std::string& variable, std::string_view rest) {
-    if (variable == "OUTFALL_CONFIG" || is_service_link(variable)) return;
-    for (const TableSpec& table : setting_tables()) {
-      const std::string prefix = folded(table.name) + "_";
-      if (!rest.starts_with(prefix)) continue;
-      report(variable, "is not a setting",
-             fmt::format("levels are separated by two underscores: did you mean {}{}_{}?", kPrefix,
-                         prefix, rest.substr(prefix.size())));
-    }
+    if (is_read_otherwise(rest) || is_service_link(variable)) return;
+    std::string hint = slip_hint(rest);
+    if (!hint.empty()) report(variable, "is not a setting", std::move(hint));
   }
 
   void report_unknown_table(const std::string& variable, const std::string& name) {
@@ -170,6 +236,24 @@ EnvironmentSettings sort_environment(
     if (variable.starts_with(kPrefix)) sorter.add(variable, value);
   }
   return sorter.take();
+}
+
+std::vector<std::string> unread_variables(const std::map<std::string, std::string>& environment) {
+  std::vector<std::string> result;
+  for (const auto& [variable, value] : environment) {
+    if (!variable.starts_with(kPrefix)) continue;
+    const std::string_view rest = std::string_view(variable).substr(kPrefix.size());
+    // With more levels, or as a slip, it is a problem of the configuration.
+    if (rest.find("__") != std::string_view::npos || is_read_otherwise(rest) ||
+        is_service_link(variable) || !slip_hint(rest).empty()) {
+      continue;
+    }
+    const std::string meant = meant_variable(variable);
+    result.push_back(
+        fmt::format("nothing reads the variable {}{}", variable,
+                    meant.empty() ? std::string() : fmt::format(" (did you mean {}?)", meant)));
+  }
+  return result;
 }
 
 std::string variable_name(std::string_view table, std::string_view setting) {

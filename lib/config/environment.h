@@ -33,6 +33,11 @@ struct EnvironmentSettings {
     const std::map<std::string, std::set<std::string>, std::less<>>& names,
     std::vector<SettingProblem>& problems);
 
+// Variables that nothing reads, each with the name that may have been meant, as sentences. What
+// Kubernetes sets beside a Service is left out, and what an image tells about itself.
+[[nodiscard]] std::vector<std::string> unread_variables(
+    const std::map<std::string, std::string>& environment);
+
 // The variable that sets a setting: ("streams.orders", "retry.max") ->
 // OUTFALL_STREAMS__ORDERS__RETRY__MAX.
 [[nodiscard]] std::string variable_name(std::string_view table, std::string_view setting);

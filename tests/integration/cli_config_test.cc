@@ -115,6 +115,28 @@ TEST_F(Cli, TheEnvironmentAloneCanConfigure) {
   EXPECT_EQ(finished.output, "the environment is valid: 1 stream, 1 emitter\n");
 }
 
+TEST_F(Cli, AVariableThatNothingReadsIsNoted) {
+  folder_.write("outfall.toml", kValid);
+  const Finished noted = outfall({"check-config"}, {{"OUTFALL_ACTR", "anna"}});
+  EXPECT_CODE(noted, 0);
+  EXPECT_THAT(noted.output, HasSubstr("\nnote: nothing reads the variable OUTFALL_ACTR (did you "
+                                      "mean OUTFALL_ACTOR?)\n"));
+  EXPECT_CODE(outfall({"check-config"}, {{"OUTFALL_LOGLEVEL", "debug"}}), 78);
+}
+
+TEST_F(Cli, ADatabaseThatCouldNeverBeReachedIsAProblemOfTheConfiguration) {
+  for (const char* url : {"postgresql://x:99999999/y", "postgresql://u:s3cret@x/y?foo=bar",
+                          "postgresql://u:s3cret@x/y?sslmod=require"}) {
+    const Finished finished = outfall({"check-config"}, {{"OUTFALL_DATABASE__URL", url},
+                                                         {"OUTFALL_STREAMS__S__EMITTER", "log"},
+                                                         {"OUTFALL_EMITTERS__LOG__KIND", "noop"}});
+    EXPECT_CODE(finished, 78);
+    EXPECT_THAT(finished.error_output,
+                StartsWith("outfall: OUTFALL_DATABASE__URL: database.url: has a p"));
+    EXPECT_THAT(finished.error_output, testing::Not(HasSubstr("s3cret")));
+  }
+}
+
 TEST_F(Cli, NoConfigurationAtAllSaysWhatToDo) {
   const Finished finished = outfall({"check-config", "--config", ""});
   EXPECT_CODE(finished, 78);

@@ -57,6 +57,12 @@ TEST_F(CliConnect, TellsWhetherTheDatabaseCanBeUsed) {
               StartsWith("it answers"));
   EXPECT_TRUE(document.at("connected").as_object().contains("emitters.log"));
 
+  server.connect().exec(
+      "UPDATE outbox.schema_version SET checksum = repeat('0', 64) WHERE version = 1");
+  const Finished changed = check();
+  EXPECT_EQ(changed.status.code, 0) << changed.error_output;
+  EXPECT_THAT(changed.output, HasSubstr(" is another one there (SHA-256 000000000000"));
+
   server.stop();
   const Finished away = check();
   EXPECT_EQ(away.status.code, 69);
@@ -67,8 +73,9 @@ TEST_F(CliConnect, TellsWhetherTheDatabaseCanBeUsed) {
 TEST_F(CliConnect, APasswordWithoutItsQuotesIsNotShown) {
   write("host=127.0.0.1 password=correct horse=battery", folder_ / "lines");
   const Finished finished = check();
-  EXPECT_EQ(finished.status.code, 69);
-  EXPECT_THAT(finished.error_output, HasSubstr("libpq does not understand the connection string"));
+  EXPECT_EQ(finished.status.code, 78);
+  EXPECT_THAT(finished.error_output,
+              HasSubstr("database.url: has a parameter that libpq does not know\n"));
   EXPECT_THAT(finished.error_output, testing::Not(HasSubstr("horse")));
 }
 

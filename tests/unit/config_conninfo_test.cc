@@ -74,6 +74,33 @@ TEST(Conninfo, AcceptsWhatLibpqCanBeAsked) {
   EXPECT_TRUE(conninfo_problem(std::string_view("host=a\0b", 8)));
 }
 
+TEST(Conninfo, RefusesWhatCouldNeverConnect) {
+  const auto kCases = std::to_array<std::pair<std::string_view, std::string_view>>({
+      {"postgresql://x:99999999/y", "has a port that is not between 1 and 65535"},
+      {"postgresql://x:0/y", "has a port that is not between 1 and 65535"},
+      {"postgresql://a:5432,b:65536/y", "has a port that is not between 1 and 65535"},
+      {"host=x port=70000", "has a port that is not between 1 and 65535"},
+      {"host=x port=pg", "has a port that is not between 1 and 65535"},
+      {"postgresql://x/y?foo=bar", "has a parameter that libpq does not know"},
+      {"host=x passphrasewithoutquotes=bar", "has a parameter that libpq does not know"},
+      {"postgresql://x/y?sslmod=require",
+       "has a parameter that libpq does not know (is it meant to be sslmode?)"},
+      {"host=x dbnam=y", "has a parameter that libpq does not know (is it meant to be dbname?)"},
+      {"host=x sslmode=requier",
+       "has a sslmode that is none of disable, allow, prefer, require, verify-ca and verify-full"},
+      {"postgresql://x/y?connect_timeout=10s", "has a connect_timeout that is not a whole number"},
+  });
+  for (const auto& [given, said] : kCases) {
+    EXPECT_EQ(conninfo_problem(given).value_or("nothing"), said) << given;
+  }
+  for (const std::string_view good :
+       {"postgresql://x:65535/y", "postgresql://a,b:5433/y?target_session_attrs=read-write",
+        "host=a,b port=5432,5433 connect_timeout=10", "host=a port=''", "postgresql://x/y?ssl=true",
+        "postgresql://u:99999999@x/y?sslmode=verify-full"}) {
+    EXPECT_FALSE(conninfo_problem(good)) << good << ": " << *conninfo_problem(good);
+  }
+}
+
 TEST(ListenAddress, TakesLiteralsAndLocalhost) {
   struct Accepted {
     std::string_view text;

@@ -102,7 +102,7 @@ TEST_F(ConfigEnvironment, MistakesNameTheVariable) {
           "or "
           "false without quotes",
           "OUTFALL_LOG__LEVEL: log.level: expected one of \"trace\", \"debug\", \"info\", "
-          "\"warning\", \"error\", got \"loud\" | ",
+          "\"warning\", \"error\", got \"loud\" | write trace, debug, info, warning or error",
           "OUTFALL_DRAIN__LEESE: drain.leese: there is no such setting | did you mean "
           "OUTFALL_DRAIN__LEASE?",
           "OUTFALL_DRAIN__MAX_IN_FLIGHT: drain.max_in_flight: expected an integer, got \"many\" | "
@@ -123,6 +123,57 @@ TEST_F(ConfigEnvironment, VariablesOfKubernetesServicesAndImagesAreNotOurs) {
                         {"OUTFALL_VERSION", "0.1.0"},
                         {"OUTFALL_CONFIG", "x"}}),
               IsEmpty());
+}
+
+TEST_F(ConfigEnvironment, ASlipInTheUnderscoresIsAMistake) {
+  write(kLeast);
+  EXPECT_THAT(
+      problems({{"OUTFALL_LOGLEVEL", "debug"}, {"OUTFALL_ADMIN", "x"}, {"OUTFALL_STREAMS", "x"}}),
+      testing::UnorderedElementsAre(
+          "OUTFALL_LOGLEVEL: is not a setting | levels are separated by two underscores: "
+          "did you mean OUTFALL_LOG__LEVEL?",
+          "OUTFALL_ADMIN: is not a setting | append two underscores and the setting, such "
+          "as OUTFALL_ADMIN__ENABLED",
+          "OUTFALL_STREAMS: is not a setting | append two underscores and a name and a "
+          "setting, such as OUTFALL_STREAMS__ORDERS__EMITTER"));
+}
+
+TEST_F(ConfigEnvironment, WhatNothingReadsIsTold) {
+  EXPECT_THAT(unread_variables({{"OUTFALL_URL", "x"},
+                                {"OUTFALL_FOO", "1"},
+                                {"OUTFALL_CONFG", "x"},
+                                {"OUTFALL_ACTR", "x"},
+                                {"OUTFALL_LGO_LEVEL", "x"},
+                                {"PATH", "/bin"}}),
+              ElementsAre("nothing reads the variable OUTFALL_ACTR (did you mean OUTFALL_ACTOR?)",
+                          "nothing reads the variable OUTFALL_CONFG (did you mean OUTFALL_CONFIG?)",
+                          "nothing reads the variable OUTFALL_FOO",
+                          "nothing reads the variable OUTFALL_LGO_LEVEL (did you mean "
+                          "OUTFALL_LOG__LEVEL?)",
+                          "nothing reads the variable OUTFALL_URL (did you mean "
+                          "OUTFALL_DATABASE__URL?)"));
+  EXPECT_THAT(unread_variables({{"OUTFALL_SERVICE_HOST", "10.0.0.1"},
+                                {"OUTFALL_PORT", "tcp://10.0.0.1:9464"},
+                                {"OUTFALL_PORT_9464_TCP", "tcp://10.0.0.1:9464"},
+                                {"OUTFALL_ADMIN_SERVICE_PORT_HTTP", "9464"},
+                                {"OUTFALL_TEST_POSTGRES_BIN", "x"},
+                                {"OUTFALL_CRASH_POINT", "x"},
+                                {"OUTFALL_BROKEN", "x"},
+                                {"OUTFALL_ACTOR", "x"},
+                                {"OUTFALL_CONFIG", "x"},
+                                {"OUTFALL_VERSION", "x"},
+                                {"OUTFALL_LOGLEVEL", "a problem already"},
+                                {"OUTFALL_LOG__LEVEL", "debug"}}),
+              IsEmpty());
+}
+
+TEST_F(ConfigEnvironment, HintsFitAVariable) {
+  write(kLeast);
+  EXPECT_THAT(problems({{"OUTFALL_STREAMS__ORDERS__RETRY__MAX", "5"},
+                        {"OUTFALL_STREAMS__ORDERS__MAX_PAYLOAD", "much"}}),
+              testing::UnorderedElementsAre(
+                  testing::EndsWith(" | write a whole number and one unit of ms, s, m, h or d"),
+                  testing::EndsWith(" | write a whole number and one unit of B, KiB, MiB or GiB")));
 }
 
 TEST_F(ConfigEnvironment, NamesOfVariablesAreMadeByTheRuleThatReadsThem) {

@@ -81,9 +81,8 @@ constexpr auto kMistakes = std::to_array<Mistake>({
      "8:11: admin.enabled: expected true or false, got a string | write true or false without "
      "quotes"},
     {"boolean_for_choice", "receipts = true\n",
-     "7:12: streams.orders.receipts: expected one of \"on\", \"off\", got a boolean | write the "
-     "value "
-     "in double quotes"},
+     "7:12: streams.orders.receipts: expected one of \"on\", \"off\", got a boolean | write "
+     "\"on\" or \"off\""},
     {"unknown_choice", "ordering = \"kye\"\n",
      "7:12: streams.orders.ordering: expected one of \"key\", \"none\", got \"kye\" | did you mean "
      "\"key\"?"},
@@ -91,7 +90,8 @@ constexpr auto kMistakes = std::to_array<Mistake>({
      "8:9: log.level: expected one of \"trace\", \"debug\", \"info\", \"warning\", \"error\", got "
      "\"warn\" | did you mean \"warning\"?"},
     {"choice_unlike_any", "ordering = \"strictly\"\n",
-     "7:12: streams.orders.ordering: expected one of \"key\", \"none\", got \"strictly\" | "},
+     "7:12: streams.orders.ordering: expected one of \"key\", \"none\", got \"strictly\" | write "
+     "\"key\" or \"none\""},
     {"value_for_group", "retry = 3\n",
      "7:9: streams.orders.retry: expected a table of settings, got an integer | set "
      "streams.orders.retry.initial instead"},
