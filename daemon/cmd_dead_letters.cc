@@ -57,13 +57,14 @@ void write_list(const Context& context, const std::vector<DeadLetter>& letters, 
 }
 
 ExitCode list(const Context& context, const DeadLetterOptions& options) {
-  return with_store(context, [&](OperatorStore& store, const Config&) {
+  return with_store(context, [&](OperatorStore& store, const Config& config) {
     const DeadLetterFilter filter = dead_letter_filter(options, store.now());
     const std::int32_t limit = options.limit.value_or(kListed);
     std::vector<DeadLetter> letters =
         store.dead_letters(filter, limit < INT32_MAX ? limit + 1 : limit);
     const bool more = std::ssize(letters) > limit;
     if (more) letters.resize(static_cast<std::size_t>(limit));
+    if (letters.empty() && filter.stream) expect_known(store, config, *filter.stream);
     if (!context.json) {
       write_list(context, letters, more, filter);
       return ExitCode::ok;

@@ -39,9 +39,16 @@ json::array paused_destinations(OperatorStore& store, const std::string& stream)
   return list;
 }
 
+// A mistyped stream must not look like one of which nothing is paused.
+void expect_known(OperatorStore& store, const Config& config, const std::string& stream) {
+  const std::set<std::string> known = known_streams(store, config);
+  if (!known.contains(stream)) throw unknown_stream(stream, known);
+}
+
 ExitCode list(const Context& context, const DestinationOptions& options) {
-  return with_store(context, [&](OperatorStore& store, const Config&) {
+  return with_store(context, [&](OperatorStore& store, const Config& config) {
     json::array paused = paused_destinations(store, options.stream);
+    if (paused.empty() && !options.stream.empty()) expect_known(store, config, options.stream);
     if (context.json) {
       write_json(context, json::object{{"destinations", std::move(paused)}});
       return ExitCode::ok;
@@ -74,14 +81,20 @@ void expect_paused(OperatorStore& store, const Config& config, const Destination
     lanes.push_back(text_field(value.as_object(), "lane"));
   }
   if (std::ranges::find(lanes, options.lane) != lanes.end()) return;
-  const std::set<std::string> known = known_streams(store, config);
-  if (!known.contains(options.stream)) throw unknown_stream(options.stream, known);
+  expect_known(store, config, options.stream);
   if (lanes.size() > kNamed) lanes.resize(kNamed);
   throw CommandError(ExitCode::unavailable,
                      fmt::format("no destination of {} is paused as '{}'",
                                  printable(options.stream), printable(options.lane)),
                      lanes.empty() ? std::string("None of its destinations is paused.")
                                    : fmt::format("Paused are: {}.", fmt::join(lanes, ", ")));
+}
+
+// Whether this configuration has the stream and lets nothing select its lanes; its workers may have
+// another one.
+bool without_lanes(const Config& config, const DestinationOptions& options) {
+  const auto stream = config.streams().find(options.stream);
+  return stream != config.streams().end() && stream->second.settings.text("lane").empty();
 }
 
 ExitCode set_paused(const Context& context, const DestinationOptions& options, bool pause) {
@@ -97,9 +110,16 @@ ExitCode set_paused(const Context& context, const DestinationOptions& options, b
     }
     const json::value detail = json::parse(record.detail);
     const bool was = flag_field(detail.as_object(), "was_paused");
-    context.out << fmt::format("destination {} of {} {} {}\n", printable(options.lane),
+    context.out << fmt::format("destination {} of {} {} {}\n",
+                               options.lane.empty() ? "''" : printable(options.lane),
                                printable(record.stream), was == pause ? "was already" : "is now",
                                pause ? "paused" : "running");
+    if (pause && !options.lane.empty() && without_lanes(config, options)) {
+      context.out << fmt::format(
+          "note: streams.{}.lane is not set here: where its workers do not set it either, this "
+          "holds nothing, and only the lane '' stops the stream\n",
+          options.stream);
+    }
     if (pause) {
       write_next(context.out,
                  {fmt::format("`outfall destinations resume {} {} --reason ...` when it may go on",

@@ -15,7 +15,9 @@ namespace json = boost::json;
 
 void add_filter_options(CLI::App& command, DeadLetterOptions& options) {
   command.add_option("ENVELOPE_ID", options.envelope_ids, "These envelopes only")->type_name("");
-  command.add_option("--id", options.ids, "These entry ids only")->type_name("N");
+  command.add_option("--id", options.ids, "These entry ids only")
+      ->type_name("N")
+      ->check(entry_id_check());
   command.add_option("--stream", options.stream, "Of this stream")->type_name("NAME");
   command.add_option("--type", options.type, "Of this CloudEvents type")->type_name("TYPE");
   command.add_option("--key", options.key, "With this key")->type_name("KEY");
@@ -26,7 +28,9 @@ void add_filter_options(CLI::App& command, DeadLetterOptions& options) {
       ->type_name("TIME");
   command.add_option("--until", options.until, "Dead-lettered before this time, or \"2h\" ago")
       ->type_name("TIME");
-  command.add_option("--after", options.after, "Only those with a higher entry id")->type_name("N");
+  command.add_option("--after", options.after, "Only those with a higher entry id")
+      ->type_name("N")
+      ->check(entry_id_check());
   command.add_option("--limit", options.limit, "No more than this many")
       ->type_name("N")
       ->check(CLI::Range(1, std::numeric_limits<std::int32_t>::max()).description(""));

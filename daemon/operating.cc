@@ -1,6 +1,7 @@
 #include "daemon/operating.h"
 
 #include <array>
+#include <charconv>
 #include <pwd.h>
 #include <string_view>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "daemon/json_fields.h"
+#include "daemon/json_text.h"
 #include "daemon/text_output.h"
 #include "daemon/wiring.h"
 #include "store/postgres/operator_store.h"
@@ -73,6 +75,10 @@ std::string in_command_words(std::string text) {
     if (at != std::string::npos) text.replace(at, sql.size(), command);
   }
   return text;
+}
+
+bool is_blank(std::string_view text) {
+  return text.find_first_not_of(" \t\r\n") == std::string_view::npos;
 }
 
 std::string user_name() {
@@ -169,13 +175,18 @@ void add_requester_options(CLI::App& command, RequesterOptions& options) {
   command
       .add_option("--actor", options.actor,
                   "Who does this; default: $OUTFALL_ACTOR, else the user of the operating system")
-      ->type_name("NAME");
+      ->type_name("NAME")
+      ->check(CLI::Validator(
+          [](const std::string& actor) {
+            return is_blank(actor) ? std::string("it names nobody") : std::string();
+          },
+          ""));
   command.add_option("--reason", options.reason, "Why this is done; it is kept with the change")
       ->type_name("TEXT");
 }
 
 Requester requester(const Context& context, const RequesterOptions& options) {
-  if (options.reason.find_first_not_of(" \t") == std::string::npos) {
+  if (is_blank(options.reason)) {
     throw CommandError(ExitCode::usage, "--reason is missing",
                        "say why this is done, such as --reason \"consumer fixed in 4.2\"; it is "
                        "kept with the change");
@@ -186,13 +197,19 @@ Requester requester(const Context& context, const RequesterOptions& options) {
     if (variable != context.environment.end()) actor = variable->second;
   }
   if (actor.empty()) actor = user_name();
+  if (is_blank(actor)) {
+    throw CommandError(ExitCode::usage, "OUTFALL_ACTOR names nobody",
+                       "write who does this, name somebody by --actor, or unset the variable");
+  }
   return {.actor = std::move(actor), .reason = options.reason};
 }
 
 void add_target_options(CLI::App& command, TargetOptions& options) {
   command.add_option("ENVELOPE_ID", options.envelope_id, "The envelope id of the entry")
       ->type_name("");
-  command.add_option("--id", options.entry_id, "The entry id instead")->type_name("N");
+  command.add_option("--id", options.entry_id, "The entry id instead")
+      ->type_name("N")
+      ->check(entry_id_check());
   command.add_option("--stream", options.stream, "Its stream, where the envelope is in several")
       ->type_name("NAME");
 }
@@ -202,6 +219,18 @@ Uuid parse_envelope_id(const std::string& text) {
   throw CommandError(
       ExitCode::usage, fmt::format("\"{}\" is not an envelope id", printable(text)),
       "an envelope id looks like 01890a5d-ac96-774b-bcce-b302099a8057; --id takes an entry id");
+}
+
+CLI::Validator entry_id_check() {
+  return {[](const std::string& text) {
+            EntryId id = 0;
+            const char* last = text.data() + text.size();
+            const auto [end, error] = std::from_chars(text.data(), last, id);
+            return error == std::errc{} && end == last && id >= 0
+                       ? std::string()
+                       : fmt::format("\"{}\" is not an entry id", printable(text));
+          },
+          ""};
 }
 
 EntryTarget entry_target(const TargetOptions& options) {
@@ -215,7 +244,7 @@ EntryTarget entry_target(const TargetOptions& options) {
 }
 
 void write_json(const Context& context, const boost::json::value& value) {
-  context.out << boost::json::serialize(value) << '\n';
+  context.out << json_text(value) << '\n';
 }
 
 boost::json::object operation_json(const OperationRecord& record, const Requester& by) {

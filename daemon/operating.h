@@ -62,6 +62,9 @@ void add_target_options(CLI::App& command, TargetOptions& options);
 [[nodiscard]] EntryTarget entry_target(const TargetOptions& options);
 [[nodiscard]] Uuid parse_envelope_id(const std::string& text);
 
+// What an option takes that is an entry id.
+[[nodiscard]] CLI::Validator entry_id_check();
+
 // One JSON object on one line.
 void write_json(const Context& context, const boost::json::value& value);
 [[nodiscard]] boost::json::object operation_json(const OperationRecord& record,

@@ -2,6 +2,8 @@
 
 #include <boost/json.hpp>
 
+#include "daemon/json_text.h"
+
 namespace outfall {
 
 namespace {
@@ -90,7 +92,7 @@ std::string status_json(const Drain::Snapshot& snapshot, const Uuid& worker,
   // Null where another worker samples, and before the first look.
   status["backlog"] =
       look == nullptr ? boost::json::value(nullptr) : boost::json::value(look_json(*look));
-  return boost::json::serialize(status);
+  return json_text(status);
 }
 
 }  // namespace outfall

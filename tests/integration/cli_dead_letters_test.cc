@@ -45,7 +45,11 @@ TEST_F(CliDeadLetters, ListNarrowsByEveryFilter) {
   EXPECT_THAT(listed({"--id", "2", "--id", "4"}), ElementsAre(2, 4));
   EXPECT_THAT(listed({envelope_of(3), envelope_of(1)}), ElementsAre(1, 3));
   EXPECT_THAT(listed({"--after", "2"}), ElementsAre(3, 4));
-  EXPECT_THAT(listed({"--stream", "nope"}), ElementsAre());
+  EXPECT_THAT(listed({"--stream", "orders", "--key", "nope"}), ElementsAre());
+  EXPECT_EQ(refused(69, {"dead-letters", "list", "--stream", "nope"}).at("message"),
+            "no stream is named 'nope'");
+  EXPECT_EQ(refused(64, {"dead-letters", "list", "--id", "abc"}).at("message"),
+            "--id: \"abc\" is not an entry id");
 }
 
 TEST_F(CliDeadLetters, ListTakesTimesAndHowLongAgo) {

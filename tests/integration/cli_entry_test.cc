@@ -72,7 +72,10 @@ TEST_F(CliEntry, WrongArgumentsEndWith64) {
   refused(64, {"entry", "show"});
   refused(64, {"entry", "show", "not-an-id"});
   refused(64, {"entry", "show", envelope_of(1), "--id", id});
-  refused(64, {"entry", "show", "--id", "first"});
+  for (const char* wrong : {"first", "99999999999999999999", "-1", "1.5", ""}) {
+    EXPECT_EQ(text_of(refused(64, {"entry", "show", "--id", wrong}), "message"),
+              "--id: \"" + std::string(wrong) + "\" is not an entry id");
+  }
   refused(64, {"entry", "discard", "--id", id});
   refused(64, {"entry", "discard", "--id", id, "--reason", " "});
   EXPECT_EQ(status_of(std::stoll(id)), "pending");
@@ -117,6 +120,15 @@ TEST_F(CliEntry, TheActorIsTheVariableElseTheUser) {
                       {{"OUTFALL_ACTOR", "release-job"}}),
               0);
   EXPECT_EQ(sql_.value("SELECT actor FROM operations WHERE entry_id = 1"), "release-job");
+  EXPECT_EQ(
+      refused(64, {"entry", "discard", "--id", "2", "--reason", "x", "--actor", " "}).at("message"),
+      "--actor: it names nobody");
+  refused(64, {"entry", "discard", "--id", "2", "--reason", "x", "--actor", ""});
+  const Finished blank =
+      outfall({"entry", "discard", "--id", "2", "--reason", "x"}, {{"OUTFALL_ACTOR", " "}});
+  EXPECT_CODE(blank, 64);
+  EXPECT_THAT(blank.error_output, testing::StartsWith("outfall: OUTFALL_ACTOR names nobody\n"));
+  EXPECT_EQ(status_of(2), "pending");
   EXPECT_CODE(outfall({"entry", "discard", "--id", "2", "--reason", "x"}), 0);
   const Finished user = run({"id", "-un"});
   EXPECT_EQ(sql_.value("SELECT actor FROM operations WHERE entry_id = 2") + "\n", user.output);

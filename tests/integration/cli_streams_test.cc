@@ -69,19 +69,33 @@ TEST_F(CliStreams, APausedDestinationHoldsItsLaneOnly) {
       {"destinations", "pause", "orders", "https://a.example/in", "--reason", "customer asked"});
   EXPECT_CODE(paused, 0);
   EXPECT_THAT(paused.output, HasSubstr("destination https://a.example/in of orders is now paused"));
+  // This configuration selects no lanes; that of the workers may.
+  EXPECT_THAT(paused.output, HasSubstr("\nnote: streams.orders.lane is not set here"));
   EXPECT_THAT(worker.drain("orders"), ElementsAre(second));
   EXPECT_EQ(sql_.value("SELECT status FROM entries WHERE id = $1", {std::to_string(first)}),
             "held");
   const boost::json::value listed = done({"destinations", "list"}).at("destinations");
   EXPECT_EQ(listed.at(0).at("lane"), "https://a.example/in");
   EXPECT_EQ(listed.at(0).at("paused_reason"), "customer asked");
-  EXPECT_TRUE(
-      done({"destinations", "list", "--stream", "mails"}).at("destinations").as_array().empty());
+  EXPECT_EQ(refused(69, {"destinations", "list", "--stream", "mails"}).at("message"),
+            "no stream is named 'mails'");
 
   done({"destinations", "resume", "orders", "https://a.example/in", "--reason", "customer asked"});
   EXPECT_THAT(outfall({"destinations", "list"}).output,
               AllOf(StartsWith("no destination is paused\n"), HasSubstr("/status")));
   EXPECT_THAT(worker.drain("orders"), ElementsAre(first));
+}
+
+TEST_F(CliStreams, TheNamelessDestinationIsWrittenInQuotes) {
+  enqueue("orders");
+  configure(one_stream("lane = \"subject\"\n"));
+  const Finished paused = outfall({"destinations", "pause", "orders", "", "--reason", "x"});
+  EXPECT_CODE(paused, 0);
+  EXPECT_THAT(paused.output, AllOf(StartsWith("destination '' of orders is now paused\n"),
+                                   testing::Not(HasSubstr("note:"))));
+  EXPECT_TRUE(done({"destinations", "resume", "orders", "", "--reason", "x"}).contains("detail"));
+  EXPECT_TRUE(
+      done({"destinations", "list", "--stream", "orders"}).at("destinations").as_array().empty());
 }
 
 TEST_F(CliStreams, ADestinationThatIsNotPausedCannotBeResumed) {

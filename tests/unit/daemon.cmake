@@ -1,3 +1,9 @@
+outfall_test(daemon_json_text_test
+  SOURCES
+    ${CMAKE_CURRENT_LIST_DIR}/daemon_json_text_test.cc
+    ${CMAKE_SOURCE_DIR}/daemon/json_text.cc
+  LIBS outfall_json fmt::fmt
+  LABELS unit)
 outfall_test(daemon_service_manager_test
   SOURCES
     ${CMAKE_CURRENT_LIST_DIR}/daemon_service_manager_test.cc

@@ -40,7 +40,9 @@ PostgresSession::PostgresSession(const ConnectOptions& options, const Uuid& work
   const SchemaState schema = read_schema_state(connection_);
   if (schema.fit != SchemaFit::fits) {
     throw StoreError(StoreErrorKind::schema, schema.detail,
-                     "run `outfall migrate`, and check database.schema");
+                     schema.fit == SchemaFit::newer
+                         ? "use a newer outfall, or check database.url and database.schema"
+                         : "run `outfall migrate`, and check database.schema");
   }
   check_may_work(connection_);
   floors_.saw_server(
