@@ -44,7 +44,7 @@ void write_counts(const Context& context, const json::object& found) {
     keys.write(context.out);
     const std::int64_t others =
         integer_field(found, "keys") - std::ssize(array_field(found, "by_key"));
-    if (others > 0) context.out << fmt::format("and {} with fewer\n", counted(others, "key"));
+    if (others > 0) context.out << fmt::format("other keys: {}\n", grouped(others));
   }
   TextFields fields;
   if (const std::int64_t none = integer_field(found, "without_key"); none > 0) {

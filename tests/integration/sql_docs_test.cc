@@ -90,7 +90,8 @@ TEST_F(SqlDocs, ExamplesRun) {
     }
     enqueue(stream);
   }
-  for (const std::string name : {"reference/sql.md", "operating/dead-letters.md", "operating/replay.md"}) {
+  for (const std::string name :
+       {"reference/sql.md", "operating/dead-letters.md", "operating/replay.md"}) {
     ChildOptions options;
     options.input = "CREATE TABLE orders (order_id int, state text);\n" + examples(page(name));
     ASSERT_GT(options.input->size(), 300U);
