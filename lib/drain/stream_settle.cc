@@ -123,8 +123,8 @@ SettleRequest StreamDrain::take_request(HeldLease& lease, Settle& settle) {
   return request;
 }
 
-// What belongs to a lease that was given up meanwhile is not written any more: an outcome before it,
-// which was confirmed, may be undone.
+// What belongs to a lease that was given up meanwhile is not written any more: an outcome before
+// it, which was confirmed, may be undone.
 void StreamDrain::submit(const std::shared_ptr<Settle>& settle) {
   settle->begun = host_.now();
   for (std::size_t i = settle->next; i < settle->parts.size(); ++i) {

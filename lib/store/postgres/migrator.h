@@ -81,7 +81,8 @@ class Migrator {
 // schema counts only when it says that it no longer bears this worker.
 [[nodiscard]] SchemaState read_schema_state(Connection& connection);
 
-// Throws a StoreError of kind `denied` where the session's role is no worker's. The schema must fit.
+// Throws a StoreError of kind `denied` where the session's role is no worker's. The schema must
+// fit.
 void check_may_work(Connection& connection);
 
 // A migration as it is sent: without psql's lines, for this schema. `schema_exists`: leaves out
