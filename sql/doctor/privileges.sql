@@ -11,7 +11,7 @@ SELECT json_build_object(
            SELECT format('EXECUTE ON FUNCTION %I.%I', $1, p.proname) AS what
              FROM unnest(ARRAY[
                     'become_sampler', 'claim', 'due_streams', 'empty_parkings', 'forgive', 'hold_presence', 'lane_of',
-                    'leased_entries', 'maintain_receipts', 'many_ranges', 'move_to_dead_letters', 'park', 'pass_over',
+                    'leased_entries', 'maintain_receipts', 'many_ranges', 'may_work', 'move_to_dead_letters', 'park', 'pass_over',
                     'pause_destination', 'payload_bytes', 'pick_disturbed', 'pick_fresh', 'present_workers',
                     'register_streams', 'release', 'renew', 'sample_database', 'sample_streams', 'scan_start',
                     'serve_streams', 'settle', 'settle_delivered', 'status_code', 'take_over', 'tend_holds',

@@ -77,7 +77,8 @@ TEST_F(CliDeadLetters, ListStopsAtItsLimitAndSaysHowToGoOn) {
   EXPECT_THAT(text.output,
               HasSubstr("next: `outfall dead-letters list --stream orders --after 2` shows more"));
   refused(64, {"dead-letters", "list", "--limit", "0"});
-  EXPECT_EQ(outfall({"dead-letters", "list", "--stream", "nope"}).output, "no dead letters\n");
+  EXPECT_EQ(outfall({"dead-letters", "list", "--type", "nope"}).output, "no dead letters\n");
+  refused(69, {"dead-letters", "list", "--stream", "nope"});
 }
 
 TEST_F(CliDeadLetters, ShowHasThePayloadAndThePayloadAloneIsExact) {

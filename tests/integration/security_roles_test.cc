@@ -30,11 +30,14 @@ const Names kLooking = {
     "status_code",         "utc_text",      "envelope_time",   "search_delivered",
     "find_delivered",      "explain_entry", "sample_streams",  "unbound_streams",
     "explain_live_entry",  "status",        "sample_database", "list_dead_letters",
-    "receipts_partitions", "envelope_of",   "served_streams"};
+    "receipts_partitions", "envelope_of",   "served_streams",  "may_work",
+    "count_dead_letters",  "list_jobs",     "show_job",        "job_document"};
 // What changes the state on a person's behalf, and leaves a trace.
 const Names kActing = {"pause_stream",       "resume_stream",       "pause_destination",
                        "resume_destination", "retry_entry",         "dead_letter_entry",
-                       "discard_entry",      "replay_dead_letters", "discard_dead_letters"};
+                       "discard_entry",      "replay_dead_letters", "discard_dead_letters",
+                       "mend_dead_letter",   "create_job",          "run_job",
+                       "pause_job",          "resume_job",          "abort_job"};
 // What acts for a worker; internal ones among them, which do nothing that its tables do not allow.
 const Names kWorking = {"lane_of",
                         "xid_visible_in",
@@ -65,7 +68,8 @@ const Names kWorking = {"lane_of",
                         "maintain_receipts",
                         "serve_streams",
                         "become_sampler",
-                        "show_dead_letter"};
+                        "show_dead_letter",
+                        "export_dead_letters"};
 
 Names both(Names a, const Names& b) {
   a.insert(b.begin(), b.end());
@@ -78,9 +82,9 @@ std::map<std::string, Names> readable(const Names& tables) {
   return result;
 }
 
-const Names kState = {"streams",          "leases",         "holds",      "parkings",
-                      "destinations",     "replays",        "operations", "receipts",
-                      "receipts_default", "schema_version", "delivered",  "all_entries"};
+const Names kState = {"streams",   "leases",      "holds",    "parkings",         "destinations",
+                      "replays",   "operations",  "receipts", "receipts_default", "schema_version",
+                      "delivered", "all_entries", "jobs",     "job_changes"};
 
 std::map<std::string, Allowed> allowed_by_role() {
   std::map<std::string, Allowed> roles;
@@ -101,9 +105,10 @@ std::map<std::string, Allowed> allowed_by_role() {
   }
   worker.functions = both(kLooking, kWorking);
   worker.sequences = {"entries_id_seq", "holds_hold_id_seq", "lease_numbers"};
-  roles["operator"] = {.statements = readable(both(kState, {"entries", "dead_letters"})),
-                       .functions = both(both(kLooking, kActing), {"show_dead_letter"}),
-                       .sequences = {"entries_id_seq"}};
+  roles["operator"] = {
+      .statements = readable(both(kState, {"entries", "dead_letters"})),
+      .functions = both(both(kLooking, kActing), {"show_dead_letter", "export_dead_letters"}),
+      .sequences = {"entries_id_seq"}};
   roles["reader"] = {
       .statements = readable(kState), .functions = kLooking, .sequences = {"entries_id_seq"}};
   return roles;

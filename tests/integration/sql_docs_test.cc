@@ -94,7 +94,7 @@ TEST_F(SqlDocs, ExamplesRun) {
        {"reference/sql.md", "operating/dead-letters.md", "operating/replay.md"}) {
     ChildOptions options;
     options.input = "CREATE TABLE orders (order_id int, state text);\n" + examples(page(name));
-    ASSERT_GT(options.input->size(), 300U);
+    ASSERT_GT(options.input->size(), 150U);
     const Finished done =
         run({postgres_program("psql"), "-X", "-q", "-v", "VERBOSITY=sqlstate", database_.dsn()},
             options);
