@@ -103,6 +103,7 @@ void Worker::start(const std::map<std::string, std::string>& environment,
                                   .output_file = options_.folder / (options_.name + ".out"),
                                   .error_file = log_});
   expected_ = false;
+  wrapped_ = !before.empty();
   history_.worker(options_.name, "started");
 }
 
@@ -131,7 +132,11 @@ void Worker::terminate() {
   if (!process_) return;
   expected_ = true;
   history_.worker(options_.name, "terminated");
-  process_->signal(SIGTERM);
+  if (wrapped_) {
+    process_->signal_group(SIGTERM);
+  } else {
+    process_->signal(SIGTERM);
+  }
 }
 
 void Worker::freeze() {

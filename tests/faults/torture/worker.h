@@ -72,6 +72,7 @@ class Worker {
   std::vector<std::unique_ptr<test::TcpGate>> gates_;
   std::unique_ptr<test::ChildProcess> process_;
   bool expected_ = false;  // somebody has asked it to end
+  bool wrapped_ = false;   // by a program that has it as a child, and hands no signal on
   std::string crash_;
   std::filesystem::path log_;
   std::size_t log_read_ = 0;
