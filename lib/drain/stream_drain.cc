@@ -121,14 +121,21 @@ void StreamDrain::dispatch(HeldLease& lease) {
       give_back(entry);
       continue;
     }
-    entry.state = HeldEntry::State::sent;
-    if (key != nullptr) ++key->sent;
-    if (OUTFALL_RULE_BROKEN("settle-before-answer")) lease.unsettled.delivered.push_back(&entry);
-    if (too_large(entry)) continue;
-    items.push_back({&entry.leased->envelope, reinterpret_cast<std::uint64_t>(&entry),
-                     entry.lane->name, key == nullptr ? nullptr : &key->run});
+    if (const auto item = begin_send(entry)) items.push_back(*item);
   }
   send(lease, std::move(items));
+}
+
+// From here on the entry counts as sent. Nothing where it has its outcome without being handed
+// over.
+std::optional<EmitItem> StreamDrain::begin_send(HeldEntry& entry) {
+  entry.state = HeldEntry::State::sent;
+  if (entry.key != nullptr) ++entry.key->sent;
+  if (OUTFALL_RULE_BROKEN("settle-before-answer"))
+    entry.lease->unsettled.delivered.push_back(&entry);
+  if (too_large(entry)) return std::nullopt;
+  return EmitItem{&entry.leased->envelope, reinterpret_cast<std::uint64_t>(&entry),
+                  entry.lane->name, entry.key == nullptr ? nullptr : &entry.key->run};
 }
 
 // An entry above the stream's limit fails without being sent.
@@ -171,13 +178,7 @@ void StreamDrain::send_next_of(HeldKey& key) {
     give_back(entry);
     return;
   }
-  entry.state = HeldEntry::State::sent;
-  ++key.sent;
-  if (OUTFALL_RULE_BROKEN("settle-before-answer"))
-    entry.lease->unsettled.delivered.push_back(&entry);
-  if (too_large(entry)) return;
-  send(*entry.lease, {{&entry.leased->envelope, reinterpret_cast<std::uint64_t>(&entry),
-                       entry.lane->name, &key.run}});
+  if (const auto item = begin_send(entry)) send(*entry.lease, {*item});
 }
 
 // The entry has its outcome: its places in key, lane and worker are free.

@@ -4,6 +4,7 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -101,6 +102,7 @@ class StreamDrain {
   void send(HeldLease& lease, std::vector<EmitItem> items);
   [[nodiscard]] Milliseconds send_margin() const;
   void send_next_of(HeldKey& key);
+  [[nodiscard]] std::optional<EmitItem> begin_send(HeldEntry& entry);
   [[nodiscard]] bool must_wait(const HeldKey& key) const;
   void park(HeldLane& lane, const Transition& transition);
   void decide_other(HeldEntry& entry, Outcome& outcome);
