@@ -75,14 +75,6 @@ struct DeadLetterContent {
   bool payload_is_binary = false;
 };
 
-// What one call of replay or discard did.
-struct DeadLetterChunk {
-  std::int32_t done = 0;
-  std::int32_t skipped = 0;        // their envelope is in the stream again already
-  std::optional<EntryId> last_id;  // where the next chunk goes on, as filter.after
-  bool more = false;
-};
-
 enum class DeadLetterAction : std::uint8_t { replay, discard };
 
 // The replay or discard of many dead letters, as the database keeps it.
@@ -176,11 +168,6 @@ class OperatorStore {
   [[nodiscard]] virtual std::vector<DeadLetter> dead_letters(const DeadLetterFilter& filter,
                                                              std::int32_t limit) = 0;
   [[nodiscard]] virtual DeadLetterContent dead_letter_content(const EntryTarget& entry) = 0;
-  // One chunk of at most `limit`. Without a requester a dry run, which changes nothing.
-  virtual DeadLetterChunk replay(const DeadLetterFilter& filter, std::int32_t limit,
-                                 const std::optional<Requester>& by) = 0;
-  virtual DeadLetterChunk discard(const DeadLetterFilter& filter, std::int32_t limit,
-                                  const std::optional<Requester>& by) = 0;
 
   // The document of count_dead_letters(), as JSON.
   [[nodiscard]] virtual std::string count_dead_letters(const DeadLetterFilter& filter,

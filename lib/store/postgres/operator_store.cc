@@ -162,37 +162,4 @@ DeadLetterContent PostgresOperatorStore::dead_letter_content(const EntryTarget& 
   return dead_letter_content_from(Row(rows, 0));
 }
 
-Result PostgresOperatorStore::change_dead_letters(std::string_view function,
-                                                  const DeadLetterFilter& filter,
-                                                  std::int32_t limit,
-                                                  const std::optional<Requester>& by) {
-  Params params = filter_params(filter, limit);
-  params.boolean(!by).text(by ? by->actor : std::string()).text(by ? by->reason : std::string());
-  return call(function,
-              fmt::format("{}, p_dry_run => $11, p_actor => $12, p_reason => $13", kFilter),
-              params);
-}
-
-DeadLetterChunk PostgresOperatorStore::replay(const DeadLetterFilter& filter, std::int32_t limit,
-                                              const std::optional<Requester>& by) {
-  const Result rows = change_dead_letters("replay_dead_letters", filter, limit, by);
-  const Row row(rows, 0);
-  DeadLetterChunk chunk{.done = row.int4("replayed"),
-                        .skipped = row.int4("skipped"),
-                        .last_id = {},
-                        .more = row.boolean("more")};
-  if (!row.is_null("last_id")) chunk.last_id = row.int8("last_id");
-  return chunk;
-}
-
-DeadLetterChunk PostgresOperatorStore::discard(const DeadLetterFilter& filter, std::int32_t limit,
-                                               const std::optional<Requester>& by) {
-  const Result rows = change_dead_letters("discard_dead_letters", filter, limit, by);
-  const Row row(rows, 0);
-  DeadLetterChunk chunk{
-      .done = row.int4("discarded"), .skipped = 0, .last_id = {}, .more = row.boolean("more")};
-  if (!row.is_null("last_id")) chunk.last_id = row.int8("last_id");
-  return chunk;
-}
-
 }  // namespace outfall::postgres

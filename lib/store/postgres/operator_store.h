@@ -32,10 +32,6 @@ class PostgresOperatorStore final : public OperatorStore {
   [[nodiscard]] std::vector<DeadLetter> dead_letters(const DeadLetterFilter& filter,
                                                      std::int32_t limit) override;
   [[nodiscard]] DeadLetterContent dead_letter_content(const EntryTarget& entry) override;
-  DeadLetterChunk replay(const DeadLetterFilter& filter, std::int32_t limit,
-                         const std::optional<Requester>& by) override;
-  DeadLetterChunk discard(const DeadLetterFilter& filter, std::int32_t limit,
-                          const std::optional<Requester>& by) override;
 
   [[nodiscard]] std::string count_dead_letters(const DeadLetterFilter& filter,
                                                std::optional<std::int32_t> limit) override;
@@ -61,8 +57,6 @@ class PostgresOperatorStore final : public OperatorStore {
   std::string document(std::string_view function, std::string_view arguments, const Params& params);
   OperationRecord operate(std::string_view function, std::string_view arguments, Params params,
                           const Requester& by);
-  Result change_dead_letters(std::string_view function, const DeadLetterFilter& filter,
-                             std::int32_t limit, const std::optional<Requester>& by);
 
   Connection connection_;
 };
