@@ -46,7 +46,7 @@ const CURLcode kCurlReady = curl_global_init(CURL_GLOBAL_DEFAULT);
 
 }  // namespace
 
-HttpAnswer http_call(const HttpCall& call) {
+AdminAnswer http_call(const HttpCall& call) {
   if (kCurlReady != CURLE_OK) throw std::runtime_error("libcurl is not usable");
   const std::unique_ptr<CURL, decltype(&curl_easy_cleanup)> curl(curl_easy_init(),
                                                                  curl_easy_cleanup);
@@ -54,7 +54,7 @@ HttpAnswer http_call(const HttpCall& call) {
   for (const auto& header : call.headers) list = curl_slist_append(list, header.c_str());
   const std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)> headers(list,
                                                                             curl_slist_free_all);
-  HttpAnswer answer;
+  AdminAnswer answer;
   curl_easy_setopt(curl.get(), CURLOPT_URL, call.url.c_str());
   curl_easy_setopt(curl.get(), CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(curl.get(), CURLOPT_PROXY, "");
@@ -81,7 +81,7 @@ HttpAnswer http_call(const HttpCall& call) {
   return answer;
 }
 
-HttpAnswer http_get(const std::string& url) {
+AdminAnswer http_get(const std::string& url) {
   return http_call({.url = url});
 }
 

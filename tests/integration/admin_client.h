@@ -10,7 +10,7 @@
 
 namespace outfall::test {
 
-struct HttpAnswer {
+struct AdminAnswer {
   int status = 0;
   std::map<std::string, std::string> headers;  // names in lower case
   std::string body;
@@ -24,8 +24,8 @@ struct HttpCall {
   std::vector<std::string> headers = {};  // "Name: value"
   std::optional<std::string> body = {};
 };
-[[nodiscard]] HttpAnswer http_call(const HttpCall& call);
-[[nodiscard]] HttpAnswer http_get(const std::string& url);
+[[nodiscard]] AdminAnswer http_call(const HttpCall& call);
+[[nodiscard]] AdminAnswer http_get(const std::string& url);
 
 // A TCP connection for what no well-behaved client sends. Every wait has a deadline and throws
 // std::runtime_error when it passes.

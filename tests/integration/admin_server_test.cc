@@ -21,9 +21,9 @@
 namespace outfall {
 namespace {
 
+using test::AdminAnswer;
 using test::http_call;
 using test::http_get;
-using test::HttpAnswer;
 using test::RawConnection;
 using test::wait_until;
 using testing::HasSubstr;
@@ -97,7 +97,7 @@ class AdminServerTest : public testing::Test {
 TEST_F(AdminServerTest, MetricsAreInPrometheusFormat) {
   metrics_.stream("orders").entries_claimed.Increment(5);
   start();
-  const HttpAnswer answer = http_get(url_ + "/metrics");
+  const AdminAnswer answer = http_get(url_ + "/metrics");
   EXPECT_EQ(answer.status, 200);
   EXPECT_EQ(answer.headers.at("content-type"), "text/plain; version=0.0.4; charset=utf-8");
   EXPECT_EQ(answer.headers.at("cache-control"), "no-store");
@@ -106,7 +106,7 @@ TEST_F(AdminServerTest, MetricsAreInPrometheusFormat) {
 
 TEST_F(AdminServerTest, LivenessFollowsTheHeartbeat) {
   start();
-  const HttpAnswer alive = http_get(url_ + "/livez");
+  const AdminAnswer alive = http_get(url_ + "/livez");
   EXPECT_EQ(alive.status, 200);
   EXPECT_EQ(alive.headers.at("content-type"), "application/json");
   EXPECT_EQ(alive.body, "{\"alive\":true,\"reasons\":[]}\n");
@@ -120,14 +120,14 @@ TEST_F(AdminServerTest, ReadinessGivesItsReasons) {
   start();
   EXPECT_EQ(http_get(url_ + "/readyz").status, 200);
   ready_ = false;
-  const HttpAnswer answer = http_get(url_ + "/readyz");
+  const AdminAnswer answer = http_get(url_ + "/readyz");
   EXPECT_EQ(answer.status, 503);
   EXPECT_EQ(answer.body, "{\"ready\":false,\"reasons\":[\"the schema is \\\"old\\\"\"]}\n");
 }
 
 TEST_F(AdminServerTest, StatusIsWhatTheCallbackMakes) {
   start();
-  const HttpAnswer answer = http_get(url_ + "/status?verbose=1");
+  const AdminAnswer answer = http_get(url_ + "/status?verbose=1");
   EXPECT_EQ(answer.status, 200);
   EXPECT_EQ(answer.headers.at("content-type"), "application/json");
   EXPECT_EQ(answer.body, "{\"streams\":[]}");
@@ -135,7 +135,7 @@ TEST_F(AdminServerTest, StatusIsWhatTheCallbackMakes) {
 
 TEST_F(AdminServerTest, HeadHasTheLengthAndNoBody) {
   start();
-  const HttpAnswer answer = http_call({.method = "HEAD", .url = url_ + "/status"});
+  const AdminAnswer answer = http_call({.method = "HEAD", .url = url_ + "/status"});
   EXPECT_EQ(answer.status, 200);
   EXPECT_EQ(answer.headers.at("content-length"), "14");
   EXPECT_EQ(answer.body, "");
@@ -143,7 +143,7 @@ TEST_F(AdminServerTest, HeadHasTheLengthAndNoBody) {
 
 TEST_F(AdminServerTest, UnknownPathIsToldWhatThereIs) {
   start();
-  const HttpAnswer answer = http_get(url_ + "/metric");
+  const AdminAnswer answer = http_get(url_ + "/metric");
   EXPECT_EQ(answer.status, 404);
   EXPECT_THAT(answer.body, StartsWith("{\"error\":\"not_found\","));
   EXPECT_THAT(answer.body, HasSubstr("GET /metrics, GET /livez"));
@@ -154,11 +154,11 @@ TEST_F(AdminServerTest, UnknownPathIsToldWhatThereIs) {
 
 TEST_F(AdminServerTest, WrongMethodIsToldTheRightOne) {
   start();
-  const HttpAnswer post = http_call({.method = "POST", .url = url_ + "/metrics", .body = "x"});
+  const AdminAnswer post = http_call({.method = "POST", .url = url_ + "/metrics", .body = "x"});
   EXPECT_EQ(post.status, 405);
   EXPECT_EQ(post.headers.at("allow"), "GET, HEAD");
   EXPECT_THAT(post.body, HasSubstr("\"hint\":\"use GET, HEAD\""));
-  const HttpAnswer get = http_get(url_ + "/streams/orders/pause");
+  const AdminAnswer get = http_get(url_ + "/streams/orders/pause");
   EXPECT_EQ(get.status, 405);
   EXPECT_EQ(get.headers.at("allow"), "POST");
   EXPECT_EQ(http_call({.method = "BREW", .url = url_ + "/status"}).status, 405);
@@ -168,21 +168,21 @@ TEST_F(AdminServerTest, WrongMethodIsToldTheRightOne) {
 TEST_F(AdminServerTest, ChangesOfStateNeedTheToken) {
   start({.token = "s3cret"});
   test::HttpCall call{.method = "POST", .url = url_ + "/streams/my%20orders/pause", .body = "{}"};
-  const HttpAnswer missing = http_call(call);
+  const AdminAnswer missing = http_call(call);
   EXPECT_EQ(missing.status, 401);
   EXPECT_EQ(missing.headers.at("www-authenticate"), "Bearer realm=\"outfall\"");
   EXPECT_THAT(missing.body, HasSubstr("a bearer token is missing"));
   for (const char* wrong : {"Authorization: Bearer s3cre", "Authorization: Bearer s3cret2",
                             "Authorization: Basic s3cret", "Authorization: s3cret"}) {
     call.headers = {wrong};
-    const HttpAnswer answer = http_call(call);
+    const AdminAnswer answer = http_call(call);
     EXPECT_EQ(answer.status, 401) << wrong;
     EXPECT_THAT(answer.body, HasSubstr("the bearer token is wrong"));
   }
   EXPECT_EQ(pauses_, 0);
 
   call.headers = {"Authorization: Bearer s3cret"};
-  const HttpAnswer right = http_call(call);
+  const AdminAnswer right = http_call(call);
   EXPECT_EQ(right.status, 200);
   EXPECT_EQ(right.body, "POST my orders from 127.0.0.1");
   EXPECT_EQ(pauses_, 1);
@@ -199,7 +199,7 @@ TEST_F(AdminServerTest, ChangesOfStateNeedTheToken) {
 TEST_F(AdminServerTest, WithoutATokenNothingCanBeChanged) {
   start();
   for (const char* header : {"Authorization: Bearer ", "Authorization: Bearer x", "X-None: 1"}) {
-    const HttpAnswer answer =
+    const AdminAnswer answer =
         http_call({.method = "POST", .url = url_ + "/streams/orders/pause", .headers = {header}});
     EXPECT_EQ(answer.status, 403) << header;
     EXPECT_THAT(answer.body, HasSubstr("admin.token_file"));
@@ -211,19 +211,19 @@ TEST_F(AdminServerTest, BodiesUpToTheLimitArrive) {
   start();
   const std::string body(1u << 20, 'b');
   // libcurl asks for "100 Continue" first at this size.
-  const HttpAnswer answer = http_call({.method = "PUT",
-                                       .url = url_ + "/echo?q=a%20b",
-                                       .headers = {"Content-Type: text/x-test"},
-                                       .body = body});
+  const AdminAnswer answer = http_call({.method = "PUT",
+                                        .url = url_ + "/echo?q=a%20b",
+                                        .headers = {"Content-Type: text/x-test"},
+                                        .body = body});
   EXPECT_EQ(answer.status, 201);
   EXPECT_EQ(answer.headers.at("content-type"), "text/x-test");
   EXPECT_EQ(answer.headers.at("x-query"), "a b");
   EXPECT_EQ(answer.body, body);
 
-  const HttpAnswer chunked = http_call({.method = "PUT",
-                                        .url = url_ + "/echo?q=1",
-                                        .headers = {"Transfer-Encoding: chunked"},
-                                        .body = "in chunks"});
+  const AdminAnswer chunked = http_call({.method = "PUT",
+                                         .url = url_ + "/echo?q=1",
+                                         .headers = {"Transfer-Encoding: chunked"},
+                                         .body = "in chunks"});
   EXPECT_EQ(chunked.body, "in chunks");
 }
 
@@ -274,7 +274,7 @@ TEST_F(AdminServerTest, OldHttpClientsAreServed) {
 
 TEST_F(AdminServerTest, FailingHandlerIsLoggedAndKeepsItsReasonFromTheClient) {
   start();
-  const HttpAnswer answer = http_get(url_ + "/throws");
+  const AdminAnswer answer = http_get(url_ + "/throws");
   EXPECT_EQ(answer.status, 500);
   EXPECT_THAT(answer.body, StartsWith("{\"error\":\"internal_error\""));
   EXPECT_THAT(answer.body, Not(HasSubstr("secret")));
@@ -287,7 +287,7 @@ TEST_F(AdminServerTest, BlockedHandlersDoNotKeepHealthAndMetricsWaiting) {
   std::promise<void> gate;
   status_gate_ = gate.get_future().share();
   start();
-  std::vector<std::future<HttpAnswer>> blocked;
+  std::vector<std::future<AdminAnswer>> blocked;
   for (int i = 0; i < 5; ++i) {
     blocked.push_back(
         std::async(std::launch::async, [this] { return http_get(url_ + "/status"); }));
@@ -307,7 +307,7 @@ TEST_F(AdminServerTest, SlowHandlerIsAnsweredForAndItsResultDropped) {
   AdminOptions options;
   options.limits.handler_timeout = Milliseconds(100);
   start(options);
-  const HttpAnswer answer = http_get(url_ + "/status");
+  const AdminAnswer answer = http_get(url_ + "/status");
   EXPECT_EQ(answer.status, 504);
   EXPECT_THAT(answer.body, HasSubstr("look before you repeat it"));
   gate.set_value();
@@ -341,7 +341,7 @@ TEST_F(AdminServerTest, ConcurrentScrapesSeeWholeDocuments) {
   for (int t = 0; t < 6; ++t) {
     scrapers.emplace_back([this] {
       for (int i = 0; i < 20; ++i) {
-        const HttpAnswer answer = http_get(url_ + "/metrics");
+        const AdminAnswer answer = http_get(url_ + "/metrics");
         EXPECT_EQ(answer.status, 200);
         EXPECT_THAT(answer.body, HasSubstr("# TYPE process_start_time_seconds gauge\n"));
         EXPECT_TRUE(answer.body.ends_with('\n'));
