@@ -27,13 +27,6 @@ void set_option(CURL* handle, CURLoption option, Value value) {
   if (curl_easy_setopt(handle, option, value) == CURLE_OUT_OF_MEMORY) throw std::bad_alloc();
 }
 
-// Before 8.1 libcurl remembers the last header of a handle's transfer after it has freed it, and
-// appends to it when the next answer begins with a line that continues a header.
-bool keeps_freed_headers() {
-  static const bool result = curl_version_info(CURLVERSION_NOW)->version_num < 0x080100;
-  return result;
-}
-
 // Printable and valid text for a log or a table, at most `size` bytes.
 std::string clean(std::string_view text, std::size_t size) {
   std::string result;
@@ -136,25 +129,17 @@ void Transfer::set_up() {
   set(CURLOPT_CLOSESOCKETDATA, static_cast<void*>(&loop_));
   set(CURLOPT_PREREQFUNCTION, &Transfer::on_ready);
   set(CURLOPT_PREREQDATA, static_cast<void*>(this));
-  set(CURLOPT_WRITEFUNCTION, &Transfer::on_body);
+  set(CURLOPT_WRITEFUNCTION, &Transfer::on_answer);
   set(CURLOPT_WRITEDATA, static_cast<void*>(this));
+  // The lines of the head come to on_answer() too, each before libcurl stores it.
+  set(CURLOPT_HEADER, 1L);
+  set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
   // Answers are short, and there may be thousands of transfers.
   set(CURLOPT_BUFFERSIZE, kReceiveBufferBytes);
   set(CURLOPT_POST, 1L);
 }
 
-// Connections, names and certificates belong to the loop and are kept.
-void Transfer::renew() {
-  CURL* const fresh = curl_easy_init();
-  if (fresh == nullptr) throw std::bad_alloc();
-  curl_easy_cleanup(std::exchange(handle_, fresh));
-  url_.clear();
-  set_up();
-  stale_ = false;
-}
-
 bool Transfer::start(const std::string& url, Milliseconds timeout) {
-  if (stale_) renew();
   if (url != url_) {
     set(CURLOPT_URL, url.c_str());
     url_ = url;
@@ -169,10 +154,10 @@ bool Transfer::start(const std::string& url, Milliseconds timeout) {
   excerpt_.clear();
   refused_address_.clear();
   received_ = 0;
+  head_ = {};
   sent_ = false;
   short_of_sockets_ = false;
   running_ = loop_.add(handle_);
-  stale_ = keeps_freed_headers();
   return running_;
 }
 
@@ -213,9 +198,11 @@ int Transfer::on_ready(void* self, char*, char*, int, int) noexcept {
   return CURL_PREREQFUNC_OK;
 }
 
-std::size_t Transfer::on_body(char* data, std::size_t, std::size_t size, void* self) noexcept {
+std::size_t Transfer::on_answer(char* data, std::size_t, std::size_t size, void* self) noexcept {
   auto& transfer = *static_cast<Transfer*>(self);
   transfer.received_ += size;
+  if (transfer.received_ > kMostResponseBytes) return 0;
+  if (transfer.head_.is_open) return transfer.take_head({data, size}) ? size : 0;
   const std::size_t most = transfer.options_.excerpt_bytes;
   try {
     if (transfer.excerpt_.size() < most) {
@@ -224,7 +211,29 @@ std::size_t Transfer::on_body(char* data, std::size_t, std::size_t size, void* s
   } catch (...) {
     return 0;
   }
-  return transfer.received_ > kMostResponseBytes ? 0 : size;
+  return size;
+}
+
+// Takes a line of the head, or the next part of a long one. False: the line continues a header, and
+// there is none before it. Before 8.1 libcurl would append it to the last header of the transfer
+// that the handle had before, which is freed memory.
+bool Transfer::take_head(std::string_view part) noexcept {
+  const bool is_new_line = !std::exchange(head_.is_line_open, part.back() != '\n');
+  if (!is_new_line) return true;
+  switch (part.front()) {
+    case '\r':
+    case '\n':  // The end of the head; that of an interim answer is followed by another.
+      head_.is_open = status() == 0;
+      head_.has_status_line = false;
+      return true;
+    case ' ':
+    case '\t':
+      return head_.has_header;
+    default:
+      head_.has_header = head_.has_header || head_.has_status_line;
+      head_.has_status_line = true;
+      return true;
+  }
 }
 
 int Transfer::status() const noexcept {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <curl/curl.h>
@@ -45,9 +46,15 @@ class Transfer {
   [[nodiscard]] int status() const noexcept;
 
  private:
+  // How much of an answer's head has come.
+  struct Head {
+    bool is_open = true;
+    bool is_line_open = false;
+    bool has_status_line = false;
+    bool has_header = false;  // which libcurl has stored
+  };
+
   void set_up();
-  void renew();
-  void set_up_tls();
   template <typename Value>
   void set(CURLoption option, Value value);
   [[nodiscard]] std::string header(const char* name) const;
@@ -55,7 +62,8 @@ class Transfer {
   static curl_socket_t on_open(void* self, curlsocktype, curl_sockaddr* address) noexcept;
   static int on_close(void* loop, curl_socket_t socket) noexcept;
   static int on_ready(void* self, char*, char*, int, int) noexcept;
-  static std::size_t on_body(char* data, std::size_t, std::size_t size, void* self) noexcept;
+  static std::size_t on_answer(char* data, std::size_t, std::size_t size, void* self) noexcept;
+  [[nodiscard]] bool take_head(std::string_view part) noexcept;
 
   const WebhookOptions& options_;
   MultiLoop& loop_;
@@ -66,11 +74,11 @@ class Transfer {
   std::string detail_;
   std::string refused_address_;
   std::array<char, CURL_ERROR_SIZE> error_{};
-  std::size_t received_ = 0;
+  std::size_t received_ = 0;  // bytes of the answer, its head included
+  Head head_;
   bool sent_ = false;
   bool short_of_sockets_ = false;
   bool running_ = false;
-  bool stale_ = false;  // the handle is not fit for another transfer
 };
 
 // Opens a socket as libcurl would, where the policy allows the address. Returns CURL_SOCKET_BAD and
