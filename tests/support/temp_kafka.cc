@@ -151,6 +151,8 @@ TempKafka::TempKafka(const KafkaOptions& options)
       {"broker.session.timeout.ms", "2000"},
       {"broker.heartbeat.interval.ms", "200"},
       {"group.initial.rebalance.delay.ms", "0"},
+      // Records get times of long ago; half a minute after its start the broker would delete them.
+      {"log.retention.ms", "-1"},
       {"num.partitions", "4"},
       {"auto.create.topics.enable", "false"},
       {"num.network.threads", "1"},

@@ -17,9 +17,9 @@ const std::vector<Broken>& broken_builds() {
                     " WHERE e.id = ANY (p_delivered || p_ids || p_returned);\n  END IF;"},
                    {"renew", "    RETURNING l.lease_id;\nEND;",
                     "    RETURNING l.lease_id;\n  RETURN QUERY SELECT unnest(p_lease_ids);\nEND;"}},
-       // Two workers settle the same entries, and the one that comes second never gets through.
-       .anomaly = Anomaly::stuck,
-       .runs = {"webhook/F3-freeze/any", "exec/F3-freeze/any"}},
+       // A zombie comes back while the worker that took over still delivers.
+       .anomaly = Anomaly::zombie_write,
+       .runs = {"noop/F4-slow+F3-freeze/any"}},
       {.name = "order-off",
        .what = "a claim takes entries of keys that other workers hold or that wait",
        .patches = {{"claim", "  taken_over := 0; abandoned := '{}';",
