@@ -51,10 +51,10 @@ void write_one(const Context& context, OperatorStore& store, JobId job) {
   }
 }
 
-using Change = std::string (OperatorStore::*)(JobId, const Requester&);
+using JobChange = std::string (OperatorStore::*)(JobId, const Requester&);
 
-void add_change(CLI::App& group, Context& context, const std::string& name,
-                const std::string& description, Change change) {
+void add_job_change(CLI::App& group, Context& context, const std::string& name,
+                    const std::string& description, JobChange change) {
   const auto options = std::make_shared<JobOptions>();
   CLI::App& command = add_command(group, context, name, description, [&context, options, change] {
     const Requester by = requester(context, options->requester);
@@ -94,8 +94,8 @@ void add_dead_letter_jobs(CLI::App& group, Context& context) {
                   });
   add_job_option(show_command, *shown);
 
-  add_change(jobs, context, "pause", "Have whoever runs it end after the chunk at hand",
-             &OperatorStore::pause_job);
+  add_job_change(jobs, context, "pause", "Have whoever runs it end after the chunk at hand",
+                 &OperatorStore::pause_job);
 
   const auto resumed = std::make_shared<JobOptions>();
   CLI::App& resume_command = add_command(
@@ -110,8 +110,8 @@ void add_dead_letter_jobs(CLI::App& group, Context& context) {
   add_requester_options(resume_command, resumed->requester);
   add_run_options(resume_command, resumed->run, true);
 
-  add_change(jobs, context, "abort", "End a job for good; what it left are dead letters still",
-             &OperatorStore::abort_job);
+  add_job_change(jobs, context, "abort", "End a job for good; what it left are dead letters still",
+                 &OperatorStore::abort_job);
 }
 
 }  // namespace outfall

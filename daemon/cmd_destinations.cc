@@ -40,7 +40,7 @@ json::array paused_destinations(OperatorStore& store, const std::string& stream)
 }
 
 // A mistyped stream must not look like one of which nothing is paused.
-void expect_known(OperatorStore& store, const Config& config, const std::string& stream) {
+void expect_known_stream(OperatorStore& store, const Config& config, const std::string& stream) {
   const std::set<std::string> known = known_streams(store, config);
   if (!known.contains(stream)) throw unknown_stream(stream, known);
 }
@@ -48,7 +48,8 @@ void expect_known(OperatorStore& store, const Config& config, const std::string&
 ExitCode list(const Context& context, const DestinationOptions& options) {
   return with_store(context, [&](OperatorStore& store, const Config& config) {
     json::array paused = paused_destinations(store, options.stream);
-    if (paused.empty() && !options.stream.empty()) expect_known(store, config, options.stream);
+    if (paused.empty() && !options.stream.empty())
+      expect_known_stream(store, config, options.stream);
     if (context.json) {
       write_json(context, json::object{{"destinations", std::move(paused)}});
       return ExitCode::ok;
@@ -81,7 +82,7 @@ void expect_paused(OperatorStore& store, const Config& config, const Destination
     lanes.push_back(text_field(value.as_object(), "lane"));
   }
   if (std::ranges::find(lanes, options.lane) != lanes.end()) return;
-  expect_known(store, config, options.stream);
+  expect_known_stream(store, config, options.stream);
   if (lanes.size() > kNamed) lanes.resize(kNamed);
   throw CommandError(ExitCode::unavailable,
                      fmt::format("no destination of {} is paused as '{}'",

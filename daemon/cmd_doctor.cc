@@ -159,7 +159,7 @@ ExitCode exit_code(const Findings& findings) {
   return ExitCode::ok;
 }
 
-void write_text(const Context& context, const Diagnosis& diagnosis) {
+void write_findings(const Context& context, const Diagnosis& diagnosis) {
   constexpr std::size_t kSeverityWidth = 10;
   for (const Finding& finding : diagnosis.findings) {
     context.out << fmt::format("{:<{}}{}: {}\n{:<{}}change: {}\n", to_string(finding.severity),
@@ -204,7 +204,7 @@ ExitCode diagnose(const Context& context, const std::string& long_transaction) {
   limits.long_transaction = parse_span("--long-transaction", long_transaction, Milliseconds{1});
   const auto config = load_config(context);
   const Diagnosis diagnosis = Doctor(context, *config, limits).examine();
-  (context.json ? write_document : write_text)(context, diagnosis);
+  (context.json ? write_document : write_findings)(context, diagnosis);
   return exit_code(diagnosis.findings);
 }
 

@@ -75,10 +75,11 @@ ExitCode show(const Context& context, const EntryOptions& options) {
   });
 }
 
-using Change = std::function<OperationRecord(OperatorStore&, const EntryTarget&, const Requester&)>;
+using EntryChange =
+    std::function<OperationRecord(OperatorStore&, const EntryTarget&, const Requester&)>;
 
 // `done` tells what has become of the entry, `next` what to do then.
-ExitCode change(const Context& context, const EntryOptions& options, const Change& make,
+ExitCode change(const Context& context, const EntryOptions& options, const EntryChange& make,
                 std::string_view done, std::string_view next) {
   const EntryTarget target = entry_target(options.target);
   const Requester by = requester(context, options.requester);
@@ -97,9 +98,10 @@ ExitCode change(const Context& context, const EntryOptions& options, const Chang
   });
 }
 
-CLI::App& add_change(CLI::App& group, Context& context, const std::string& name,
-                     const std::string& description, const std::shared_ptr<EntryOptions>& options,
-                     Change make, std::string done, std::string next) {
+CLI::App& add_entry_change(CLI::App& group, Context& context, const std::string& name,
+                           const std::string& description,
+                           const std::shared_ptr<EntryOptions>& options, EntryChange make,
+                           std::string done, std::string next) {
   CLI::App& command =
       add_command(group, context, name, description,
                   [&context, options, make = std::move(make), done = std::move(done),
@@ -119,7 +121,7 @@ void add_entry(CLI::App& app, Context& context) {
                                  [&context, shown] { return show(context, *shown); }),
                      shown->target);
 
-  add_change(
+  add_entry_change(
       group, context, "retry", "Try an entry now that waits for its retry or for a time",
       std::make_shared<EntryOptions>(),
       [](OperatorStore& store, const EntryTarget& target, const Requester& by) {
@@ -128,7 +130,7 @@ void add_entry(CLI::App& app, Context& context) {
       "is due now", "`outfall entry show {envelope}` tells how it went");
 
   const auto options = std::make_shared<EntryOptions>();
-  add_change(
+  add_entry_change(
       group, context, "dead-letter", "Take an entry out of its stream; a replay brings it back",
       options,
       [options](OperatorStore& store, const EntryTarget& target, const Requester& by) {
@@ -139,7 +141,7 @@ void add_entry(CLI::App& app, Context& context) {
       .add_flag("--hold-key", options->hold_key,
                 "Hold the later entries of its key until it is replayed or discarded");
 
-  add_change(
+  add_entry_change(
       group, context, "discard", "Delete an entry for good; it is never delivered",
       std::make_shared<EntryOptions>(),
       [](OperatorStore& store, const EntryTarget& target, const Requester& by) {

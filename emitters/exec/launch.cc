@@ -53,23 +53,19 @@ std::runtime_error cannot_start(const std::string& what) {
   return std::runtime_error("the program cannot be started: " + what);
 }
 
-std::string describe(int error) {
-  return std::generic_category().message(error);
-}
-
 // Above the standard descriptors, which the child's are put onto.
 OwnedDescriptor above_standard(int descriptor) {
   if (descriptor >= kFirstFree) return OwnedDescriptor(descriptor);
   const int moved = ::fcntl(descriptor, F_DUPFD_CLOEXEC, kFirstFree);
   const int error = errno;
   ::close(descriptor);
-  if (moved < 0) throw cannot_start("fcntl: " + describe(error));
+  if (moved < 0) throw cannot_start("fcntl: " + text_of_error(error));
   return OwnedDescriptor(moved);
 }
 
 Pipe make_pipe() {
   std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw cannot_start("pipe: " + describe(errno));
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw cannot_start("pipe: " + text_of_error(errno));
   Pipe made;
   OwnedDescriptor second(ends[1]);
   made.read = above_standard(ends[0]);
@@ -79,7 +75,7 @@ Pipe make_pipe() {
 
 void set_nonblocking(const OwnedDescriptor& descriptor) {
   if (::fcntl(descriptor.get(), F_SETFL, O_NONBLOCK) != 0) {
-    throw cannot_start("fcntl: " + describe(errno));
+    throw cannot_start("fcntl: " + text_of_error(errno));
   }
 }
 
@@ -157,7 +153,7 @@ void await_exec(pid_t pid, const OwnedDescriptor& report, const ExecSettings& se
   }
   throw cannot_start(
       (failure.step == Failure::chdir ? "working_directory " + settings.working_directory : path) +
-      ": " + describe(failure.error));
+      ": " + text_of_error(failure.error));
 }
 
 }  // namespace
@@ -204,7 +200,7 @@ Launched launch(const ExecSettings& settings) {
                        report.write.get(),
                        ::getpid()};
   const pid_t pid = ::fork();
-  if (pid < 0) throw cannot_start("fork: " + describe(errno));
+  if (pid < 0) throw cannot_start("fork: " + text_of_error(errno));
   if (pid == 0) become_program(plan);
   // Here as well as in the child, so that it holds for whoever is first.
   ::setpgid(pid, pid);

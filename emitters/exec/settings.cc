@@ -90,16 +90,12 @@ std::string_view value_of(const std::vector<std::string>& environment, std::stri
   return {};
 }
 
-std::string describe(int error) {
-  return std::generic_category().message(error);
-}
-
 // Empty where the file can be run.
 std::string problem_of(const std::string& path) {
   struct stat status {};
-  if (::stat(path.c_str(), &status) != 0) return path + ": " + describe(errno);
-  if (S_ISDIR(status.st_mode)) return path + ": " + describe(EISDIR);
-  if (::access(path.c_str(), X_OK) != 0) return path + ": " + describe(errno);
+  if (::stat(path.c_str(), &status) != 0) return path + ": " + text_of_error(errno);
+  if (S_ISDIR(status.st_mode)) return path + ": " + text_of_error(EISDIR);
+  if (::access(path.c_str(), X_OK) != 0) return path + ": " + text_of_error(errno);
   return {};
 }
 
@@ -169,10 +165,10 @@ ProgramFile find_program(const ExecSettings& settings) {
   const std::string& folder = settings.working_directory;
   struct stat status {};
   if (!folder.empty() && ::stat(folder.c_str(), &status) != 0) {
-    return {{}, "working_directory " + folder + ": " + describe(errno)};
+    return {{}, "working_directory " + folder + ": " + text_of_error(errno)};
   }
   if (!folder.empty() && !S_ISDIR(status.st_mode)) {
-    return {{}, "working_directory " + folder + ": " + describe(ENOTDIR)};
+    return {{}, "working_directory " + folder + ": " + text_of_error(ENOTDIR)};
   }
   // As the program itself will see it: a relative path starts in its folder.
   const auto seen = [&](const std::string& path) {
@@ -190,6 +186,10 @@ ProgramFile find_program(const ExecSettings& settings) {
     path.remove_prefix(std::min(end + 1, path.size()));
   }
   return {{}, name + ": not found in the program's PATH"};
+}
+
+std::string text_of_error(int error) {
+  return std::generic_category().message(error);
 }
 
 }  // namespace outfall

@@ -41,4 +41,7 @@ struct ProgramFile {
 };
 [[nodiscard]] ProgramFile find_program(const ExecSettings& settings);
 
+// What an errno value says, without its number.
+[[nodiscard]] std::string text_of_error(int error);
+
 }  // namespace outfall

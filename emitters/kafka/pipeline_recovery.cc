@@ -12,7 +12,7 @@ constexpr Milliseconds kLookEvery{50};
 // While other topics still make progress, a stuck one may wait a little before all is taken back.
 constexpr Milliseconds kQuiet{200};
 constexpr Milliseconds kHoldAtMost{1000};
-constexpr Milliseconds kAnswerTime{500};
+constexpr Milliseconds kReportTime{500};
 constexpr Milliseconds kPurgeTime{500};
 constexpr Milliseconds kPollTime{5};
 constexpr std::uint8_t kMaxTries = 4;
@@ -120,7 +120,7 @@ void Pipeline::recover(Cause cause, MonotonicTime now) {
 void Pipeline::take_back(Cause cause, MonotonicTime now) {
   const MonotonicTime begun = clock_.monotonic();
   const bool answers = cause == Cause::rejected || cause == Cause::fatal;
-  MonotonicTime until = begun + (answers ? kAnswerTime : Milliseconds{0});
+  MonotonicTime until = begun + (answers ? kReportTime : Milliseconds{0});
   while (out_ > 0 && clock_.monotonic() < until) {
     client_->purge(RD_KAFKA_PURGE_F_QUEUE);
     if (const Event event = client_->poll(kPollTime)) handle(event.get(), now);

@@ -15,7 +15,6 @@ constexpr auto kCompressions =
     std::to_array<std::string_view>({"none", "gzip", "snappy", "lz4", "zstd"});
 constexpr auto kMechanisms =
     std::to_array<std::string_view>({"none", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"});
-constexpr std::string_view kHeaderPrefix = "header.";
 
 constexpr auto kSpecs = std::to_array<SettingSpec>({
     {.name = "brokers",

@@ -10,7 +10,6 @@ namespace outfall::kafka {
 namespace {
 
 constexpr std::size_t kMaxTopicBytes = 249;
-constexpr std::string_view kHeaderPrefix = "header.";
 
 bool is_topic_character(char c) noexcept {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||

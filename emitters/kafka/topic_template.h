@@ -10,6 +10,9 @@
 
 namespace outfall::kafka {
 
+// Before the name of a header where the settings name an attribute.
+inline constexpr std::string_view kHeaderPrefix = "header.";
+
 // What Kafka takes as the name of a topic: 1 to 249 of A-Z a-z 0-9 . _ - and neither "." nor "..".
 [[nodiscard]] bool is_topic_name(std::string_view name) noexcept;
 

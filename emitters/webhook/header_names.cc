@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "core/text.h"
+
 namespace outfall::webhook {
 namespace {
 
@@ -31,12 +33,9 @@ bool is_header_value(std::string_view value) noexcept {
 }
 
 bool is_reserved_header(std::string_view name) noexcept {
-  const auto same = [](char c, char expected) {
-    return (c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c) == expected;
-  };
   const auto starts_with = [&](std::string_view start) {
     return name.size() >= start.size() &&
-           std::ranges::equal(name.substr(0, start.size()), start, same);
+           std::ranges::equal(name.substr(0, start.size()), start, {}, lower_ascii);
   };
   return std::ranges::any_of(kReservedStarts, starts_with) ||
          std::ranges::any_of(kReserved, [&](std::string_view reserved) {
@@ -46,9 +45,7 @@ bool is_reserved_header(std::string_view name) noexcept {
 
 std::string lower_header_name(std::string_view name) {
   std::string result(name);
-  std::ranges::transform(result, result.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  });
+  std::ranges::transform(result, result.begin(), lower_ascii);
   return result;
 }
 

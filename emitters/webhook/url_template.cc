@@ -9,6 +9,7 @@
 #include <curl/curl.h>
 
 #include "core/headers.h"
+#include "core/text.h"
 #include "emitters/webhook/percent.h"
 
 namespace outfall::webhook {
@@ -33,9 +34,7 @@ std::string part_of(CURLU* url, CURLUPart part, unsigned flags = 0) {
 
 std::string lower(std::string_view text) {
   std::string result(text);
-  std::ranges::transform(result, result.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  });
+  std::ranges::transform(result, result.begin(), lower_ascii);
   return result;
 }
 

@@ -13,7 +13,7 @@
 namespace outfall {
 namespace {
 
-constexpr std::string_view kMask = "\"***\"";
+constexpr std::string_view kMaskedText = "\"***\"";
 
 // Entries of a map that carry a secret by what they are called, such as `sasl.password` or
 // `Authorization`, in a map that is not secret as a whole.
@@ -43,7 +43,7 @@ std::string printed_map(const std::map<std::string, std::string>& items, bool se
   for (const auto& [name, value] : items) {
     text += text.size() > 1 ? ", " : "";
     text += form == Form::toml ? toml_key(name) + " = " : toml_quote(name) + ": ";
-    text += secret || names_a_secret(name) ? std::string(kMask) : toml_quote(value);
+    text += secret || names_a_secret(name) ? std::string(kMaskedText) : toml_quote(value);
   }
   return text + "}";
 }
@@ -56,7 +56,7 @@ std::string printed(std::string_view table, const SettingSpec& spec, const Setti
   if (spec.secret && table == "database" && spec.name == "url") {
     return toml_quote(redact_conninfo(values.text(spec.name)));
   }
-  if (spec.secret && spec.type != SettingType::string_map) return std::string(kMask);
+  if (spec.secret && spec.type != SettingType::string_map) return std::string(kMaskedText);
   switch (spec.type) {
     case SettingType::string:
     case SettingType::choice:

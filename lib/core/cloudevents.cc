@@ -14,10 +14,6 @@ constexpr auto kOwnAttributes =
     std::to_array<std::string_view>({"specversion", "id", "source", "type", "time", "subject",
                                      "datacontenttype", "dataschema", "data", "partitionkey"});
 
-char lower(char c) noexcept {
-  return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-}
-
 // The type and subtype without parameters and surrounding space.
 std::string_view media_type(std::string_view content_type) noexcept {
   content_type = content_type.substr(0, content_type.find(';'));
@@ -27,7 +23,7 @@ std::string_view media_type(std::string_view content_type) noexcept {
 }
 
 bool equal_ignoring_case(std::string_view text, std::string_view lower_text) noexcept {
-  return std::ranges::equal(text, lower_text, {}, lower);
+  return std::ranges::equal(text, lower_text, {}, lower_ascii);
 }
 
 bool ends_with(std::string_view text, std::string_view lower_end) noexcept {

@@ -11,7 +11,6 @@ namespace {
 
 constexpr std::string_view kMask = "***";
 constexpr std::string_view kEllipsis = "\xe2\x80\xa6";
-constexpr std::string_view kReplacement = "\xef\xbf\xbd";  // U+FFFD
 
 // Names whose value is a secret wherever they are followed by '=' or ':'.
 constexpr auto kSecretNames = std::to_array<std::string_view>(
@@ -20,17 +19,13 @@ constexpr auto kSecretNames = std::to_array<std::string_view>(
 // Schemes of HTTP authentication; the word after them is the secret.
 constexpr auto kSchemes = std::to_array<std::string_view>({"bearer", "basic"});
 
-char lower(char c) {
-  return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-}
-
 bool is_word(char c) {
-  return (lower(c) >= 'a' && lower(c) <= 'z') || (c >= '0' && c <= '9');
+  return (lower_ascii(c) >= 'a' && lower_ascii(c) <= 'z') || (c >= '0' && c <= '9');
 }
 
 bool starts_with_ignoring_case(std::string_view text, std::string_view lower_prefix) {
   return text.size() >= lower_prefix.size() &&
-         std::ranges::equal(text.substr(0, lower_prefix.size()), lower_prefix, {}, lower);
+         std::ranges::equal(text.substr(0, lower_prefix.size()), lower_prefix, {}, lower_ascii);
 }
 
 std::size_t skip_any(std::string_view text, std::size_t at, std::string_view characters) {
@@ -108,7 +103,7 @@ std::string storable_error_message(std::string_view message) {
     if (control) {
       out += ' ';
     } else {
-      out += length == 0 ? kReplacement : rest.substr(0, length);
+      out += length == 0 ? kReplacementCharacter : rest.substr(0, length);
     }
     rest.remove_prefix(std::max<std::size_t>(length, 1));
   }
@@ -122,7 +117,7 @@ std::string storable_error_message(std::string_view message) {
 std::string storable_error_code(std::string_view code, std::string_view fallback) {
   std::string out(code.empty() ? fallback : code.substr(0, kMaxErrorCodeBytes));
   for (char& c : out) {
-    c = lower(c);
+    c = lower_ascii(c);
     if (!is_word(c) && c != '_' && c != '-' && c != '.') c = '_';
   }
   return out;

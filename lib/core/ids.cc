@@ -5,10 +5,10 @@
 #include <cstring>
 #include <sys/random.h>
 
+#include "core/text.h"
+
 namespace outfall {
 namespace {
-
-constexpr char kHex[] = "0123456789abcdef";
 
 // Where the text of a UUID has its hyphens.
 constexpr bool is_hyphen_at(std::size_t i) {
@@ -42,8 +42,8 @@ std::string Uuid::to_string() const {
   std::size_t at = 0;
   for (const std::uint8_t byte : bytes) {
     if (is_hyphen_at(at)) ++at;
-    text[at++] = kHex[byte >> 4];
-    text[at++] = kHex[byte & 15];
+    text[at++] = kHexDigits[byte >> 4];
+    text[at++] = kHexDigits[byte & 15];
   }
   return text;
 }

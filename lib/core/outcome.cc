@@ -7,7 +7,7 @@
 namespace outfall {
 namespace {
 
-constexpr std::array<std::string_view, kOutcomeKinds> kNames = {
+constexpr std::array<std::string_view, kOutcomeKinds> kOutcomeNames = {
     "delivered",
     "retryable_failure",
     "possibly_delivered",
@@ -26,13 +26,13 @@ static_assert(static_cast<std::size_t>(OutcomeKind::shutdown) + 1 == kOutcomeKin
 
 std::string_view to_string(OutcomeKind kind) noexcept {
   const auto index = static_cast<std::size_t>(kind);
-  return index < kNames.size() ? kNames[index] : "unknown";
+  return index < kOutcomeNames.size() ? kOutcomeNames[index] : "unknown";
 }
 
 std::optional<OutcomeKind> outcome_kind_from(std::string_view name) noexcept {
-  const auto found = std::ranges::find(kNames, name);
-  if (found == kNames.end()) return std::nullopt;
-  return static_cast<OutcomeKind>(found - kNames.begin());
+  const auto found = std::ranges::find(kOutcomeNames, name);
+  if (found == kOutcomeNames.end()) return std::nullopt;
+  return static_cast<OutcomeKind>(found - kOutcomeNames.begin());
 }
 
 Outcome Outcome::delivered(std::string record_id) {

@@ -10,7 +10,7 @@ struct Name {
   std::string_view text;
 };
 
-constexpr auto kNames = std::to_array<Name>({
+constexpr auto kStatusNames = std::to_array<Name>({
     {EntryStatus::pending, "pending"},
     {EntryStatus::held, "held"},
     {EntryStatus::delivered, "delivered"},
@@ -23,21 +23,21 @@ constexpr auto kNames = std::to_array<Name>({
 }  // namespace
 
 std::string_view to_string(EntryStatus status) noexcept {
-  for (const Name& name : kNames) {
+  for (const Name& name : kStatusNames) {
     if (name.status == status) return name.text;
   }
   return "unknown";
 }
 
 std::optional<EntryStatus> entry_status_from(std::string_view name) noexcept {
-  for (const Name& known : kNames) {
+  for (const Name& known : kStatusNames) {
     if (known.text == name) return known.status;
   }
   return std::nullopt;
 }
 
 std::optional<EntryStatus> entry_status_from_code(std::int64_t code) noexcept {
-  for (const Name& known : kNames) {
+  for (const Name& known : kStatusNames) {
     if (outfall::code(known.status) == code) return known.status;
   }
   return std::nullopt;

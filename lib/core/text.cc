@@ -3,8 +3,6 @@
 namespace outfall {
 namespace {
 
-constexpr std::string_view kReplacement = "\xef\xbf\xbd";  // U+FFFD
-
 std::uint8_t byte_at(std::string_view text, std::size_t i) noexcept {
   return static_cast<std::uint8_t>(text[i]);
 }
@@ -14,7 +12,6 @@ bool is_plain_json(std::uint8_t c) noexcept {
 }
 
 void append_escaped(std::string& out, char c) {
-  static constexpr char kHex[] = "0123456789abcdef";
   switch (c) {
     case '"':
       out += "\\\"";
@@ -39,8 +36,8 @@ void append_escaped(std::string& out, char c) {
       return;
     default:
       out += "\\u00";
-      out += kHex[(c >> 4) & 15];
-      out += kHex[c & 15];
+      out += kHexDigits[(c >> 4) & 15];
+      out += kHexDigits[c & 15];
   }
 }
 
@@ -119,7 +116,7 @@ void append_json_string(std::string& out, std::string_view text) {
       continue;
     }
     const std::size_t length = utf8_length(text.substr(i));
-    out += length == 0 ? kReplacement : text.substr(i, length);
+    out += length == 0 ? kReplacementCharacter : text.substr(i, length);
     i += length == 0 ? 1 : length;
   }
   out += '"';

@@ -8,6 +8,15 @@ namespace outfall {
 
 // Small pure helpers for text that leaves the process. None throws anything but std::bad_alloc.
 
+inline constexpr std::string_view kHexDigits = "0123456789abcdef";
+// U+FFFD, for what is no valid UTF-8.
+inline constexpr std::string_view kReplacementCharacter = "\xef\xbf\xbd";
+
+// Of an ASCII letter; any other byte stays as it is.
+[[nodiscard]] constexpr char lower_ascii(char c) noexcept {
+  return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+}
+
 // How many bytes the UTF-8 sequence at the start of `text` has: 1 to 4, or 0 where it is not valid
 // (stray or missing continuation, overlong form, surrogate, beyond U+10FFFF, empty text).
 [[nodiscard]] std::size_t utf8_length(std::string_view text) noexcept;

@@ -12,12 +12,6 @@ using ::testing::IsEmpty;
 
 constexpr Verdict kRetryInAnHour{.result = SendResult::retry, .delay_ms = 3'600'000};
 
-void drain_once(TortureWorker& worker) {
-  (void)worker.claim();
-  worker.send_all();
-  worker.settle();
-}
-
 // Claims until something was leased, as long as the answers ask for another claim.
 std::vector<EntryId> claim_until_batch(TortureWorker& worker) {
   for (int i = 0; i < 20 && worker.unsent().empty(); ++i) {
@@ -33,8 +27,8 @@ void commit_below_the_floor(Scene& scene, bool seen) {
   const EntryId id = late.insert("k");
   scene.insert("other");
   TortureWorker& worker = scene.worker();
-  drain_once(worker);
-  drain_once(worker);
+  worker.drain_once();
+  worker.drain_once();
   EXPECT_FALSE(worker.due());
   late.commit();
   EXPECT_EQ(worker.due(), seen);
@@ -42,7 +36,7 @@ void commit_below_the_floor(Scene& scene, bool seen) {
     EXPECT_THAT(claim_until_batch(worker), ElementsAre(id));
     worker.send_all();
     worker.settle();
-    drain_once(worker);
+    worker.drain_once();
     EXPECT_FALSE(worker.due());
   }
 }

@@ -27,12 +27,6 @@ WorkerOptions knowing_dead(const TortureWorker& worker, int limit = 10) {
   return {.limit = limit, .dead = {worker.id()}};
 }
 
-void drain_once(TortureWorker& worker) {
-  (void)worker.claim();
-  worker.send_all();
-  worker.settle();
-}
-
 // Two claims of a stream at once would both lease what both see.
 void two_claims_at_once(Scene& scene) {
   for (int i = 0; i < 3; ++i) scene.insert("k");
@@ -220,9 +214,9 @@ void stale_settle(Scene& scene) {
   (void)loser.claim();
   loser.send_next({});
   TortureWorker& taker = scene.worker(knowing_dead(loser));
-  drain_once(taker);
+  taker.drain_once();
   scene.insert("k");
-  drain_once(taker);
+  taker.drain_once();
   (void)loser.settle_lease(0);
   loser.send_all();
   loser.settle();
@@ -269,11 +263,11 @@ void late_commit(Scene& scene) {
   late.insert("k");
   scene.insert("other");
   TortureWorker& worker = scene.worker();
-  drain_once(worker);
-  drain_once(worker);
+  worker.drain_once();
+  worker.drain_once();
   late.commit();
   scene.insert("k");
-  drain_once(worker);
+  worker.drain_once();
   scene.finish();
 }
 
@@ -284,8 +278,8 @@ void late_commit_before_the_pick(Scene& scene) {
   late.insert("k");
   scene.insert("other");
   TortureWorker& worker = scene.worker();
-  drain_once(worker);
-  drain_once(worker);
+  worker.drain_once();
+  worker.drain_once();
   Stop stop(scene.database(), kBeforePick);
   worker.stop_claims_at(kBeforePick);
   worker.begin_claim();
@@ -306,7 +300,7 @@ void late_commit_after_the_pick(Scene& scene) {
   late.insert("k");
   scene.insert("other");
   TortureWorker& worker = scene.worker();
-  drain_once(worker);
+  worker.drain_once();
   Stop stop(scene.database(), kAfterPick);
   worker.stop_claims_at(kAfterPick);
   worker.begin_claim();
@@ -315,7 +309,7 @@ void late_commit_after_the_pick(Scene& scene) {
   stop.release();
   (void)worker.end_claim();
   scene.insert("k");
-  drain_once(worker);
+  worker.drain_once();
   scene.finish();
 }
 
@@ -323,8 +317,8 @@ void late_commit_after_the_pick(Scene& scene) {
 void commit_between_pick_and_probe(Scene& scene) {
   scene.insert("other");
   TortureWorker& worker = scene.worker();
-  drain_once(worker);
-  drain_once(worker);
+  worker.drain_once();
+  worker.drain_once();
   Stop stop(scene.database(), kAfterPick);
   worker.stop_claims_at(kAfterPick);
   worker.begin_claim();
@@ -333,7 +327,7 @@ void commit_between_pick_and_probe(Scene& scene) {
   stop.release();
   (void)worker.end_claim();
   scene.insert("k");
-  drain_once(worker);
+  worker.drain_once();
   scene.finish();
 }
 
@@ -350,8 +344,8 @@ void visible_and_still_shown(Scene& scene) {
                       " LOOP EXECUTE 'DROP TABLE public.dropped' || i; END LOOP; END; $$");
   scene.insert("other");
   TortureWorker& worker = scene.worker();
-  drain_once(worker);
-  drain_once(worker);
+  worker.drain_once();
+  worker.drain_once();
   late.prepare();
   const int backend = late.session().backend_pid();
   late.session().start("COMMIT PREPARED 'torture'");
@@ -385,8 +379,8 @@ void leased_entries_before_held_ones(Scene& scene) {
   (void)worker.claim();
   TortureWorker& taker = scene.worker(knowing_dead(worker));
   worker.die();
-  drain_once(taker);
-  drain_once(taker);
+  taker.drain_once();
+  taker.drain_once();
   scene.finish();
 }
 
@@ -395,11 +389,11 @@ void closed_lane_in_the_middle_of_a_key(Scene& scene) {
   scene.insert("k", "closed");
   scene.insert("k", "open");
   TortureWorker& worker = scene.worker({.lane = "header.lane", .lanes = {{"closed", 0}}});
-  drain_once(worker);
-  drain_once(worker);
+  worker.drain_once();
+  worker.drain_once();
   worker.options().lanes.clear();
-  drain_once(worker);
-  drain_once(worker);
+  worker.drain_once();
+  worker.drain_once();
   scene.finish({.lane = "header.lane"});
 }
 
@@ -411,10 +405,10 @@ void passed_over_entry_before_a_fresh_one(Scene& scene) {
   scene.insert("k", "closed");
   scene.insert("k", "open");
   TortureWorker& worker = scene.worker({.lane = "header.lane", .lanes = {{"closed", 0}}});
-  drain_once(worker);
-  drain_once(worker);
+  worker.drain_once();
+  worker.drain_once();
   worker.options().lanes.clear();
-  drain_once(worker);
+  worker.drain_once();
   scene.finish({.lane = "header.lane"});
 }
 
@@ -437,7 +431,7 @@ void unread_entry_before_a_held_one(Scene& scene) {
   late.commit();
   worker.options().limit = 1;
   worker.options().key_room = 10;
-  for (int i = 0; i < 4; ++i) drain_once(worker);
+  for (int i = 0; i < 4; ++i) worker.drain_once();
   (void)scene.sql().query(
       "SELECT retry_entry(p_entry_id => 1, p_actor => 'test', p_reason => 'enough')");
   scene.finish();
@@ -455,7 +449,7 @@ void suspect_behind_a_fresh_entry(Scene& scene) {
   const std::string dead = worker.id();
   worker.die();
   TortureWorker& taker = scene.worker({.limit = 1, .max_abandoned = 1, .dead = {dead}});
-  for (int i = 0; i < 3; ++i) drain_once(taker);
+  for (int i = 0; i < 3; ++i) taker.drain_once();
   scene.finish();
 }
 

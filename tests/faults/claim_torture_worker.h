@@ -101,6 +101,11 @@ class TortureWorker {
   void settle(std::size_t leases = 1000, bool lost_answer = false);
   std::string settle_lease(std::size_t index, bool lost_answer = false);
   [[nodiscard]] std::size_t leases() const { return leases_.size(); }
+  void drain_once() {
+    (void)claim();
+    send_all();
+    settle();
+  }
 
   void renew();
   void release_all();  // a clean stop: gives back, settles, releases

@@ -16,7 +16,7 @@ namespace outfall::fuzz {
 namespace {
 
 constexpr std::size_t kMaxLineBytes = 40;  // so that inputs reach it
-constexpr Milliseconds kLongest{std::chrono::hours{24 * 366}};
+constexpr Milliseconds kLongestDefer{std::chrono::hours{24 * 366}};
 
 struct Line {
   std::string text;
@@ -59,7 +59,7 @@ void check_answer(const Answer& answer) {
   const Outcome& outcome = answer.outcome;
   require(!answer.id.empty(), "an answer has an id");
   require(outcome.retry_after == Milliseconds{-1} ||
-              (outcome.retry_after >= Milliseconds{0} && outcome.retry_after <= kLongest),
+              (outcome.retry_after >= Milliseconds{0} && outcome.retry_after <= kLongestDefer),
           "a pause is within its bounds");
   require(outcome.record_id.size() <= 1024 && outcome.record_id.find('\0') == std::string::npos,
           "a record fits into its column");

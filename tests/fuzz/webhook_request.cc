@@ -40,7 +40,7 @@ void webhook_request(std::string_view input) {
   options.forward_headers = {"x-*", "c*", "host", "w*"};
   require(!options.signer.add_key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), "a key is one");
   RequestBuilder builder(options);
-  Request request;
+  webhook::Request request;
   const Envelope* const envelopes[] = {&envelope};
   builder.build(request, envelopes, WallTime(std::chrono::seconds(1'700'000'000)));
 

@@ -9,7 +9,7 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-constexpr const char* kWho = ", p_actor => 'ana', p_reason => 'fixed')";
+constexpr const char* kJobsWho = ", p_actor => 'ana', p_reason => 'fixed')";
 
 class SqlJobs : public SqlTest {
  protected:
@@ -21,7 +21,7 @@ class SqlJobs : public SqlTest {
         {std::to_string(count)});
   }
   std::int64_t begin(const std::string& more = {}) {
-    return sql_.number("SELECT (create_job('replay', p_stream => 'orders'" + more + kWho +
+    return sql_.number("SELECT (create_job('replay', p_stream => 'orders'" + more + kJobsWho +
                        " ->> 'job_id')::bigint");
   }
   // state, moved, wait_ms > 0
@@ -70,7 +70,7 @@ TEST_F(SqlJobs, WhoeverResumesWithAnotherRunnerTakesItOver) {
   dead_letters(1500);
   begin(", p_runner => " + first);
   EXPECT_EQ(run("1, " + first), (PgRow{"running", "1000", "f"}));
-  sql_.query("SELECT resume_job(1, " + second + kWho);
+  sql_.query("SELECT resume_job(1, " + second + kJobsWho);
   EXPECT_EQ(run("1, " + first), (PgRow{"taken_over", "0", "f"}));
   EXPECT_EQ(run("1, " + second), (PgRow{"finished", "500", "f"}));
 }
@@ -117,12 +117,12 @@ TEST_F(SqlJobs, WhatDiesLaterIsNoPartOfIt) {
 TEST_F(SqlJobs, PausedAndAbortedNothingMovesAndEachIsRecorded) {
   dead_letters(1);
   begin();
-  sql_.query(std::string("SELECT pause_job(1") + kWho);
+  sql_.query(std::string("SELECT pause_job(1") + kJobsWho);
   EXPECT_EQ(run(), (PgRow{"paused", "0", "f"}));
-  sql_.query(std::string("SELECT resume_job(1") + kWho);
-  sql_.query(std::string("SELECT abort_job(1") + kWho);
+  sql_.query(std::string("SELECT resume_job(1") + kJobsWho);
+  sql_.query(std::string("SELECT abort_job(1") + kJobsWho);
   EXPECT_EQ(run(), (PgRow{"aborted", "0", "f"}));
-  EXPECT_EQ(refusal(sql_, std::string("SELECT resume_job(1") + kWho).sqlstate, "OF004");
+  EXPECT_EQ(refusal(sql_, std::string("SELECT resume_job(1") + kJobsWho).sqlstate, "OF004");
   EXPECT_EQ(sql_.value("SELECT string_agg(action, ' ' ORDER BY change_id) FROM job_changes WHERE "
                        "actor = 'ana' AND reason = 'fixed' AND database_user = session_user"),
             "create pause resume abort");
@@ -136,7 +136,7 @@ TEST_F(SqlJobs, ARequestThatLacksSomethingIsRefused) {
                                       "'replay', p_stream => 'orders', p_per_second => 'NaN'",
                                       "'replay', p_stream => 'orders', p_in_flight => 10001",
                                       "'discard', p_stream => 'orders', p_in_flight => 1"}) {
-    EXPECT_EQ(refusal(sql_, "SELECT create_job(" + arguments + kWho).sqlstate, "OF005")
+    EXPECT_EQ(refusal(sql_, "SELECT create_job(" + arguments + kJobsWho).sqlstate, "OF005")
         << arguments;
   }
   EXPECT_EQ(

@@ -10,7 +10,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-constexpr const char* kWho = ", p_actor => 'ana', p_reason => 'it was stuck')";
+constexpr const char* kOperatorsWho = ", p_actor => 'ana', p_reason => 'it was stuck')";
 
 class SqlOperators : public SqlTest {
  protected:
@@ -18,7 +18,7 @@ class SqlOperators : public SqlTest {
   PgRows on_entry(const std::string& function, EntryId id, const std::string& more = "") {
     return sql_.query(
         "SELECT action, actor, reason, stream, entry_id, envelope_id, database_user FROM " +
-        function + "(p_entry_id => " + std::to_string(id) + more + kWho);
+        function + "(p_entry_id => " + std::to_string(id) + more + kOperatorsWho);
   }
   PgRow audit_row(const std::string& action, EntryId id, const std::string& envelope) {
     return {action, "ana", "it was stuck", "orders", std::to_string(id), envelope, "postgres"};
@@ -146,7 +146,7 @@ TEST_F(SqlOperators, RetryOfAScheduledEntryDeliversItNow) {
 TEST_F(SqlOperators, RetryOfADueEntryIsRefused) {
   const EntryId id = enqueue("orders");
   const Refusal refused =
-      refusal(sql_, "SELECT retry_entry(p_entry_id => " + std::to_string(id) + kWho);
+      refusal(sql_, "SELECT retry_entry(p_entry_id => " + std::to_string(id) + kOperatorsWho);
   EXPECT_EQ(refused.sqlstate, "OF004");
   EXPECT_THAT(refused.message, HasSubstr("is due already"));
 }
@@ -178,7 +178,7 @@ TEST_F(SqlOperators, DeadLetterWithHoldKeyHoldsItsKeyUntilItIsDiscarded) {
   EXPECT_EQ(status_of(next), "held");
   EXPECT_EQ(hold_due("k"), "infinity");
   EXPECT_EQ(sql_.value("SELECT discarded FROM discard_dead_letters(p_ids => ARRAY[" +
-                       std::to_string(head) + "]" + kWho),
+                       std::to_string(head) + "]" + kOperatorsWho),
             "1");
   EXPECT_THAT(worker.drain("orders"), ElementsAre(next));
 }
@@ -222,8 +222,8 @@ TEST_F(SqlOperators, WhatIsInALeaseIsRefusedWithItsHolderAndTime) {
   const LeasedBatch batch = worker.claim("orders");
   ASSERT_THAT(ids_of(batch), ElementsAre(id));
   for (const std::string function : {"retry_entry", "dead_letter_entry", "discard_entry"}) {
-    const Refusal refused =
-        refusal(sql_, "SELECT " + function + "(p_entry_id => " + std::to_string(id) + kWho);
+    const Refusal refused = refusal(
+        sql_, "SELECT " + function + "(p_entry_id => " + std::to_string(id) + kOperatorsWho);
     EXPECT_EQ(refused.sqlstate, "OF001") << function;
     EXPECT_THAT(refused.message, HasSubstr("leased by shop-7 until 20"));
     EXPECT_THAT(refused.message, HasSubstr("try again"));
@@ -238,13 +238,13 @@ TEST_F(SqlOperators, AnExpiredLeaseStillProtectsItsEntries) {
   const EntryId id = enqueue("orders");
   worker.claim("orders", 100, Milliseconds{0});
   const Refusal expired =
-      refusal(sql_, "SELECT discard_entry(p_entry_id => " + std::to_string(id) + kWho);
+      refusal(sql_, "SELECT discard_entry(p_entry_id => " + std::to_string(id) + kOperatorsWho);
   EXPECT_EQ(expired.sqlstate, "OF001");
   EXPECT_THAT(expired.message, HasSubstr("which has passed"));
   EXPECT_THAT(expired.message, HasSubstr("takes it over"));
   worker.session().release();
   const Refusal released =
-      refusal(sql_, "SELECT discard_entry(p_entry_id => " + std::to_string(id) + kWho);
+      refusal(sql_, "SELECT discard_entry(p_entry_id => " + std::to_string(id) + kOperatorsWho);
   EXPECT_EQ(released.sqlstate, "OF001");
   EXPECT_THAT(released.message, HasSubstr("which has stopped"));
 }
@@ -257,7 +257,8 @@ TEST_F(SqlOperators, OperatorsAndClaimsExcludeEachOther) {
   worker.session().register_streams(std::vector<std::string>{"orders"});
   PgClient operator_session = connect();
   operator_session.exec("BEGIN");
-  operator_session.query("SELECT discard_entry(p_entry_id => " + std::to_string(id) + kWho);
+  operator_session.query("SELECT discard_entry(p_entry_id => " + std::to_string(id) +
+                         kOperatorsWho);
   EXPECT_THAT(ids_of(worker.claim("orders")), IsEmpty());
 
   PgClient other = connect();
@@ -276,26 +277,27 @@ TEST_F(SqlOperators, AnEnvelopeInSeveralStreamsNeedsItsStream) {
   const std::string envelope = envelope_of(id);
   sql_.query("SELECT enqueue('audit', 'a', p_envelope_id => $1)", {envelope});
   const std::string call = "SELECT discard_entry('" + envelope + "'";
-  const Refusal refused = refusal(sql_, call + kWho);
+  const Refusal refused = refusal(sql_, call + kOperatorsWho);
   EXPECT_EQ(refused.sqlstate, "OF003");
   EXPECT_THAT(refused.message, HasSubstr("is in 2 streams: audit, orders"));
-  sql_.query(call + ", p_stream => 'audit'" + kWho);
+  sql_.query(call + ", p_stream => 'audit'" + kOperatorsWho);
   EXPECT_EQ(sql_.query("SELECT stream FROM entries"), (PgRows{{"orders"}}));
 }
 
 TEST_F(SqlOperators, WhatIsNotALiveEntryIsRefusedWithWhereToLook) {
   const std::string nobody = "00000000-0000-4000-8000-000000000000";
-  const Refusal unknown = refusal(sql_, "SELECT retry_entry('" + nobody + "'" + kWho);
+  const Refusal unknown = refusal(sql_, "SELECT retry_entry('" + nobody + "'" + kOperatorsWho);
   EXPECT_EQ(unknown.sqlstate, "OF002");
   EXPECT_THAT(unknown.message, HasSubstr("explain_entry()"));
   const EntryId id = enqueue("orders");
   on_entry("dead_letter_entry", id);
   const Refusal dead =
-      refusal(sql_, "SELECT retry_entry(p_entry_id => " + std::to_string(id) + kWho);
+      refusal(sql_, "SELECT retry_entry(p_entry_id => " + std::to_string(id) + kOperatorsWho);
   EXPECT_EQ(dead.sqlstate, "OF004");
   EXPECT_THAT(dead.message, HasSubstr("replay_dead_letters()"));
   EXPECT_EQ(refusal(sql_, "SELECT retry_entry(p_actor => 'a', p_reason => 'b')").sqlstate, "OF005");
-  EXPECT_EQ(refusal(sql_, "SELECT retry_entry('" + nobody + "', 1" + kWho).sqlstate, "OF005");
+  EXPECT_EQ(refusal(sql_, "SELECT retry_entry('" + nobody + "', 1" + kOperatorsWho).sqlstate,
+            "OF005");
 }
 
 TEST_F(SqlOperators, WhatWasDecidedIsCommittedSynchronously) {

@@ -10,7 +10,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-constexpr const char* kWho = ", p_actor => 'ana', p_reason => 'fixed')";
+constexpr const char* kReplayWho = ", p_actor => 'ana', p_reason => 'fixed')";
 
 class SqlReplay : public SqlTest {
  protected:
@@ -22,7 +22,7 @@ class SqlReplay : public SqlTest {
   }
   // replayed, skipped, last_id, more
   PgRow replay(const std::string& filter) {
-    return sql_.query("SELECT * FROM replay_dead_letters(" + filter + kWho).at(0);
+    return sql_.query("SELECT * FROM replay_dead_letters(" + filter + kReplayWho).at(0);
   }
   Worker worker_{database_.dsn()};
 };
@@ -126,14 +126,16 @@ TEST_F(SqlReplay, EveryFilterNarrows) {
 }
 
 TEST_F(SqlReplay, AFilterThatNamesNothingIsRefused) {
-  EXPECT_EQ(refusal(sql_, std::string("SELECT replay_dead_letters(p_type => 'a'") + kWho).sqlstate,
-            "OF005");
-  EXPECT_EQ(refusal(sql_, std::string("SELECT discard_dead_letters(p_type => 'a'") + kWho).sqlstate,
-            "OF005");
   EXPECT_EQ(
-      refusal(sql_, std::string("SELECT replay_dead_letters(p_stream => 'a', p_limit => 0") + kWho)
-          .sqlstate,
+      refusal(sql_, std::string("SELECT replay_dead_letters(p_type => 'a'") + kReplayWho).sqlstate,
       "OF005");
+  EXPECT_EQ(
+      refusal(sql_, std::string("SELECT discard_dead_letters(p_type => 'a'") + kReplayWho).sqlstate,
+      "OF005");
+  EXPECT_EQ(refusal(sql_, std::string("SELECT replay_dead_letters(p_stream => 'a', p_limit => 0") +
+                              kReplayWho)
+                .sqlstate,
+            "OF005");
 }
 
 TEST_F(SqlReplay, HoldKeyReleasesTheKeyInOrder) {
@@ -179,9 +181,9 @@ TEST_F(SqlReplay, TwoAtOnceReplayEachDeadLetterOnce) {
   PgClient one = connect();
   PgClient two = connect();
   one.exec("BEGIN");
-  one.query(std::string("SELECT replay_dead_letters(p_stream => 'orders'") + kWho);
+  one.query(std::string("SELECT replay_dead_letters(p_stream => 'orders'") + kReplayWho);
   two.start(std::string("SELECT replayed, skipped FROM replay_dead_letters(p_stream => 'orders'") +
-            kWho);
+            kReplayWho);
   wait_until([&] { return sql_.number("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0; },
              "the second to wait");
   one.exec("COMMIT");
@@ -199,7 +201,7 @@ TEST_F(SqlReplay, AChunkIsBoundedByBytes) {
   worker_.session().register_streams(std::vector<std::string>{"big"});
   sql_.exec(
       std::string("DO $$ BEGIN FOR i IN 1..5 LOOP PERFORM dead_letter_entry(p_entry_id => i") +
-      kWho + "; END LOOP; END; $$");
+      kReplayWho + "; END LOOP; END; $$");
   EXPECT_EQ(replay("p_stream => 'big'"), (PgRow{"3", "0", "3", "t"}));
   EXPECT_EQ(
       sql_.value("SELECT replayed FROM replay_dead_letters(p_stream => 'big', p_dry_run => true)"),
@@ -212,7 +214,7 @@ TEST_F(SqlReplay, DiscardRecordsEachDeadLetter) {
   fail_all("orders");
   EXPECT_EQ(
       sql_.query("SELECT discarded, last_id, more FROM discard_dead_letters(p_stream => 'orders'" +
-                 std::string(kWho)),
+                 std::string(kReplayWho)),
       (PgRows{{"1", std::to_string(id), "f"}}));
   EXPECT_EQ(sql_.query("SELECT action, actor, reason, stream, entry_id, envelope_id, detail ->> "
                        "'reason_code' FROM operations"),

@@ -10,7 +10,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-constexpr const char* kWho = ", p_actor => 'ana', p_reason => 'x')";
+constexpr const char* kRolesWho = ", p_actor => 'ana', p_reason => 'x')";
 
 // Logins of the shared server with one role each; `stranger` has none.
 void create_logins() {
@@ -125,7 +125,7 @@ TEST_F(SqlRoles, WorkerDoesAllThatADaemonDoes) {
   const EntryId held = enqueue("orders", "k");
   EXPECT_THAT(worker.drain("orders"), IsEmpty());
   EXPECT_EQ(status_of(held), "held");
-  sql_.query("SELECT retry_entry(p_entry_id => " + std::to_string(head) + kWho);
+  sql_.query("SELECT retry_entry(p_entry_id => " + std::to_string(head) + kRolesWho);
   EXPECT_THAT(worker.drain("orders"), ElementsAre(head, held));
   const EntryId dead = enqueue("orders", "k");
   const LeasedBatch batch = worker.claim("orders");
@@ -177,9 +177,9 @@ TEST_F(SqlRoles, WorkerMayNotAlterWhatAnEntrySays) {
           "SELECT setval('entries_id_seq', 1)",
           "SELECT nextval('entries_id_seq')",
           "CREATE TABLE mine (i int)",
-          std::string("SELECT replay_dead_letters(p_stream => 'orders'") + kWho,
-          std::string("SELECT discard_entry(p_entry_id => 1") + kWho,
-          std::string("SELECT create_job('replay', p_stream => 'orders'") + kWho,
+          std::string("SELECT replay_dead_letters(p_stream => 'orders'") + kRolesWho,
+          std::string("SELECT discard_entry(p_entry_id => 1") + kRolesWho,
+          std::string("SELECT create_job('replay', p_stream => 'orders'") + kRolesWho,
           "SELECT run_job(1)",
           "UPDATE jobs SET last_id = 0",
           "SELECT pause_stream('orders', 'a', 'b')",
@@ -198,20 +198,20 @@ TEST_F(SqlRoles, OperatorReadsEverythingAndActsThroughTheFunctions) {
       "SELECT pause_stream('orders', 'a', 'b'); SELECT resume_stream('orders', 'a', 'b');"
       "SELECT pause_destination('orders', 'l', 'a', 'b'); SELECT resume_destination('orders', 'l', "
       "'a', 'b')");
-  person.query("SELECT dead_letter_entry" + entry + kWho);
+  person.query("SELECT dead_letter_entry" + entry + kRolesWho);
   EXPECT_EQ(
       person.value(std::string("SELECT replayed FROM replay_dead_letters(p_stream => 'orders'") +
-                   kWho),
+                   kRolesWho),
       "1");
-  person.query(std::string("SELECT create_job('replay', p_stream => 'orders'") + kWho);
+  person.query(std::string("SELECT create_job('replay', p_stream => 'orders'") + kRolesWho);
   person.exec(
       "SELECT run_job(1); SELECT show_job(1); SELECT list_jobs(); SELECT "
       "count_dead_letters(p_stream "
       "=> 'orders'); SELECT export_dead_letters(p_stream => 'orders')");
   worker.settle_all(worker.claim("orders"), EntryStatus::retryable_failure, std::chrono::hours(1),
                     "http.503");
-  person.query("SELECT retry_entry" + entry + kWho);
-  person.query("SELECT discard_entry" + entry + kWho);
+  person.query("SELECT retry_entry" + entry + kRolesWho);
+  person.query("SELECT discard_entry" + entry + kRolesWho);
   EXPECT_EQ(sql_.query("SELECT DISTINCT database_user FROM operations"), (PgRows{{"a_operator"}}));
   EXPECT_EQ(sql_.query("SELECT DISTINCT database_user FROM replays"), (PgRows{{"a_operator"}}));
   person.query(
@@ -277,7 +277,7 @@ TEST_F(SqlRoles, ReaderSeesEverythingButPayloadsAndHeaders) {
                     "SELECT pause_stream('orders', 'a', 'b')", "SELECT enqueue('s', 'a', '1')",
                     "SELECT register_streams(ARRAY['x'])",
                     "INSERT INTO entries (stream, type) VALUES ('a', 'b')",
-                    std::string("SELECT replay_dead_letters(p_stream => 'orders'") + kWho,
+                    std::string("SELECT replay_dead_letters(p_stream => 'orders'") + kRolesWho,
                     "SELECT * FROM leased_entries(new_envelope_id())"});
 }
 

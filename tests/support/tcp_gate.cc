@@ -86,7 +86,7 @@ sockaddr_in loopback(int port) {
   return address;
 }
 
-int listen_on(int port) {
+int listen_for_gate(int port) {
   const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   const int on = 1;
   ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
@@ -129,7 +129,7 @@ class TcpGate::Loop {
   explicit Loop(int server_port)
       : server_port_(server_port),
         port_(free_port()),
-        listener_(listen_on(port_)),
+        listener_(listen_for_gate(port_)),
         wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
         thread_([this] { run(); }) {}
 
@@ -173,7 +173,7 @@ class TcpGate::Loop {
       close_socket(listener_, Ending::close);
       listener_ = -1;
     } else if (listener_ < 0) {
-      listener_ = listen_on(port_);
+      listener_ = listen_for_gate(port_);
     }
   }
 

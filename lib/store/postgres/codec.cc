@@ -5,14 +5,12 @@
 #include <endian.h>
 
 #include "store/postgres/connection.h"
+#include "store/postgres/types.h"
 
 namespace outfall::postgres {
 
 namespace {
 
-constexpr Oid kBool = 16, kInt8 = 20, kInt4 = 23, kText = 25, kUuid = 2950;
-constexpr Oid kBoolArray = 1000, kInt4Array = 1007, kTextArray = 1009, kInt8Array = 1016,
-              kUuidArray = 2951;
 constexpr std::int64_t kEpoch2000Us = 946684800000000;  // 2000-01-01 in Unix microseconds
 
 std::uint32_t read32(const char* at) {

@@ -6,14 +6,12 @@
 
 #include "store/operator_store.h"
 #include "store/postgres/connection.h"
+#include "store/postgres/types.h"
 
 // What the calls of PostgresOperatorStore share: their parameters, and the rows that come back.
 // Pure.
 
 namespace outfall::postgres {
-
-inline constexpr Oid kText = 25, kInt4 = 23, kInt8 = 20, kUuid = 2950, kTextArray = 1009,
-                     kInt8Array = 1016, kUuidArray = 2951;
 
 void push(Params& params, const std::optional<std::string>& text);
 void push(Params& params, const std::optional<WallTime>& time);
