@@ -127,9 +127,8 @@ ExecSettings ExecSettings::from(const SettingValues& values) {
 
 std::vector<SettingProblem> ExecSettings::problems(const SettingValues& values) {
   std::vector<SettingProblem> problems;
-  const auto report = [&](std::string_view setting, std::string message, std::string hint) {
-    problems.push_back(
-        {values.origin(setting), std::string(setting), std::move(message), std::move(hint)});
+  const auto report = [&](std::string setting, std::string message, std::string hint) {
+    problems.push_back({{}, std::move(setting), std::move(message), std::move(hint)});
   };
   const std::vector<std::string>& command = values.list("command");
   if (command.empty() || command.front().empty()) {
@@ -140,11 +139,12 @@ std::vector<SettingProblem> ExecSettings::problems(const SettingValues& values) 
   }
   for (const auto& [name, value] : values.map("environment")) {
     if (name.empty() || name.find('=') != std::string::npos || has_nul(name) || has_nul(value)) {
-      report("environment", "`" + name + "` is no environment variable",
-             "a name is not empty and holds no `=`");
+      report(name.empty() ? "environment" : "environment." + name,
+             "`" + name + "` is no environment variable", "a name is not empty and holds no `=`");
     }
   }
-  if (values.duration("restart.initial") > values.duration("restart.max")) {
+  if (values.usable("restart.initial") && values.usable("restart.max") &&
+      values.duration("restart.initial") > values.duration("restart.max")) {
     report("restart.initial", "is longer than restart.max", "raise restart.max");
   }
   return problems;

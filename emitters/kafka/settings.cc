@@ -1,5 +1,6 @@
 #include "emitters/kafka/settings.h"
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <stdexcept>
@@ -212,6 +213,24 @@ void add_security(Settings& settings, const SettingValues& values) {
   }
 }
 
+// Empty, or why librdkafka does not take it.
+std::string set_property(rd_kafka_conf_t* conf, const std::string& name, const std::string& value) {
+  std::array<char, 512> error{};
+  if (rd_kafka_conf_set(conf, name.c_str(), value.c_str(), error.data(), error.size()) ==
+      RD_KAFKA_CONF_OK) {
+    return {};
+  }
+  // Its words quote the value.
+  const bool secret = name.find("password") != std::string::npos;
+  return secret ? name + " is refused by librdkafka" : error.data();
+}
+
+// By itself, so that each that is refused is told, and not only the first.
+std::string refusal_of(const std::string& name, const std::string& value) {
+  const Conf conf(rd_kafka_conf_new());
+  return set_property(conf.get(), name, value);
+}
+
 class Checker {
  public:
   explicit Checker(const SettingValues& values) : values_(values) {}
@@ -231,9 +250,15 @@ class Checker {
     check_security();
     for (const auto& [name, value] : values_.map("librdkafka")) {
       const PassthroughProblem problem = passthrough_problem(name, value);
-      if (!problem.message.empty()) report("librdkafka." + name, problem.message, problem.hint);
+      if (!problem.message.empty()) {
+        report("librdkafka." + name, problem.message, problem.hint);
+      } else if (const std::string refusal = refusal_of(name, value); !refusal.empty()) {
+        report("librdkafka." + name, refusal, "");
+      }
     }
-    if (problems_.empty()) ask_librdkafka();
+    const bool complete = std::ranges::all_of(
+        kSpecs, [&](const SettingSpec& spec) { return values_.usable(spec.name); });
+    if (complete && problems_.empty()) ask_librdkafka();
     return std::move(problems_);
   }
 
@@ -264,16 +289,19 @@ class Checker {
     }
     const bool logs_in = values_.text("sasl.mechanism") != "none";
     const bool has_user = !values_.text("sasl.username").empty();
-    if (logs_in && (!has_user || !values_.has("sasl.password"))) {
-      report(has_user ? "sasl.password" : "sasl.username",
-             "sasl.mechanism needs a user and a password", "Set sasl.username and sasl.password.");
-    } else if (!logs_in && (has_user || values_.has("sasl.password"))) {
+    if (logs_in && !has_user) {
+      report("sasl.username", "sasl.mechanism needs a user", "Set sasl.username.");
+    }
+    if (logs_in && !values_.has("sasl.password")) {
+      report("sasl.password", "sasl.mechanism needs a password", "Set sasl.password.");
+    }
+    if (!logs_in && (has_user || values_.has("sasl.password"))) {
       report("sasl.mechanism", "sasl.* is set, and there is no mechanism",
              "Write PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.");
     }
   }
 
-  // Whatever librdkafka itself finds wrong.
+  // What librdkafka finds wrong only with all of it together.
   void ask_librdkafka() {
     const Settings settings = read_settings(values_);
     try {
@@ -325,14 +353,9 @@ Settings read_settings(const SettingValues& values) {
 
 Conf make_conf(const Settings& settings, std::int64_t batch_bytes) {
   Conf conf(rd_kafka_conf_new());
-  std::array<char, 512> error{};
   const auto set = [&](const std::string& name, const std::string& value) {
-    if (rd_kafka_conf_set(conf.get(), name.c_str(), value.c_str(), error.data(), error.size()) !=
-        RD_KAFKA_CONF_OK) {
-      // Its words quote the value.
-      const bool secret = name.find("password") != std::string::npos;
-      throw std::runtime_error(secret ? name + " is refused by librdkafka" : error.data());
-    }
+    const std::string refusal = set_property(conf.get(), name, value);
+    if (!refusal.empty()) throw std::runtime_error(refusal);
   };
   for (const auto& [name, value] : settings.properties) set(name, value);
   set("batch.size", std::to_string(batch_bytes));

@@ -39,6 +39,14 @@ class OptionsReader {
                          .hint = std::move(hint)});
   }
 
+  void problem_of_entry(const std::string& map, const std::string& name, std::string message,
+                        std::string hint = {}) {
+    problems_.push_back({.origin = values_.origin(map, name),
+                         .setting = map + "." + name,
+                         .message = std::move(message),
+                         .hint = std::move(hint)});
+  }
+
   void read_url() {
     const auto hosts = options_.allow_hosts.parse(values_.list("allow_hosts"));
     if (hosts)
@@ -47,7 +55,7 @@ class OptionsReader {
       problem("url", *wrong, "write a URL such as https://{header.endpoint}/hooks");
       return;
     }
-    if (hosts) return;
+    if (hosts || !values_.usable("allow_hosts")) return;
     if (!options_.url.host_is_fixed()) {
       if (options_.allow_hosts.empty()) {
         problem("url", "entries name its host, and any host would do",
@@ -132,11 +140,12 @@ class OptionsReader {
   void read_headers() {
     for (const auto& [name, value] : values_.map("headers")) {
       if (!is_header_name(name)) {
-        problem("headers", "\"" + name + "\" is not the name of a header");
+        problem_of_entry("headers", name, "\"" + name + "\" is not the name of a header");
       } else if (is_reserved_header(name)) {
-        problem("headers", "the header " + name + " is made by outfall itself", "leave it out");
+        problem_of_entry("headers", name, "the header " + name + " is made by outfall itself",
+                         "leave it out");
       } else if (!is_header_value(value)) {
-        problem("headers", "the value of " + name + " holds what no header can");
+        problem_of_entry("headers", name, "the value of " + name + " holds what no header can");
       } else {
         options_.headers.emplace_back(name, value);
       }
@@ -175,9 +184,10 @@ class OptionsReader {
   void read_statuses() {
     for (const auto& [status, verdict] : values_.map("status")) {
       if (options_.statuses.set(status, verdict)) continue;
-      problem("status", "\"" + status + "\" = \"" + verdict + "\" is not understood",
-              "write a status or 4xx, and delivered, retryable_failure, failed, "
-              "destination_unavailable or parked");
+      problem_of_entry("status", status,
+                       "\"" + status + "\" = \"" + verdict + "\" is not understood",
+                       "write a status or 4xx, and delivered, retryable_failure, failed, "
+                       "destination_unavailable or parked");
     }
   }
 

@@ -36,7 +36,7 @@ bool is_lane(std::string_view lane) {
 }
 
 // The row that a setting of an emitter stands in: itself, or the map of which it is an entry, whose
-// names may have dots. `kind` for what is in none.
+// names may have dots. `kind` for what is in none: it stands in each emitter's table.
 std::string_view row_of(std::span<const SettingSpec> rows, std::string_view setting) {
   std::string_view row = "kind";
   std::size_t longest = 0;
@@ -65,9 +65,8 @@ class Checker {
   }
 
  private:
-  [[nodiscard]] bool usable(const std::string& table, std::string_view name,
-                            const SettingValues& values) const {
-    return values.has(name) && !broken_.contains(fmt::format("{}.{}", table, name));
+  static bool usable(const SettingValues& values, std::string_view name) {
+    return values.has(name) && values.usable(name);
   }
 
   [[nodiscard]] const SettingValues& global(std::string_view table) const {
@@ -86,7 +85,7 @@ class Checker {
   template <typename Rule>
   void check_text(const std::string& table, std::string_view name, const SettingValues& values,
                   bool secret, std::string_view what, std::string_view hint, Rule&& rule) {
-    if (!usable(table, name, values) || rule(values.text(name))) return;
+    if (!usable(values, name) || rule(values.text(name))) return;
     report(table, name, values.origin(name),
            secret ? std::string(what) : fmt::format("{} {}", toml_quote(values.text(name)), what),
            std::string(hint));
@@ -94,7 +93,7 @@ class Checker {
 
   void check_texts() {
     const SettingValues& database = global("database");
-    if (usable("database", "url", database)) {
+    if (usable(database, "url")) {
       if (const auto problem = conninfo_problem(database.text("url"))) {
         report("database", "url", database.origin("url"), *problem,
                "write postgresql://USER@HOST/DATABASE or host=HOST user=USER dbname=DATABASE");
@@ -120,11 +119,10 @@ class Checker {
   void check_order(const std::string& small_table, std::string_view small,
                    const SettingValues& small_values, const std::string& large_table,
                    std::string_view large, const SettingValues& large_values) {
-    if (!usable(small_table, small, small_values) || !usable(large_table, large, large_values))
-      return;
+    if (!usable(small_values, small) || !usable(large_values, large)) return;
     if (small_values.integer(small) <= large_values.integer(large)) return;
     // The message stands where somebody wrote something, not at a default.
-    const bool small_given = small_values.origin(small).to_string() != SettingOrigin{}.to_string();
+    const bool small_given = small_values.origin(small).is_place();
     const auto shown = [](std::string_view table, std::string_view name,
                           const SettingValues& values) {
       const auto specs = setting_table(table.substr(0, table.find('.'))).settings;
@@ -159,13 +157,13 @@ class Checker {
                "write type, source, subject or header.NAME, or leave it empty", is_lane);
     check_order(table, "retry.initial", values, table, "retry.max", values);
     check_order(table, "breaker.probe_initial", values, table, "breaker.probe_max", values);
-    if (usable(table, "on_dead_letter", values) && usable(table, "ordering", values) &&
+    if (usable(values, "on_dead_letter") && usable(values, "ordering") &&
         values.text("on_dead_letter") == "hold-key" && values.text("ordering") == "none") {
       report(table, "on_dead_letter", values.origin("on_dead_letter"),
              "\"hold-key\" holds nothing where ordering is \"none\"",
              "set ordering = \"key\", or leave on_dead_letter at \"continue\"");
     }
-    if (!usable(table, "emitter", values)) return;
+    if (!usable(values, "emitter")) return;
     const std::string& emitter = values.text("emitter");
     // A table that is there but could not be used has its own problem.
     if (tables_.emitters.contains(emitter) || broken_.contains("emitters." + emitter) ||
@@ -192,20 +190,26 @@ class Checker {
            fmt::format("there is no emitter {}", toml_quote(emitter)), std::move(hint));
   }
 
+  // All of its rules, also where some of its settings are wrong: what follows from those is left
+  // out, here and by the emitter.
   void check_emitter(const std::string& name, const EmitterConfig& emitter) {
     const std::string table = "emitters." + name;
-    const bool broken = std::ranges::any_of(
-        broken_, [&](const std::string& setting) { return setting.starts_with(table + "."); });
     const EmitterKind* kind = registry_.find(emitter.kind);
-    if (broken || kind == nullptr) return;
+    if (kind == nullptr) return;
     check_attempt_limit(table, kind->attempt_limit, emitter.settings);
     if (!kind->validate) return;
     for (SettingProblem problem : kind->validate(emitter.settings)) {
       if (problem.setting.starts_with(table + ".")) problem.setting.erase(0, table.size() + 1);
+      const std::string row(row_of(kind->settings, problem.setting));
+      if (problem.setting == row && !emitter.settings.usable(row)) continue;
       // An emitter need not know where its settings were written.
-      if (problem.origin.to_string() == SettingOrigin{}.to_string()) {
-        problem.origin = emitter.settings.origin(row_of(kind->settings, problem.setting));
+      if (problem.setting.starts_with(row + ".")) {
+        problem.origin = emitter.settings.origin(row, problem.setting.substr(row.size() + 1));
+      } else if (!problem.origin.is_place()) {
+        problem.origin = emitter.settings.origin(row);
       }
+      // What is not given has to go into the table.
+      if (!problem.origin.is_place()) problem.origin = emitter.settings.origin("kind");
       problem.setting = problem.setting.empty() ? table : table + "." + problem.setting;
       problems_.push_back(std::move(problem));
     }
@@ -213,7 +217,8 @@ class Checker {
 
   void check_attempt_limit(const std::string& table, std::string_view limit,
                            const SettingValues& settings) {
-    if (limit.empty() || !usable("drain", "lease", global("drain"))) return;
+    if (limit.empty() || !usable(global("drain"), "lease")) return;
+    if (!usable(settings, limit)) return;
     const Milliseconds lease = global("drain").duration("lease");
     const Milliseconds attempt = settings.duration(limit);
     if (attempt <= lease / 2) return;

@@ -169,37 +169,49 @@ Decoded decode_string(const SettingSpec& spec, std::string_view text, Written wr
   return value;
 }
 
+DecodeProblem at(const toml::node& node, DecodeProblem problem) {
+  problem.at = node.source();
+  return problem;
+}
+
 Decoded decode_list(const SettingSpec& spec, const toml::node& node) {
   const toml::array* array = node.as_array();
   if (array == nullptr) return wrong_type(spec, node);
-  SettingValues::Value value;
-  value.is_set = true;
+  Decoded decoded{SettingValues::Value{}};
+  decoded.value.is_set = true;
   for (const toml::node& item : *array) {
     if (!item.is_string()) {
-      return DecodeProblem{
-          fmt::format("expected an array of strings, got {} in it", type_name(item)),
-          form_hint(spec, Written::toml)};
+      decoded.problems.push_back(
+          at(item, {fmt::format("expected an array of strings, got {} in it", type_name(item)),
+                    form_hint(spec, Written::toml)}));
+    } else if (holds_nul(item.as_string()->get())) {
+      decoded.problems.push_back(at(item, nul_problem()));
+    } else {
+      decoded.value.list.push_back(item.as_string()->get());
     }
-    value.list.push_back(item.as_string()->get());
   }
-  return without_nul(std::move(value));
+  return decoded;
 }
 
 Decoded decode_map(const SettingSpec& spec, const toml::node& node) {
   const toml::table* table = node.as_table();
   if (table == nullptr) return wrong_type(spec, node);
-  SettingValues::Value value;
-  value.is_set = true;
+  Decoded decoded{SettingValues::Value{}};
+  decoded.value.is_set = true;
   for (const auto& [key, item] : *table) {
     if (!item.is_string()) {
-      return DecodeProblem{
-          fmt::format("expected a table of strings, got {} for \"{}\"", type_name(item), key.str()),
-          fmt::format("write the value of \"{}\" in double quotes{}", key.str(),
-                      item.is_table() ? ", and its name too if it holds a dot" : "")};
+      decoded.problems.push_back(
+          at(item, {fmt::format("expected a table of strings, got {} for \"{}\"", type_name(item),
+                                key.str()),
+                    fmt::format("write the value of \"{}\" in double quotes{}", key.str(),
+                                item.is_table() ? ", and its name too if it holds a dot" : "")}));
+    } else if (holds_nul(key.str()) || holds_nul(item.as_string()->get())) {
+      decoded.problems.push_back(at(item, nul_problem()));
+    } else {
+      decoded.value.map.emplace(key.str(), item.as_string()->get());
     }
-    value.map.emplace(key.str(), item.as_string()->get());
   }
-  return without_nul(std::move(value));
+  return decoded;
 }
 
 std::string_view trimmed(std::string_view text) {
@@ -229,7 +241,10 @@ Decoded decode_fragment(const SettingSpec& spec, std::string_view text) {
   const auto document = parse_document({}, fmt::format("value = {}", text));
   const auto* table = std::get_if<toml::table>(&document);
   if (table == nullptr || table->size() != 1) return wrong_text(spec, text, Written::bare);
-  return decode_node(spec, *table->get("value"));
+  Decoded decoded = decode_node(spec, *table->get("value"));
+  // A place in the text that was made up here tells nobody anything.
+  for (DecodeProblem& problem : decoded.problems) problem.at.reset();
+  return decoded;
 }
 
 }  // namespace
@@ -325,7 +340,7 @@ SettingValues::Value default_value(const SettingSpec& spec) {
   const auto document = parse_document({}, fmt::format("value = {}", spec.default_value));
   if (const auto* table = std::get_if<toml::table>(&document)) {
     Decoded decoded = decode_node(spec, *table->get("value"));
-    if (auto* value = std::get_if<SettingValues::Value>(&decoded)) return std::move(*value);
+    if (decoded.problems.empty()) return std::move(decoded.value);
   }
   fmt::print(stderr, "outfall: the default of the setting \"{}\" does not fit its row\n",
              spec.name);

@@ -1,8 +1,9 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
-#include <variant>
+#include <vector>
 
 #include <toml++/toml.h>
 
@@ -14,9 +15,19 @@ namespace outfall {
 struct DecodeProblem {
   std::string message;
   std::string hint;
+  std::optional<toml::source_region> at = {};  // of the item of an array or table that is meant
 };
 
-using Decoded = std::variant<SettingValues::Value, DecodeProblem>;
+// A value, or all that is wrong with it. Of a map, the entries that can be used are there also
+// then.
+struct Decoded {
+  // NOLINTBEGIN(google-explicit-constructor): so that either can be returned.
+  Decoded(SettingValues::Value decoded) : value(std::move(decoded)) {}
+  Decoded(DecodeProblem problem) : problems{std::move(problem)} {}
+  // NOLINTEND(google-explicit-constructor)
+  SettingValues::Value value = {};
+  std::vector<DecodeProblem> problems = {};
+};
 
 // A value as it stands in TOML, checked against type, range and choices. The origin is left to the
 // caller, as it is in decode_text(). Pure.

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -27,11 +28,19 @@ struct Resolver::Scan {
   std::span<const SettingSpec> specs;
   std::map<std::string, Given, std::less<>> file = {};
   std::map<std::string, Given, std::less<>> environment = {};
+  std::set<std::string, std::less<>> meant = {};  // by a name that is none
 };
 
 namespace {
 
 constexpr std::string_view kFileSuffix = "_file";
+
+// Nothing that can be used was given, which is told of.
+SettingValues::Value doubtful(const SettingSpec& spec) {
+  SettingValues::Value value = default_value(spec);
+  value.in_doubt = true;
+  return value;
+}
 
 bool accepts(const SettingSpec& spec, std::string_view name) {
   if (name == spec.name) return true;
@@ -128,11 +137,11 @@ void Resolver::scan_environment(Scan& scan) {
   }
 }
 
-void Resolver::unknown(const Scan& scan, const std::string& name, SettingOrigin origin,
-                       bool is_table) {
+void Resolver::unknown(Scan& scan, const std::string& name, SettingOrigin origin, bool is_table) {
   std::vector<std::string_view> known;
   for (const SettingSpec& spec : scan.specs) known.push_back(spec.name);
   const std::string_view meant = nearest(name, known);
+  if (!meant.empty()) scan.meant.emplace(meant);
   const std::string home = home_of(name, scan.input.path);
   const std::string_view table = scan.input.path;
   std::string hint;
@@ -179,13 +188,32 @@ bool Resolver::read_secret(const Scan& scan, const SettingSpec& spec, const Give
     return false;
   }
   Decoded decoded = decode_secret_file(spec, std::get<std::string>(content));
-  if (auto* problem = std::get_if<DecodeProblem>(&decoded)) {
-    report(scan, name, given.origin, fmt::format("the file \"{}\": {}", path, problem->message),
-           problem->hint);
-    return false;
+  for (const DecodeProblem& problem : decoded.problems) {
+    report(scan, name, given.origin, fmt::format("the file \"{}\": {}", path, problem.message),
+           problem.hint);
   }
-  value = std::move(std::get<SettingValues::Value>(decoded));
-  return true;
+  value = std::move(decoded.value);
+  return decoded.problems.empty();
+}
+
+SettingValues::Value Resolver::decode_given(const Scan& scan, const SettingSpec& spec,
+                                            const Given& given) {
+  Decoded decoded =
+      given.node != nullptr ? decode_node(spec, *given.node) : decode_text(spec, given.text);
+  for (DecodeProblem& problem : decoded.problems) {
+    report(scan, spec.name, problem.at ? origin_of(file_, *problem.at) : given.origin,
+           std::move(problem.message), std::move(problem.hint));
+  }
+  const bool is_map = spec.type == SettingType::string_map;
+  SettingValues::Value value =
+      decoded.problems.empty() || is_map ? std::move(decoded.value) : doubtful(spec);
+  value.in_doubt = !decoded.problems.empty();
+  const toml::table* table = is_map && given.node != nullptr ? given.node->as_table() : nullptr;
+  if (table == nullptr) return value;
+  for (const auto& [key, item] : *table) {
+    value.entry_origins.emplace(key.str(), origin_of(file_, item.source()));
+  }
+  return value;
 }
 
 SettingValues::Value Resolver::resolve_one(Scan& scan, const SettingSpec& spec) {
@@ -200,34 +228,29 @@ SettingValues::Value Resolver::resolve_one(Scan& scan, const SettingSpec& spec) 
     const Given* direct = find(*source, spec.name);
     const Given* by_file = spec.secret ? find(*source, file_name) : nullptr;
     if (direct == nullptr && by_file == nullptr) continue;
-    SettingValues::Value value;
     if (direct != nullptr && by_file != nullptr) {
       report(scan, spec.name, by_file->origin,
              fmt::format("both {} and {} are set", spec.name, file_name), "keep one of the two");
-      return {};
+      return doubtful(spec);
     }
-    if (by_file != nullptr) {
-      if (!read_secret(scan, spec, *by_file, value)) return {};
-    } else {
-      Decoded decoded = direct->node != nullptr ? decode_node(spec, *direct->node)
-                                                : decode_text(spec, direct->text);
-      if (auto* problem = std::get_if<DecodeProblem>(&decoded)) {
-        report(scan, spec.name, direct->origin, std::move(problem->message),
-               std::move(problem->hint));
-        return {};
-      }
-      value = std::move(std::get<SettingValues::Value>(decoded));
+    SettingValues::Value value;
+    if (by_file == nullptr) {
+      value = decode_given(scan, spec, *direct);
+    } else if (!read_secret(scan, spec, *by_file, value)) {
+      return doubtful(spec);
     }
     value.origin = by_file != nullptr ? by_file->origin : direct->origin;
     const bool is_text = spec.type == SettingType::string;
-    if (is_text && value.text.empty() && (spec.required || spec.secret)) {
+    if (is_text && !value.in_doubt && value.text.empty() && (spec.required || spec.secret)) {
       report(scan, spec.name, value.origin, "is empty", "give it a value, or leave it out");
-      return {};
+      return doubtful(spec);
     }
     return value;
   }
+  SettingValues::Value value = default_value(spec);
+  value.in_doubt = spec.required || scan.meant.contains(spec.name);
   if (spec.required) missing(scan, spec);
-  return default_value(spec);
+  return value;
 }
 
 }  // namespace outfall

@@ -20,7 +20,7 @@ struct TableInput {
 };
 
 // Turns what is said about a table into typed values, by the rows that describe it. Whatever is
-// wrong is appended to `problems`, and the setting concerned stays unset. Reads the files that
+// wrong is appended to `problems`, and the setting concerned is in doubt. Reads the files that
 // secrets name. One resolver serves one load.
 class Resolver {
  public:
@@ -40,8 +40,11 @@ class Resolver {
   void scan_file(Scan& scan, const toml::table& node, const std::string& prefix);
   void scan_environment(Scan& scan);
   [[nodiscard]] SettingValues::Value resolve_one(Scan& scan, const SettingSpec& spec);
+  // From what is given directly.
+  [[nodiscard]] SettingValues::Value decode_given(const Scan& scan, const SettingSpec& spec,
+                                                  const Given& given);
   void missing(const Scan& scan, const SettingSpec& spec);
-  void unknown(const Scan& scan, const std::string& name, SettingOrigin origin, bool is_table);
+  void unknown(Scan& scan, const std::string& name, SettingOrigin origin, bool is_table);
   [[nodiscard]] bool read_secret(const Scan& scan, const SettingSpec& spec, const Given& given,
                                  SettingValues::Value& value);
   void report(const Scan& scan, std::string_view name, SettingOrigin origin, std::string message,

@@ -27,6 +27,10 @@ bool SettingValues::has(std::string_view name) const {
   return at(name).is_set;
 }
 
+bool SettingValues::usable(std::string_view name) const {
+  return !at(name).in_doubt;
+}
+
 const std::string& SettingValues::text(std::string_view name) const {
   return at(name).text;
 }
@@ -57,6 +61,12 @@ const std::map<std::string, std::string>& SettingValues::map(std::string_view na
 
 const SettingOrigin& SettingValues::origin(std::string_view name) const {
   return at(name).origin;
+}
+
+const SettingOrigin& SettingValues::origin(std::string_view name, std::string_view entry) const {
+  const Value& value = at(name);
+  const auto found = value.entry_origins.find(std::string(entry));
+  return found == value.entry_origins.end() ? value.origin : found->second;
 }
 
 }  // namespace outfall

@@ -50,6 +50,8 @@ struct SettingOrigin {
 
   // "outfall.toml:7:12", "OUTFALL_STREAMS__ORDERS__EMITTER" or "default".
   [[nodiscard]] std::string to_string() const;
+  // Whether it is somewhere that a person can look: not a default.
+  [[nodiscard]] bool is_place() const { return !file.empty() || !variable.empty(); }
 };
 
 // The resolved values of one table (one stream, one emitter, …), typed and checked against its
@@ -64,11 +66,18 @@ class SettingValues {
     std::map<std::string, std::string> map = {};
     bool is_set = false;  // false: neither given nor defaulted
     SettingOrigin origin = {};
+    std::map<std::string, SettingOrigin> entry_origins = {};  // where the file has a map's entries
+    // What was given cannot be used, and is told of; the default stands in, and in a map the
+    // entries that can be used.
+    bool in_doubt = false;
   };
 
   void set(std::string name, Value value) { values_[std::move(name)] = std::move(value); }
 
   [[nodiscard]] bool has(std::string_view name) const;  // is_set
+  // Whether a rule may conclude anything from the value. Only while a configuration is checked can
+  // it be false.
+  [[nodiscard]] bool usable(std::string_view name) const;
   [[nodiscard]] const std::string& text(std::string_view name) const;
   [[nodiscard]] std::int64_t integer(std::string_view name) const;
   [[nodiscard]] bool flag(std::string_view name) const;
@@ -77,6 +86,8 @@ class SettingValues {
   [[nodiscard]] const std::vector<std::string>& list(std::string_view name) const;
   [[nodiscard]] const std::map<std::string, std::string>& map(std::string_view name) const;
   [[nodiscard]] const SettingOrigin& origin(std::string_view name) const;
+  // Of one entry of a map; that of the whole map where it did not come from the file.
+  [[nodiscard]] const SettingOrigin& origin(std::string_view name, std::string_view entry) const;
 
  private:
   [[nodiscard]] const Value& at(std::string_view name) const;

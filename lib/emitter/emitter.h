@@ -153,7 +153,10 @@ struct EmitterKind {
   std::string_view kind = {};
   std::string_view summary = {};               // one sentence for the reference
   std::span<const SettingSpec> settings = {};  // rows below [emitters.<name>]
-  // Rules over several settings that specs cannot say. Must not do I/O beyond reading named files.
+  // Rules over several settings that specs cannot say. Also asked where some settings are wrong, so
+  // that all mistakes are told at once: what is found at a setting that is not usable() is dropped,
+  // and a rule that concludes something about another one from it must not. Must not do I/O beyond
+  // reading named files.
   std::function<std::vector<SettingProblem>(const SettingValues&)> validate = {};
   // What names the destination of an entry, as the setting `lane` of a stream says it, for streams
   // that do not set it ("header.endpoint" where the URL is made of it). Not set, or empty: all

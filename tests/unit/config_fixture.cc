@@ -43,17 +43,18 @@ constexpr auto kProbe = std::to_array<SettingSpec>({
 });
 
 std::vector<SettingProblem> validate_probe(const SettingValues& values) {
-  if (const auto& extra = values.map("extra"); extra.contains("linger.max.ms")) {
-    return {{.origin = {},
-             .setting = "extra.linger.max.ms",
-             .message = "is not for you",
-             .hint = "leave it out"}};
+  std::vector<SettingProblem> problems;
+  const auto report = [&](std::string setting, std::string message, std::string hint) {
+    problems.push_back({{}, std::move(setting), std::move(message), std::move(hint)});
+  };
+  if (values.map("extra").contains("linger.max.ms")) {
+    report("extra.linger.max.ms", "is not for you", "leave it out");
   }
-  if (!values.flag("eager") || values.text("mode") == "fast") return {};
-  return {{.origin = {},
-           .setting = "eager",
-           .message = "needs mode = \"fast\"",
-           .hint = "set mode = \"fast\""}};
+  if (values.flag("eager") && values.usable("mode") && values.text("mode") != "fast") {
+    report("eager", "needs mode = \"fast\"", "set mode = \"fast\"");
+  }
+  if (values.text("label") == "lonely") report("wait", "is needed with that label", "set it");
+  return problems;
 }
 
 }  // namespace

@@ -100,20 +100,21 @@ constexpr auto kMistakes = std::to_array<Mistake>({
      "brackets: "
      "[\"a\", \"b\"]"},
     {"integer_in_list", "[emitters.p]\nkind = \"probe\"\nhosts = [\"a\", 1]\n",
-     "9:9: emitters.p.hosts: expected an array of strings, got an integer in it | write strings in "
+     "9:15: emitters.p.hosts: expected an array of strings, got an integer in it | write strings "
+     "in "
      "brackets: [\"a\", \"b\"]"},
     {"integer_in_map", "[emitters.p]\nkind = \"probe\"\nextra = {acks = 1}\n",
-     "9:9: emitters.p.extra: expected a table of strings, got an integer for \"acks\" | write the "
+     "9:17: emitters.p.extra: expected a table of strings, got an integer for \"acks\" | write the "
      "value of \"acks\" in double quotes"},
     {"dotted_key_in_map", "[emitters.p]\nkind = \"probe\"\nextra.linger.ms = \"1\"\n",
-     "9:1: emitters.p.extra: expected a table of strings, got a table for \"linger\" | write the "
+     "9:7: emitters.p.extra: expected a table of strings, got a table for \"linger\" | write the "
      "value of \"linger\" in double quotes, and its name too if it holds a dot"},
     {"nul_in_string", "[worker]\ninstance = \"a\\u0000b\"\n",
      "8:12: worker.instance: holds a NUL character | remove it"},
     {"nul_in_list", "[emitters.p]\nkind = \"probe\"\nhosts = [\"a\", \"b\\u0000\"]\n",
-     "9:9: emitters.p.hosts: holds a NUL character | remove it"},
+     "9:15: emitters.p.hosts: holds a NUL character | remove it"},
     {"nul_in_map", "[emitters.p]\nkind = \"probe\"\nextra = {a = \"b\\u0000c\"}\n",
-     "9:9: emitters.p.extra: holds a NUL character | remove it"},
+     "9:14: emitters.p.extra: holds a NUL character | remove it"},
     {"missing_emitter", "[streams.other]\nordering = \"key\"\n",
      "7:1: streams.other.emitter: is required and not set | set it in [streams.other], or by "
      "OUTFALL_STREAMS__OTHER__EMITTER"},
@@ -185,7 +186,7 @@ constexpr auto kMistakes = std::to_array<Mistake>({
      "or raise drain.lease"},
     {"rule_about_an_entry_of_a_map",
      "[emitters.p]\nkind = \"probe\"\n[emitters.p.extra]\n\"linger.max.ms\" = \"5\"\n",
-     "9:1: emitters.p.extra.linger.max.ms: is not for you | leave it out"},
+     "10:19: emitters.p.extra.linger.max.ms: is not for you | leave it out"},
     {"rule_of_an_emitter", "[emitters.p]\nkind = \"probe\"\neager = true\n",
      "9:9: emitters.p.eager: needs mode = \"fast\" | set mode = \"fast\""},
     {"file_of_what_is_no_secret", "[worker]\ninstance_file = \"x\"\n",
@@ -261,6 +262,45 @@ TEST_F(ConfigFile, AllProblemsAreReportedAtOnceInTheOrderOfTheFile) {
                   testing::StartsWith("7:1: database.url: is required and not set"),
                   testing::StartsWith("8:15: database.connections: 99 is out of range"),
                   testing::StartsWith("OUTFALL_DRAIN__LEASE: drain.lease: expected a duration")));
+}
+
+TEST_F(ConfigFile, OneMistakeInAnEmitterDoesNotHideItsOthers) {
+  write(std::string(kLeast) +
+        "[emitters.p]\nkind = \"probe\"\ncount = 10\neager = true\nhosts = [1, \"a\", true]\n"
+        "[emitters.p.extra]\n\"linger.max.ms\" = \"5\"\nacks = 1\nretries = 2\n");
+  EXPECT_THAT(
+      problems(),
+      ElementsAre(testing::StartsWith("9:9: emitters.p.count: 10 is out of range"),
+                  testing::StartsWith("10:9: emitters.p.eager: needs mode"),
+                  testing::StartsWith("11:10: emitters.p.hosts: expected an array of strings"),
+                  testing::StartsWith("11:18: emitters.p.hosts: expected an array of strings"),
+                  testing::StartsWith("13:19: emitters.p.extra.linger.max.ms: is not for you"),
+                  testing::StartsWith("14:8: emitters.p.extra: expected a table of strings"),
+                  testing::StartsWith("15:11: emitters.p.extra: expected a table of strings")));
+}
+
+TEST_F(ConfigFile, WhatFollowsFromAMistakeIsNotToldAsAnother) {
+  const std::string eager = std::string(kLeast) + "[emitters.p]\nkind = \"probe\"\neager = true\n";
+  write(eager + "mode = \"fasst\"\n");
+  EXPECT_THAT(problems(), ElementsAre(testing::StartsWith("10:8: emitters.p.mode: expected one")));
+  write(eager + "modes = \"fast\"\n");
+  EXPECT_THAT(problems(), ElementsAre(testing::StartsWith("10:1: emitters.p.modes: there is no")));
+  write(eager + "attempt = \"1 day\"\n");
+  EXPECT_THAT(problems(), ElementsAre(testing::StartsWith("9:9: emitters.p.eager: needs mode"),
+                                      testing::StartsWith("10:11: emitters.p.attempt: expected")));
+}
+
+TEST_F(ConfigFile, AMistakeOfAnotherEmitterWithALongerNameIsNone) {
+  write(std::string(kLeast) +
+        "[emitters.p]\nkind = \"probe\"\neager = true\n"
+        "[emitters.\"p.x\"]\nkind = \"probe\"\ncount = 10\n");
+  EXPECT_THAT(problems(), ElementsAre(testing::StartsWith("9:9: emitters.p.eager: needs mode"),
+                                      testing::StartsWith("12:9: emitters.p.x.count: 10 is out")));
+}
+
+TEST_F(ConfigFile, ARuleAboutWhatIsNotGivenPointsToTheTable) {
+  write(std::string(kLeast) + "[emitters.p]\nkind = \"probe\"\nlabel = \"lonely\"\n");
+  EXPECT_THAT(problems(), ElementsAre("8:8: emitters.p.wait: is needed with that label | set it"));
 }
 
 TEST_F(ConfigFile, AMissingTableIsAProblemOfTheWholeFile) {

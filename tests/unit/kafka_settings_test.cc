@@ -58,7 +58,7 @@ TEST_F(KafkaSettingsTest, SecurityIsWholeOrAbsent) {
   values_.text("tls.certificate_file", "/c.pem");
   EXPECT_EQ(wrong(), (std::vector<std::string>{"tls.key_file", "tls.enabled"}));
   values_.text("tls.certificate_file", "").text("sasl.mechanism", "PLAIN");
-  EXPECT_EQ(wrong(), std::vector<std::string>{"sasl.username"});
+  EXPECT_EQ(wrong(), (std::vector<std::string>{"sasl.username", "sasl.password"}));
   values_.text("sasl.username", "alice");
   EXPECT_EQ(wrong(), std::vector<std::string>{"sasl.password"});
   values_.text("sasl.password", "p");
@@ -109,7 +109,10 @@ TEST_F(KafkaSettingsTest, PropertiesArePassedOnAndCheckedByLibrdkafka) {
   EXPECT_TRUE(wrong().empty());
   EXPECT_EQ(property("statistics.interval.ms"), "15000");
   values_.map("librdkafka", {{"no.such.property", "1"}});
-  EXPECT_EQ(wrong(), std::vector<std::string>{"librdkafka"});
+  EXPECT_EQ(wrong(), std::vector<std::string>{"librdkafka.no.such.property"});
+  values_.map("librdkafka", {{"no.such.property", "1"}, {"nor.this", "1"}, {"acks", "1"}});
+  EXPECT_EQ(wrong(), (std::vector<std::string>{"librdkafka.acks", "librdkafka.no.such.property",
+                                               "librdkafka.nor.this"}));
   values_.map("librdkafka", {{"acks", "1"}});
   EXPECT_EQ(wrong(), std::vector<std::string>{"librdkafka.acks"});
 }
