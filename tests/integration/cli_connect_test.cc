@@ -7,12 +7,14 @@
 
 #include "store/postgres/migrator.h"
 #include "tests/support/child_process.h"
+#include "tests/support/tcp_gate.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/temp_postgres.h"
 
 namespace outfall::test {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::StartsWith;
@@ -67,6 +69,57 @@ TEST_F(CliConnect, TellsWhetherTheDatabaseCanBeUsed) {
   const Finished away = check();
   EXPECT_EQ(away.status.code, 69);
   EXPECT_THAT(away.error_output, StartsWith("outfall: outfall.toml:2:7: database.url: "));
+}
+
+// libpq writes to standard error what a server tells beside its answers, unless told otherwise.
+TEST_F(CliConnect, AWarningOfTheServerAtEachConnectionIsNotWrittenBetweenOurLines) {
+  TempPostgres server;
+  postgres::Migrator({.url = server.dsn()}).run();
+  server.connect().exec("UPDATE pg_database SET datcollversion = '0.1'");
+  write(server.dsn(), folder_ / "lines");
+  const Finished warned = run({postgres_program("psql").string(), server.dsn(), "-c", ""});
+  ASSERT_THAT(warned.error_output, HasSubstr("WARNING:  database \"postgres\" has "));
+  const Finished ready = check();
+  EXPECT_EQ(ready.status.code, 0);
+  EXPECT_THAT(ready.error_output, IsEmpty());
+}
+
+TEST_F(CliConnect, APasswordFileThatOthersMayReadIsToldOfInTheErrorAlone) {
+  TempPostgres server;
+  postgres::Migrator({.url = server.dsn()}).run();
+  const std::string file = folder_.write("pgpass", "*:*:*:*:s3cret\n");
+  std::filesystem::permissions(file, std::filesystem::perms(0644));
+  const auto with_file = [&] {
+    return run({OUTFALL_BINARY, "check-config", "--connect"},
+               {.environment = {{"PGPASSFILE", file}}, .working_folder = folder_.path()});
+  };
+  write(server.dsn(), folder_ / "lines");
+  EXPECT_THAT(with_file().error_output, IsEmpty());
+  server.stop();
+  EXPECT_THAT(with_file().error_output,
+              AllOf(StartsWith("outfall: outfall.toml:2:7: database.url: "),
+                    HasSubstr("; the password file " + file + " is not used, since its group")));
+}
+
+TEST_F(CliConnect, ASilentServerIsGivenUpAndAnotherHostIsTried) {
+  TempPostgres server;
+  postgres::Migrator({.url = server.dsn()}).run();
+  TcpGate silent(server.port());
+  silent.admit(Admission::hang);
+  const std::string setting = "\"\nconnect_timeout = \"2s";
+  write(fmt::format("postgresql://postgres@127.0.0.1:{}/postgres{}", silent.port(), setting),
+        folder_ / "lines");
+  const Finished one = check();
+  EXPECT_EQ(one.status.code, 69);
+  EXPECT_THAT(one.error_output,
+              HasSubstr(fmt::format("database.url: connection to server at \"127.0.0.1\", port {} "
+                                    "failed: timeout expired\n",
+                                    silent.port())));
+  write(fmt::format("postgresql://postgres@127.0.0.1:{},127.0.0.1:{}/postgres{}", silent.port(),
+                    server.port(), setting),
+        folder_ / "lines");
+  const Finished both = check();
+  EXPECT_EQ(both.status.code, 0) << both.error_output;
 }
 
 // libpq's own message quotes what it takes for the name of a parameter.

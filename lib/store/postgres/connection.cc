@@ -108,8 +108,10 @@ std::string quote_identifier(std::string_view name) {
 
 Connection::Connection(const ConnectOptions& options) : options_(options) {
   check_understood(options.url);
-  const std::string connect_timeout = std::to_string(std::max<std::int64_t>(
-      2, std::chrono::ceil<std::chrono::seconds>(options.connect_timeout).count()));
+  // libpq waits for at least two seconds.
+  const auto connect_timeout = std::max(
+      std::chrono::ceil<std::chrono::seconds>(options.connect_timeout), std::chrono::seconds(2));
+  const std::string connect_seconds = std::to_string(connect_timeout.count());
   const std::string tcp_timeout = std::to_string(options.tcp_user_timeout.count());
   // A pooler in transaction mode refuses start-up options; there the role carries them.
   const std::string session_options =
@@ -122,7 +124,7 @@ Connection::Connection(const ConnectOptions& options) : options_(options) {
       "client_encoding", "target_session_attrs"};
   std::vector<const char*> values{options.url.c_str(),
                                   options.application_name.c_str(),
-                                  connect_timeout.c_str(),
+                                  connect_seconds.c_str(),
                                   "1",
                                   "10",
                                   "5",
@@ -134,20 +136,16 @@ Connection::Connection(const ConnectOptions& options) : options_(options) {
     keys.push_back("options");
     values.push_back(session_options.c_str());
   }
-  keys.push_back(nullptr);
-  values.push_back(nullptr);
-  connection_.reset(PQconnectdbParams(keys.data(), values.data(), 1));
-  if (connection_ == nullptr || PQstatus(connection_.get()) != CONNECTION_OK) {
-    const std::string what =
-        connection_ ? trimmed(PQerrorMessage(connection_.get())) : "out of memory";
+  Connecting attempt = quiet_connect(std::move(keys), std::move(values), connect_timeout);
+  if (attempt.connection == nullptr) {
+    const std::string& what = attempt.failure;
     if (what.find("read-only") != std::string::npos) {
       throw StoreError(StoreErrorKind::read_only, what, hint_for(StoreErrorKind::read_only));
     }
     throw StoreError(StoreErrorKind::unavailable, what, hint_for(StoreErrorKind::unavailable));
   }
+  connection_ = std::move(attempt.connection);
   PQsetnonblocking(connection_.get(), 1);
-  PQsetNoticeProcessor(
-      connection_.get(), [](void*, const char*) {}, nullptr);
 }
 
 std::string Connection::qualified(std::string_view name) const {

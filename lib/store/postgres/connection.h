@@ -13,6 +13,7 @@
 
 #include "core/clock.h"
 #include "core/ids.h"
+#include "store/postgres/quiet_connect.h"
 #include "store/store_error.h"
 
 namespace outfall::postgres {
@@ -140,7 +141,7 @@ class Connection {
   [[noreturn]] void lost(const std::string& what);
 
   ConnectOptions options_;
-  std::unique_ptr<PGconn, decltype(&PQfinish)> connection_{nullptr, PQfinish};
+  PgHandle connection_{nullptr, PQfinish};
   std::set<std::string> prepared_;
 };
 
