@@ -57,7 +57,7 @@ void write_list(const Context& context, const std::vector<DeadLetter>& letters, 
 }
 
 ExitCode list(const Context& context, const DeadLetterOptions& options) {
-  return with_store(context, [&](OperatorStore& store, const Config& config) {
+  return with_store(context, Access::look, [&](OperatorStore& store, const Config& config) {
     const DeadLetterFilter filter = dead_letter_filter(options, store.now());
     const std::int32_t limit = options.limit.value_or(kListed);
     std::vector<DeadLetter> letters =
@@ -116,7 +116,7 @@ void write_content(const Context& context, const DeadLetterContent& content) {
 
 ExitCode show(const Context& context, const ShowOptions& options) {
   const EntryTarget target = entry_target(options.target);
-  return with_store(context, [&](OperatorStore& store, const Config&) {
+  return with_store(context, Access::look, [&](OperatorStore& store, const Config&) {
     const DeadLetterContent content = store.dead_letter_content(target);
     if (options.payload && !context.json) {
       context.out << content.payload.value_or("");

@@ -40,7 +40,8 @@ ExitCode change(const Context& context, DeadLetterAction action, const ChangeOpt
     throw CommandError(ExitCode::usage, "neither --stream nor a dead letter is named",
                        "name a stream with --stream, or dead letters by ENVELOPE_ID or --id");
   }
-  return with_store(context, [&](OperatorStore& store, const Config& config) {
+  const Access access = options.dry_run ? Access::look : Access::change;
+  return with_store(context, access, [&](OperatorStore& store, const Config& config) {
     const WallTime now = store.now();
     JobRequest request{.action = action,
                        .filter = dead_letter_filter(options.filter, now),

@@ -54,7 +54,7 @@ ExitCode export_letters(const Context& context, const ExportOptions& options) {
     throw CommandError(ExitCode::usage, "neither --stream nor a dead letter is named",
                        "name a stream with --stream, or dead letters by ENVELOPE_ID or --id");
   }
-  return with_store(context, [&](OperatorStore& store, const Config& config) {
+  return with_store(context, Access::look, [&](OperatorStore& store, const Config& config) {
     const DeadLetterFilter filter = dead_letter_filter(options.filter, store.now());
     std::ofstream file;
     if (!options.output.empty()) {
@@ -195,7 +195,7 @@ ExitCode import_letters(const Context& context, const ImportOptions& options) {
   check_run_options(options.run);
   DeadLetterFile file = read_file(options);
   refuse(file);
-  return with_store(context, [&](OperatorStore& store, const Config& config) {
+  return with_store(context, Access::change, [&](OperatorStore& store, const Config& config) {
     const Import import = examine(store, file, by, options.skip_gone);
     refuse(file);
     if (!options.dry_run) mend_all(store, file, import, by);

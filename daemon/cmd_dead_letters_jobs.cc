@@ -28,7 +28,7 @@ void add_job_option(CLI::App& command, JobOptions& options) {
 }
 
 ExitCode list(const Context& context, const ListOptions& options) {
-  return with_store(context, [&](OperatorStore& store, const Config&) {
+  return with_store(context, Access::look, [&](OperatorStore& store, const Config&) {
     json::array jobs;
     for (const std::string& job : store.jobs(options.state, options.limit)) {
       jobs.push_back(json::parse(job));
@@ -58,7 +58,7 @@ void add_job_change(CLI::App& group, Context& context, const std::string& name,
   const auto options = std::make_shared<JobOptions>();
   CLI::App& command = add_command(group, context, name, description, [&context, options, change] {
     const Requester by = requester(context, options->requester);
-    return with_store(context, [&](OperatorStore& store, const Config&) {
+    return with_store(context, Access::change, [&](OperatorStore& store, const Config&) {
       (store.*change)(options->job, by);
       write_one(context, store, options->job);
       return ExitCode::ok;
@@ -84,14 +84,14 @@ void add_dead_letter_jobs(CLI::App& group, Context& context) {
       ->check(CLI::Range(1, std::numeric_limits<std::int32_t>::max()).description(""));
 
   const auto shown = std::make_shared<JobOptions>();
-  CLI::App& show_command =
-      add_command(jobs, context, "show", "Show one job: who, why, how far, and what became of it",
-                  [&context, shown] {
-                    return with_store(context, [&](OperatorStore& store, const Config&) {
-                      write_one(context, store, shown->job);
-                      return ExitCode::ok;
-                    });
-                  });
+  CLI::App& show_command = add_command(
+      jobs, context, "show", "Show one job: who, why, how far, and what became of it",
+      [&context, shown] {
+        return with_store(context, Access::look, [&](OperatorStore& store, const Config&) {
+          write_one(context, store, shown->job);
+          return ExitCode::ok;
+        });
+      });
   add_job_option(show_command, *shown);
 
   add_job_change(jobs, context, "pause", "Have whoever runs it end after the chunk at hand",
@@ -102,7 +102,7 @@ void add_dead_letter_jobs(CLI::App& group, Context& context) {
       jobs, context, "resume", "Go on exactly where a job stopped", [&context, resumed] {
         const Requester by = requester(context, resumed->requester);
         check_run_options(resumed->run);
-        return with_store(context, [&](OperatorStore& store, const Config&) {
+        return with_store(context, Access::change, [&](OperatorStore& store, const Config&) {
           return resume_and_run(context, store, resumed->job, resumed->run, by);
         });
       });

@@ -46,7 +46,7 @@ void expect_known_stream(OperatorStore& store, const Config& config, const std::
 }
 
 ExitCode list(const Context& context, const DestinationOptions& options) {
-  return with_store(context, [&](OperatorStore& store, const Config& config) {
+  return with_store(context, Access::look, [&](OperatorStore& store, const Config& config) {
     json::array paused = paused_destinations(store, options.stream);
     if (paused.empty() && !options.stream.empty())
       expect_known_stream(store, config, options.stream);
@@ -100,7 +100,7 @@ bool without_lanes(const Config& config, const DestinationOptions& options) {
 
 ExitCode set_paused(const Context& context, const DestinationOptions& options, bool pause) {
   const Requester by = requester(context, options.requester);
-  return with_store(context, [&](OperatorStore& store, const Config& config) {
+  return with_store(context, Access::change, [&](OperatorStore& store, const Config& config) {
     if (!pause) expect_paused(store, config, options);
     const OperationRecord record = pause
                                        ? store.pause_destination(options.stream, options.lane, by)

@@ -48,7 +48,7 @@ void mark_running(OperatorStore& store, boost::json::object& explained) {
 
 ExitCode show(const Context& context, const EntryOptions& options) {
   const EntryTarget target = entry_target(options.target);
-  return with_store(context, [&](OperatorStore& store, const Config& config) {
+  return with_store(context, Access::look, [&](OperatorStore& store, const Config& config) {
     const auto streams = configured_streams(config);
     boost::json::value document = boost::json::parse(
         store.explain(envelope_of(store, target),
@@ -83,7 +83,7 @@ ExitCode change(const Context& context, const EntryOptions& options, const Entry
                 std::string_view done, std::string_view next) {
   const EntryTarget target = entry_target(options.target);
   const Requester by = requester(context, options.requester);
-  return with_store(context, [&](OperatorStore& store, const Config&) {
+  return with_store(context, Access::change, [&](OperatorStore& store, const Config&) {
     const OperationRecord record = make(store, target, by);
     if (context.json) {
       write_json(context, operation_json(record, by));

@@ -99,10 +99,18 @@ class StatusText {
     for (const json::value& value : status_.at("unbound").as_array()) {
       const json::object& stream = value.as_object();
       const bool elsewhere = flag_field(stream, "served");
+      const bool hidden = stream.at("served").is_null();
       table.add({text_field(stream, "stream"),
-                 elsewhere ? "served with another configuration" : "nobody serves it",
+                 elsewhere ? "served with another configuration"
+                 : hidden  ? "unknown"
+                           : "nobody serves it",
                  number(stream, "entries"), oldest(stream, "oldest_created_seconds")});
-      if (!elsewhere) {
+      if (hidden) {
+        next_.push_back(fmt::format(
+            "it cannot be seen here whether anybody serves {}; if not, add [streams.{}] to the "
+            "configuration of a worker, or correct the producer",
+            printable(text_field(stream, "stream")), printable(text_field(stream, "stream"))));
+      } else if (!elsewhere) {
         next_.push_back(fmt::format(
             "nobody serves {}: add [streams.{}] to the configuration of a "
             "worker, or correct the producer",
@@ -135,7 +143,7 @@ class StatusText {
 };
 
 ExitCode show_status(const Context& context) {
-  return with_store(context, [&](OperatorStore& store, const Config& config) {
+  return with_store(context, Access::look, [&](OperatorStore& store, const Config& config) {
     const json::object status = status_document(store, config);
     if (context.json) {
       write_json(context, status);

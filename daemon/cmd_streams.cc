@@ -63,7 +63,7 @@ std::string yes_or_no(const json::object& object, std::string_view field) {
 }
 
 ExitCode list(const Context& context) {
-  return with_store(context, [&](OperatorStore& store, const Config& config) {
+  return with_store(context, Access::look, [&](OperatorStore& store, const Config& config) {
     json::array all = streams(store, config);
     if (context.json) {
       write_json(context, json::object{{"streams", std::move(all)}});
@@ -96,7 +96,7 @@ ExitCode list(const Context& context) {
 
 ExitCode set_paused(const Context& context, const PauseOptions& options, bool pause) {
   const Requester by = requester(context, options.requester);
-  return with_store(context, [&](OperatorStore& store, const Config&) {
+  return with_store(context, Access::change, [&](OperatorStore& store, const Config&) {
     const OperationRecord record =
         pause ? store.pause_stream(options.stream, by) : store.resume_stream(options.stream, by);
     if (context.json) {

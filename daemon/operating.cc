@@ -112,19 +112,35 @@ void mark_served(OperatorStore& store, boost::json::object& status) {
   }
 }
 
+void note_standby(const Context& context) {
+  constexpr std::string_view kNote =
+      "the server is a standby: it shows what it has received so far, and not who works";
+  if (context.json) {
+    context.err << json_text(boost::json::object{{"note", kNote}}) << '\n';
+  } else {
+    context.err << "outfall: note: " << kNote << '\n';
+  }
+}
+
 }  // namespace
 
 CommandError command_error(const StoreError& error) {
-  return {exit_code(error), error.what(), in_command_words(hint(error))};
+  std::string what = error.what();
+  if (error.kind() == StoreErrorKind::read_only) {
+    what = fmt::format("the server takes no changes, it is a standby or read-only ({})", what);
+  }
+  return {exit_code(error), what, in_command_words(hint(error))};
 }
 
-ExitCode with_store(const Context& context,
+ExitCode with_store(const Context& context, Access access,
                     const std::function<ExitCode(OperatorStore&, const Config&)>& work) {
   const auto config = load_config(context);
   try {
     postgres::ConnectOptions options = connect_options(*config);
     options.application_name = "outfall command";
+    options.read_write = access == Access::change;
     postgres::PostgresOperatorStore store(options);
+    if (store.standby()) note_standby(context);
     return work(store, *config);
   } catch (const StoreError& error) {
     throw command_error(error);
@@ -155,6 +171,7 @@ boost::json::object status_document(OperatorStore& store, const Config& config) 
           store.status(streams ? std::optional<OperatorStore::Streams>(*streams) : std::nullopt))
           .as_object();
   mark_served(store, status);
+  if (store.standby()) status["standby"] = true;
   status["schema"] = config.database().text("schema");
   return status;
 }

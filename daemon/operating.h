@@ -19,8 +19,12 @@ namespace outfall {
 // A failed call as the end of a command. Message and hint stay; the kind decides the code.
 [[nodiscard]] CommandError command_error(const StoreError& error);
 
+// What a command wants of the database. A standby or a read-only server is enough to look; what is
+// seen there is a standby's view, which is said on standard error.
+enum class Access { look, change };
+
 // Loads the configuration, connects, and does `work`. StoreErrors become CommandErrors.
-ExitCode with_store(const Context& context,
+ExitCode with_store(const Context& context, Access access,
                     const std::function<ExitCode(OperatorStore&, const Config&)>& work);
 
 // The streams of the configuration; nullopt where it has none, as of an operator's own file.

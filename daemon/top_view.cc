@@ -92,9 +92,10 @@ class TopText {
 
   std::vector<std::string> lines(const std::string& note) {
     const json::object database = object_field(document_, "database");
-    out_ << fmt::format("outfall top - schema \"{}\", {}{}\n",
+    out_ << fmt::format("outfall top - schema \"{}\", {}{}{}\n",
                         printable(text_field(document_, "schema")),
                         time_field(document_, "taken_at").substr(0, kSeconds),
+                        flag_field(document_, "standby") ? ", as a standby sees it" : "",
                         note.empty() ? "" : " - " + printable(note));
     const double oldest = number_field(database, "oldest_transaction_seconds");
     out_ << fmt::format("oldest transaction {}, {} dead rows in entries\n\n",
@@ -159,9 +160,11 @@ class TopText {
     for (const json::value& value : array_field(document_, "unbound")) {
       const json::object& stream = value.as_object();
       table.add({text_field(stream, "stream"),
-                 flag_field(stream, "served") ? "served elsewhere" : "nobody serves it", "-", "-",
-                 number(stream, "entries"), oldest(stream, "oldest_created_seconds"), "", "", "",
-                 "", "", "", ""});
+                 flag_field(stream, "served")    ? "served elsewhere"
+                 : stream.at("served").is_null() ? "unknown"
+                                                 : "nobody serves it",
+                 "-", "-", number(stream, "entries"), oldest(stream, "oldest_created_seconds"), "",
+                 "", "", "", "", "", ""});
     }
     if (table.empty()) {
       out_ << "no worker has served a stream yet\n";

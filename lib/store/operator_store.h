@@ -144,13 +144,16 @@ class OperatorStore {
   using Streams = std::span<const std::string>;
   virtual ~OperatorStore() = default;
 
+  // Whether the server follows another one: what it shows may be old, and it takes no changes.
+  [[nodiscard]] virtual bool standby() const = 0;
   [[nodiscard]] virtual WallTime now() = 0;  // the database's clock
   // The documents of status() and explain_entry(), as JSON.
   [[nodiscard]] virtual std::string status(std::optional<Streams> streams) = 0;
   [[nodiscard]] virtual std::string explain(const Uuid& envelope_id,
                                             std::optional<Streams> streams) = 0;
   [[nodiscard]] virtual std::optional<Uuid> envelope_of(EntryId entry_id) = 0;
-  // Those that a running worker serves; nullopt where that cannot be seen (a transaction pooler).
+  // Those that a running worker serves; nullopt where that cannot be seen (a transaction pooler,
+  // a standby).
   [[nodiscard]] virtual std::optional<std::vector<std::string>> served(Streams streams) = 0;
 
   virtual OperationRecord retry(const EntryTarget& entry, const Requester& by) = 0;

@@ -81,5 +81,58 @@ TEST_F(CliStatus, WithoutStreamsInTheConfigurationItShowsTheRegisteredOnes) {
   EXPECT_EQ(done({"status"}).at("streams").as_array().size(), 2U);
 }
 
+// All that only looks is fine with a standby; all that changes something says why it is not.
+TEST_F(CliStatus, AStandbyCanBeLookedAt) {
+  const std::string waiting = envelope_of(enqueue("orders"));
+  enqueue("audit");
+  const EntryId dead = enqueue("mails");
+  dead_letter_all("mails", "http.422");
+  TempPostgres standby(database_.server(), "second", database_.server().port());
+  const std::string dsn = standby.dsn(database_.name());
+  const std::string id = std::to_string(dead);
+  wait_until([&] { return PgClient(dsn).value("SELECT count(*) FROM outbox.dead_letters") == "1"; },
+             "the standby has it all");
+  configure_url(dsn, one_stream());
+  const std::vector<std::vector<std::string>> looks = {
+      {"status"},
+      {"entry", "show", waiting},
+      {"dead-letters", "list"},
+      {"dead-letters", "show", "--id", id},
+      {"dead-letters", "export", "--id", id},
+      {"dead-letters", "replay", "--id", id, "--dry-run"},
+      {"dead-letters", "jobs", "list"},
+      {"streams", "list"},
+      {"destinations", "list"}};
+  for (const auto& command : looks) {
+    const Finished look = outfall(command);
+    EXPECT_CODE(look, 0);
+    EXPECT_THAT(look.error_output, HasSubstr("outfall: note: the server is a standby"));
+  }
+  EXPECT_THAT(outfall({"top", "--once"}).output, HasSubstr(", as a standby sees it\n"));
+  const Finished status = outfall({"status", "--json"});
+  EXPECT_THAT(status.error_output, testing::StartsWith("{\"note\":\"the server is a standby"));
+  const boost::json::object document = boost::json::parse(status.output).as_object();
+  EXPECT_EQ(document.at("standby"), true);
+  EXPECT_TRUE(only(document, "streams").at("served").is_null());
+  EXPECT_THAT(outfall({"status"}).output,
+              AllOf(HasSubstr("it cannot be seen here whether anybody serves audit"),
+                    Not(HasSubstr("nobody serves"))));
+
+  const boost::json::object error =
+      refused(69, {"dead-letters", "replay", "--id", id, "--reason", "r"});
+  EXPECT_THAT(text_of(error, "message"),
+              HasSubstr("takes no changes, it is a standby or read-only"));
+  EXPECT_THAT(text_of(error, "hint"), HasSubstr("database.url must lead to the primary"));
+}
+
+TEST_F(CliStatus, AReadOnlyDatabaseCanBeLookedAt) {
+  const std::string waiting = envelope_of(enqueue("orders"));
+  sql_.exec("ALTER DATABASE " + database_.name() + " SET default_transaction_read_only = on");
+  EXPECT_EQ(only(done({"status"}), "streams").at("pending"), 1);
+  EXPECT_EQ(done({"entry", "show", waiting}).at("found"), true);
+  EXPECT_THAT(text_of(refused(69, {"streams", "pause", "orders", "--reason", "r"}), "message"),
+              HasSubstr("takes no changes"));
+}
+
 }  // namespace
 }  // namespace outfall::test

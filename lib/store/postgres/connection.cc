@@ -152,6 +152,11 @@ std::string Connection::qualified(std::string_view name) const {
   return quote_identifier(options_.schema) + "." + std::string(name);
 }
 
+bool Connection::standby() const {
+  const char* state = PQparameterStatus(connection_.get(), "in_hot_standby");
+  return state != nullptr && std::string_view(state) == "on";
+}
+
 MonotonicTime Connection::call_deadline() const {
   return std::chrono::steady_clock::now() + options_.statement_timeout + kClientMargin;
 }

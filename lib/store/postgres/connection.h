@@ -128,6 +128,8 @@ class Connection {
   Result script(const std::string& sql);
 
   [[nodiscard]] int socket() const { return PQsocket(connection_.get()); }
+  // What the server said of itself last; false where that is not known, as behind some poolers.
+  [[nodiscard]] bool standby() const;
 
  private:
   void send(const std::string& sql, const Params& params);

@@ -78,7 +78,7 @@ std::optional<Uuid> PostgresOperatorStore::envelope_of(EntryId entry_id) {
 }
 
 std::optional<std::vector<std::string>> PostgresOperatorStore::served(Streams streams) {
-  if (connection_.options().pooler) return {};
+  if (connection_.options().pooler || standby()) return {};
   const Result rows = call("served_streams", "p_streams => $1", Params().text_array(streams));
   std::vector<std::string> served;
   for (int row = 0; row < rows.rows(); ++row) served.emplace_back(rows.bytes(row, 0));

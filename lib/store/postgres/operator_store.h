@@ -11,6 +11,7 @@ class PostgresOperatorStore final : public OperatorStore {
  public:
   explicit PostgresOperatorStore(const ConnectOptions& options);
 
+  [[nodiscard]] bool standby() const override { return connection_.standby(); }
   [[nodiscard]] WallTime now() override;
   [[nodiscard]] std::string status(std::optional<Streams> streams) override;
   [[nodiscard]] std::string explain(const Uuid& envelope_id,
