@@ -53,7 +53,7 @@ void write_list(const Context& context, const std::vector<DeadLetter>& letters, 
     next.insert(next.begin(),
                 fmt::format("`outfall dead-letters list{}` shows more", filter_arguments(rest)));
   }
-  write_next(context.out, next);
+  write_next(context, next);
 }
 
 ExitCode list(const Context& context, const DeadLetterOptions& options) {
@@ -109,9 +109,8 @@ void write_content(const Context& context, const DeadLetterContent& content) {
   }
   fields.write(context.out);
   context.out << '\n';
-  write_next(context.out,
-             {fmt::format("`outfall dead-letters replay --id {} --reason ...`, or discard",
-                          letter.entry_id)});
+  write_next(context, {fmt::format("`outfall dead-letters replay --id {} --reason ...`, or discard",
+                                   letter.entry_id)});
 }
 
 ExitCode show(const Context& context, const ShowOptions& options) {

@@ -79,9 +79,9 @@ ExitCode export_letters(const Context& context, const ExportOptions& options) {
       write_json(context, json::object{{"exported", written}, {"file", options.output}});
     } else {
       context.out << counted(written, "dead letter") << " exported\n";
-      write_next(context.out, {fmt::format("mend the payloads, then `outfall dead-letters import "
-                                           "{} --reason ...`",
-                                           shell_quoted(options.output))});
+      write_next(context, {fmt::format("mend the payloads, then `outfall dead-letters import "
+                                       "{} --reason ...`",
+                                       shell_quoted(options.output))});
     }
     return ExitCode::ok;
   });

@@ -64,13 +64,13 @@ ExitCode list(const Context& context, const DestinationOptions& options) {
     if (table.empty()) {
       context.out << "no destination is paused\n";
       // Those belong to each worker and are in no database.
-      write_next(context.out, {"a destination that does not answer is not paused: `/status` of a "
-                               "worker (admin.listen) shows its breakers"});
+      write_next(context, {"a destination that does not answer is not paused: `/status` of a "
+                           "worker (admin.listen) shows its breakers"});
       return ExitCode::ok;
     }
     table.write(context.out);
     context.out << '\n';
-    write_next(context.out, {"`outfall destinations resume STREAM LANE --reason ...`"});
+    write_next(context, {"`outfall destinations resume STREAM LANE --reason ...`"});
     return ExitCode::ok;
   });
 }
@@ -122,7 +122,7 @@ ExitCode set_paused(const Context& context, const DestinationOptions& options, b
           options.stream);
     }
     if (pause) {
-      write_next(context.out,
+      write_next(context,
                  {fmt::format("`outfall destinations resume {} {} --reason ...` when it may go on",
                               shell_quoted(record.stream), shell_quoted(options.lane))});
     }

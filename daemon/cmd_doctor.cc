@@ -164,7 +164,7 @@ void write_findings(const Context& context, const Diagnosis& diagnosis) {
   for (const Finding& finding : diagnosis.findings) {
     context.out << fmt::format("{:<{}}{}: {}\n{:<{}}change: {}\n", to_string(finding.severity),
                                kSeverityWidth, finding.check, printable(finding.what), "",
-                               kSeverityWidth, printable(finding.change));
+                               kSeverityWidth, printable(with_config(context, finding.change)));
   }
   if (!diagnosis.findings.empty()) context.out << '\n';
   for (const auto& [what, why] : diagnosis.skipped) {
@@ -186,7 +186,7 @@ void write_document(const Context& context, const Diagnosis& diagnosis) {
                                     {"severity", to_string(finding.severity)},
                                     {"about", finding.about},
                                     {"what", finding.what},
-                                    {"change", finding.change}});
+                                    {"change", with_config(context, finding.change)}});
   }
   json::array skipped;
   for (const auto& [what, why] : diagnosis.skipped) {

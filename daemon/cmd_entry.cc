@@ -69,7 +69,7 @@ ExitCode show(const Context& context, const EntryOptions& options) {
     if (context.json) {
       write_json(context, document);
     } else {
-      write_story(context.out, explained);
+      write_story(context, explained);
     }
     return ExitCode::ok;
   });
@@ -92,8 +92,8 @@ ExitCode change(const Context& context, const EntryOptions& options, const Entry
     const std::string envelope = record.envelope_id.value_or(Uuid{}).to_string();
     context.out << fmt::format("entry {} of {} (envelope {}) {}\n", record.entry_id.value_or(0),
                                printable(record.stream), envelope, done);
-    write_next(context.out, {fmt::format(fmt::runtime(next), fmt::arg("envelope", envelope),
-                                         fmt::arg("entry", record.entry_id.value_or(0)))});
+    write_next(context, {fmt::format(fmt::runtime(next), fmt::arg("envelope", envelope),
+                                     fmt::arg("entry", record.entry_id.value_or(0)))});
     return ExitCode::ok;
   });
 }

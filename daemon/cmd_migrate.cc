@@ -33,7 +33,7 @@ void write_report(const Context& context, const std::string& schema, bool dry_ru
   }
   context.out << fmt::format("schema \"{}\" {} at version {}\n", schema,
                              dry_run ? "would be" : "is", report.after);
-  if (dry_run) write_next(context.out, {"outfall migrate"});
+  if (dry_run) write_next(context, {"`outfall migrate` does it"});
 }
 
 void write_report_json(const Context& context, const std::string& schema, bool dry_run,

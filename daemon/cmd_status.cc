@@ -13,8 +13,11 @@ namespace json = boost::json;
 
 class StatusText {
  public:
-  StatusText(const json::object& status, std::ostream& out)
-      : status_(status), out_(out), limit_(integer_field(status, "counts_end_at")) {}
+  StatusText(const Context& context, const json::object& status)
+      : context_(context),
+        status_(status),
+        out_(context.out),
+        limit_(integer_field(status, "counts_end_at")) {}
 
   void write(const std::string& schema) {
     const json::object& database = status_.at("database").as_object();
@@ -31,7 +34,7 @@ class StatusText {
           age_of_seconds(oldest));
     }
     if (!next_.empty()) out_ << '\n';
-    write_next(out_, next_);
+    write_next(context_, next_);
   }
 
  private:
@@ -136,6 +139,7 @@ class StatusText {
     table.write(out_);
   }
 
+  const Context& context_;
   const json::object& status_;
   std::ostream& out_;
   const std::int64_t limit_;
@@ -148,7 +152,7 @@ ExitCode show_status(const Context& context) {
     if (context.json) {
       write_json(context, status);
     } else {
-      StatusText(status, context.out).write(config.database().text("schema"));
+      StatusText(context, status).write(config.database().text("schema"));
     }
     return ExitCode::ok;
   });

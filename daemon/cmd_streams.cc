@@ -109,7 +109,7 @@ ExitCode set_paused(const Context& context, const PauseOptions& options, bool pa
                                was == pause ? "was already" : "is now",
                                pause ? "paused" : "running");
     if (pause) {
-      write_next(context.out,
+      write_next(context,
                  {fmt::format("`outfall streams resume {} --reason ...` when it may go on; what is "
                               "leased already is still delivered",
                               shell_quoted(record.stream))});

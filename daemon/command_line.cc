@@ -15,15 +15,16 @@
 #include "config/settings.h"
 #include "config/suggest.h"
 #include "daemon/build_info.h"
+#include "daemon/text_output.h"
 
 namespace outfall {
 namespace {
 
-boost::json::object json_problem(const SettingProblem& problem) {
+boost::json::object json_problem(const Context& context, const SettingProblem& problem) {
   boost::json::object object;
   object["setting"] = problem.setting;
-  object["message"] = problem.message;
-  object["hint"] = problem.hint;
+  object["message"] = with_config(context, problem.message);
+  object["hint"] = with_config(context, problem.hint);
   if (!problem.origin.file.empty()) {
     object["file"] = problem.origin.file;
     object["line"] = problem.origin.line;
@@ -33,27 +34,27 @@ boost::json::object json_problem(const SettingProblem& problem) {
   return object;
 }
 
-int report_json(const CommandError& error, std::ostream& err) {
+int report_json(const CommandError& error, const Context& context) {
   boost::json::object object;
   object["code"] = to_string(error.code());
   object["exit_code"] = static_cast<int>(error.code());
-  object["message"] = error.what();
-  if (!error.hint().empty()) object["hint"] = error.hint();
+  object["message"] = with_config(context, error.what());
+  if (!error.hint().empty()) object["hint"] = with_config(context, error.hint());
   if (!error.problems().empty()) {
     boost::json::array problems;
     for (const SettingProblem& problem : error.problems())
-      problems.push_back(json_problem(problem));
+      problems.push_back(json_problem(context, problem));
     object["problems"] = std::move(problems);
   }
-  err << boost::json::serialize(boost::json::object{{"error", std::move(object)}}) << '\n';
+  context.err << boost::json::serialize(boost::json::object{{"error", std::move(object)}}) << '\n';
   return static_cast<int>(error.code());
 }
 
 int report(const CommandError& error, const Context& context) {
-  if (context.json) return report_json(error, context.err);
+  if (context.json) return report_json(error, context);
   const auto line = [&](std::string_view what, std::string_view hint) {
-    context.err << "outfall: " << what << '\n';
-    if (!hint.empty()) context.err << "  hint: " << hint << '\n';
+    context.err << "outfall: " << with_config(context, what) << '\n';
+    if (!hint.empty()) context.err << "  hint: " << with_config(context, hint) << '\n';
   };
   if (error.problems().empty()) line(error.what(), error.hint());
   for (const SettingProblem& problem : error.problems()) line(to_string(problem), problem.hint);
@@ -205,6 +206,29 @@ std::shared_ptr<const Config> load_config(const Context& context) {
                                ? std::string("the configuration has a problem")
                                : fmt::format("the configuration has {} problems", problems.size());
   throw CommandError(ExitCode::configuration, what, {}, std::move(problems));
+}
+
+std::string pasteable(const Context& context, std::string command) {
+  if (context.config_flag.empty() || command.ends_with("--help") ||
+      command.find(" --config ") != std::string::npos) {
+    return command;
+  }
+  return command + " --config " + shell_quoted(context.config_flag);
+}
+
+std::string with_config(const Context& context, std::string_view text) {
+  constexpr std::string_view kCommand = "`outfall ";
+  std::string result;
+  while (true) {
+    const std::size_t begin = text.find(kCommand);
+    const std::size_t end =
+        begin == std::string_view::npos ? begin : text.find('`', begin + kCommand.size());
+    if (end == std::string_view::npos) return result.append(text);
+    result.append(text.substr(0, begin + 1));
+    result += pasteable(context, std::string(text.substr(begin + 1, end - begin - 1)));
+    result += '`';
+    text.remove_prefix(end + 1);
+  }
 }
 
 std::string configuration_help() {

@@ -66,6 +66,11 @@ CLI::App& add_command_group(CLI::App& parent, const std::string& name,
 // The whole configuration; throws CommandError (configuration) with every problem.
 [[nodiscard]] std::shared_ptr<const Config> load_config(const Context& context);
 
+// A command that is printed to be pasted, with the --config that this one was given; and text with
+// each command in it that stands in backquotes: "run `outfall migrate`".
+[[nodiscard]] std::string pasteable(const Context& context, std::string command);
+[[nodiscard]] std::string with_config(const Context& context, std::string_view text);
+
 // Where the configuration comes from, for the end of --help.
 [[nodiscard]] std::string configuration_help();
 

@@ -61,7 +61,7 @@ ExitCode run_to_report(const Context& context, OperatorStore& store, const Uuid&
         fmt::format("job {}, after {} {}: {}", report.run.job,
                     counted(report.run.step.done, "dead letter"), past(report.action),
                     failure.what()),
-        fmt::format("go on with `{}`", resume_command(report.run.job, report.requester)));
+        fmt::format("go on with `{}`", resume_command(context, report.run.job, report.requester)));
   }
   write_report(context, report);
   return report.run.step.state == "finished" ? ExitCode::ok : ExitCode::temporary;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "daemon/json_fields.h"
+#include "daemon/operating.h"
 #include "daemon/text_output.h"
 
 namespace outfall {
@@ -140,7 +141,8 @@ std::string next_step(const json::object& entry, const std::string& envelope_id,
 
 }  // namespace
 
-void write_story(std::ostream& out, const json::object& explained) {
+void write_story(const Context& context, const json::object& explained) {
+  std::ostream& out = context.out;
   const std::string envelope_id = text_field(explained, "envelope_id");
   const json::array entries = array_field(explained, "entries");
   out << "envelope " << envelope_id << '\n';
@@ -161,7 +163,7 @@ void write_story(std::ostream& out, const json::object& explained) {
     }
   }
   if (!next.empty()) out << '\n';
-  write_next(out, next);
+  write_next(context, next);
 }
 
 }  // namespace outfall

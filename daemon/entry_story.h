@@ -1,13 +1,13 @@
 #pragma once
 
-#include <ostream>
-
 #include <boost/json.hpp>
+
+#include "daemon/commands.h"
 
 namespace outfall {
 
 // The document of explain_entry() as people read it: one paragraph a stream, what was done to the
-// entry by hand, and what to do next. Pure.
-void write_story(std::ostream& out, const boost::json::object& explained);
+// entry by hand, and what to do next.
+void write_story(const Context& context, const boost::json::object& explained);
 
 }  // namespace outfall

@@ -74,13 +74,15 @@ std::string stopped_by(const json::object& job, std::string_view state) {
                      printable(text_field(last, "reason")));
 }
 
-std::string rest_command(const JobReport& report) {
+std::string requester_arguments(const Requester& by) {
+  return fmt::format(" --actor {} --reason {}", shell_quoted(by.actor), shell_quoted(by.reason));
+}
+
+std::string rest_command(const Context& context, const JobReport& report) {
   DeadLetterFilter rest = report.filter;
   if (report.run.step.last_id) rest.after = report.run.step.last_id;
-  std::string command =
-      fmt::format("outfall dead-letters {}{}", verb(report.action), filter_arguments(rest));
-  return command + " --actor " + shell_quoted(report.requester.actor) + " --reason " +
-         shell_quoted(report.requester.reason);
+  return pasteable(context, fmt::format("outfall dead-letters {}", verb(report.action))) +
+         filter_arguments(rest) + requester_arguments(report.requester);
 }
 
 bool can_resume(const JobReport& report) {
@@ -116,21 +118,22 @@ void write_report_json(const Context& context, const JobReport& report) {
     if (const json::value* value = report.job.if_contains(field)) object[field] = *value;
   }
   if (can_resume(report)) {
-    object["resume"] = resume_command(report.run.job, report.requester);
+    object["resume"] = resume_command(context, report.run.job, report.requester);
   } else if (more_of(report)) {
-    object["resume"] = rest_command(report);
+    object["resume"] = rest_command(context, report);
   }
   write_json(context, object);
 }
 
-std::vector<std::string> next_steps(const JobReport& report) {
+std::vector<std::string> next_steps(const Context& context, const JobReport& report) {
   if (can_resume(report)) {
-    return {
-        fmt::format("`{}` goes on with the rest", resume_command(report.run.job, report.requester)),
-        fmt::format("`outfall dead-letters jobs abort {} --reason ...` gives it up",
-                    report.run.job)};
+    return {fmt::format("`{}` goes on with the rest",
+                        resume_command(context, report.run.job, report.requester)),
+            fmt::format("`outfall dead-letters jobs abort {} --reason ...` gives it up",
+                        report.run.job)};
   }
-  if (more_of(report)) return {fmt::format("`{}` goes on with the rest", rest_command(report))};
+  if (more_of(report))
+    return {fmt::format("`{}` goes on with the rest", rest_command(context, report))};
   if (report.run.job != 0 && report.action == DeadLetterAction::replay &&
       report.run.step.done > 0) {
     return {fmt::format("`outfall dead-letters jobs show {}` says what becomes of them",
@@ -149,9 +152,9 @@ std::string_view past(DeadLetterAction action) {
   return action == DeadLetterAction::replay ? "replayed" : "discarded";
 }
 
-std::string resume_command(JobId job, const Requester& by) {
-  return fmt::format("outfall dead-letters jobs resume {} --actor {} --reason {}", job,
-                     shell_quoted(by.actor), shell_quoted(by.reason));
+std::string resume_command(const Context& context, JobId job, const Requester& by) {
+  return pasteable(context, fmt::format("outfall dead-letters jobs resume {}", job)) +
+         requester_arguments(by);
 }
 
 void write_dry_run(const Context& context, const DryRun& run) {
@@ -175,7 +178,7 @@ void write_dry_run(const Context& context, const DryRun& run) {
   if (total == 0) return;
   write_counts(context, run.found);
   context.out << '\n';
-  write_next(context.out,
+  write_next(context,
              {fmt::format("`outfall dead-letters {}{}{} --reason ...` does it", verb(run.action),
                           filter_arguments(run.filter),
                           run.limit ? fmt::format(" --limit {}", *run.limit) : std::string())});
@@ -211,7 +214,7 @@ void write_report(const Context& context, const JobReport& report) {
     }
     fields.write(context.out);
   }
-  write_next(context.out, next_steps(report));
+  write_next(context, next_steps(context, report));
 }
 
 void write_job(const Context& context, const json::object& job) {
@@ -262,7 +265,7 @@ void write_job(const Context& context, const json::object& job) {
   changes.write(context.out);
   if (open) {
     context.out << '\n';
-    write_next(context.out,
+    write_next(context,
                {fmt::format("`outfall dead-letters jobs resume {} --reason ...` goes on with it",
                             integer_field(job, "job_id"))});
   }

@@ -18,8 +18,8 @@ namespace outfall {
 [[nodiscard]] std::string_view verb(DeadLetterAction action);  // "replay"
 [[nodiscard]] std::string_view past(DeadLetterAction action);  // "replayed"
 
-// `outfall dead-letters jobs resume 7 --reason ...`, for the one who ran it.
-[[nodiscard]] std::string resume_command(JobId job, const Requester& by);
+// `outfall dead-letters jobs resume 7 --reason ...`, for the one who ran it, pasteable().
+[[nodiscard]] std::string resume_command(const Context& context, JobId job, const Requester& by);
 
 // What a dry run found: `found` is the document of count_dead_letters().
 struct DryRun {

@@ -260,6 +260,12 @@ EntryTarget entry_target(const TargetOptions& options) {
   return target;
 }
 
+void write_next(const Context& context, const std::vector<std::string>& steps) {
+  for (const std::string& step : steps) {
+    context.out << "next: " << with_config(context, step) << '\n';
+  }
+}
+
 void write_json(const Context& context, const boost::json::value& value) {
   context.out << json_text(value) << '\n';
 }

@@ -69,6 +69,9 @@ void add_target_options(CLI::App& command, TargetOptions& options);
 // What an option takes that is an entry id.
 [[nodiscard]] CLI::Validator entry_id_check();
 
+// "next: ..." lines: what to do now, with_config(). Writes nothing when there are none.
+void write_next(const Context& context, const std::vector<std::string>& steps);
+
 // One JSON object on one line.
 void write_json(const Context& context, const boost::json::value& value);
 [[nodiscard]] boost::json::object operation_json(const OperationRecord& record,

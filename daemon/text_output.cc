@@ -147,8 +147,4 @@ void TextFields::write(std::ostream& out) const {
   }
 }
 
-void write_next(std::ostream& out, const std::vector<std::string>& steps) {
-  for (const std::string& step : steps) out << "next: " << step << '\n';
-}
-
 }  // namespace outfall

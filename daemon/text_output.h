@@ -58,7 +58,4 @@ class TextFields {
   std::vector<std::pair<std::string, std::string>> fields_;
 };
 
-// "next: ..." lines: what to do now. Writes nothing when there are none.
-void write_next(std::ostream& out, const std::vector<std::string>& steps);
-
 }  // namespace outfall

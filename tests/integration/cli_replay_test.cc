@@ -124,8 +124,10 @@ TEST_F(CliReplay, ARateIsKept) {
 
 TEST_F(CliReplay, AnInterruptionEndsBetweenChunksAndTheRestIsResumed) {
   dead_letters(20);
+  // The command that resumes it works as it is printed: it names the configuration that was named.
+  std::filesystem::rename(folder_ / "outfall.toml", folder_ / "our shop.toml");
   const auto replay = start({"dead-letters", "replay", "--stream", "orders", "--rate", "8/s",
-                             "--reason", "mended", "--json"});
+                             "--reason", "mended `it`", "--json", "--config", "our shop.toml"});
   wait_until([&] { return replayed() >= 4; }, "two chunks are through");
   replay->signal(SIGINT);
   EXPECT_EQ(replay->wait().code, 75) << replay->error_output();

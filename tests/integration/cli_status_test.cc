@@ -81,6 +81,28 @@ TEST_F(CliStatus, WithoutStreamsInTheConfigurationItShowsTheRegisteredOnes) {
   EXPECT_EQ(done({"status"}).at("streams").as_array().size(), 2U);
 }
 
+TEST_F(CliStatus, WhatItPrintsToBePastedNamesTheConfigurationThatWasNamed) {
+  const EntryId dead = enqueue("orders");
+  dead_letter_all("orders", "http.422");
+  std::filesystem::rename(folder_ / "outfall.toml", folder_ / "our shop.toml");
+  const auto shop = [&](std::vector<std::string> command) {
+    command.insert(command.end(), {"--config", "our shop.toml"});
+    return outfall(std::move(command));
+  };
+  EXPECT_THAT(shop({"status"}).output,
+              HasSubstr("next: `outfall dead-letters list --stream orders --config 'our "
+                        "shop.toml'` shows its 1 dead letter\n"));
+  EXPECT_THAT(shop({"doctor"}).output, HasSubstr("start `outfall run --config 'our shop.toml'`"));
+  EXPECT_THAT(shop({"dead-letters", "replay", "--id", std::to_string(dead), "--dry-run"}).output,
+              HasSubstr(" --reason ... --config 'our shop.toml'` does it"));
+  EXPECT_THAT(shop({"entry", "show", "--id", "4711"}).error_output, Not(HasSubstr("--config")));
+  sql_.exec("DROP SCHEMA outbox CASCADE");
+  EXPECT_THAT(shop({"status"}).error_output,
+              HasSubstr("run `outfall migrate --config 'our shop.toml'`"));
+  EXPECT_THAT(shop({"status", "--frobnicate"}).error_output,
+              HasSubstr("see `outfall status --help`"));
+}
+
 // All that only looks is fine with a standby; all that changes something says why it is not.
 TEST_F(CliStatus, AStandbyCanBeLookedAt) {
   const std::string waiting = envelope_of(enqueue("orders"));
