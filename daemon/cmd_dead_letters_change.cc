@@ -49,6 +49,7 @@ ExitCode change(const Context& context, DeadLetterAction action, const ChangeOpt
                        .per_second = {},
                        .in_flight = {}};
     if (!request.filter.until) request.filter.until = now;
+    expect_dead_letters(store, request.filter);
     if (options.dry_run) return dry_run(context, store, config, request);
     return begin_and_run(context, store, config, std::move(request), options.run, by);
   });

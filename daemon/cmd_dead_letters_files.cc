@@ -56,6 +56,7 @@ ExitCode export_letters(const Context& context, const ExportOptions& options) {
   }
   return with_store(context, Access::look, [&](OperatorStore& store, const Config& config) {
     const DeadLetterFilter filter = dead_letter_filter(options.filter, store.now());
+    expect_dead_letters(store, filter);
     std::ofstream file;
     if (!options.output.empty()) {
       file.open(options.output, std::ios::binary | std::ios::trunc);

@@ -1,5 +1,6 @@
 #include "daemon/dead_letters.h"
 
+#include <algorithm>
 #include <limits>
 #include <set>
 
@@ -120,6 +121,43 @@ void expect_known(OperatorStore& store, const Config& config, const std::string&
   if (!store.dead_letters(any, 1).empty()) return;
   const std::set<std::string> known = known_streams(store, config);
   if (!known.contains(stream)) throw unknown_stream(stream, known);
+}
+
+void expect_dead_letters(OperatorStore& store, const DeadLetterFilter& filter) {
+  std::set<std::string> missing;
+  DeadLetterFilter by_id;
+  for (const EntryId id : filter.ids) {
+    if (filter.after && id <= *filter.after) continue;
+    by_id.ids.push_back(id);
+    missing.insert(fmt::format("entry id {}", id));
+  }
+  DeadLetterFilter by_envelope;
+  if (!filter.after) by_envelope.envelope_ids = filter.envelope_ids;
+  for (const Uuid& id : by_envelope.envelope_ids) {
+    missing.insert(fmt::format("envelope id {}", id.to_string()));
+  }
+  constexpr std::int32_t kAll = std::numeric_limits<std::int32_t>::max();
+  if (!by_id.ids.empty()) {
+    for (const DeadLetter& letter : store.dead_letters(by_id, kAll)) {
+      missing.erase(fmt::format("entry id {}", letter.entry_id));
+    }
+  }
+  if (!by_envelope.envelope_ids.empty()) {
+    for (const DeadLetter& letter : store.dead_letters(by_envelope, kAll)) {
+      missing.erase(fmt::format("envelope id {}", letter.envelope_id.to_string()));
+    }
+  }
+  if (missing.empty()) return;
+  constexpr std::size_t kNamed = 5;
+  const auto end =
+      std::next(missing.begin(), static_cast<std::ptrdiff_t>(std::min(kNamed, missing.size())));
+  throw CommandError(
+      ExitCode::unavailable,
+      fmt::format("no dead letter has the {}{}; nothing was changed",
+                  fmt::join(missing.begin(), end, ", the "),
+                  missing.size() > kNamed ? fmt::format(" (and {} more)", missing.size() - kNamed)
+                                          : std::string()),
+      "`outfall entry show` says what became of it; leave it out to go on with the others");
 }
 
 }  // namespace outfall

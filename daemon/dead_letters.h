@@ -37,6 +37,10 @@ void add_filter_options(CLI::App& command, DeadLetterOptions& options);
 // Nothing was found: a mistyped stream must not look like work that is done. Throws CommandError.
 void expect_known(OperatorStore& store, const Config& config, const std::string& stream);
 
+// The same for a dead letter that is named and not there, whatever else the filter asks for. What
+// lies before `after` was done with, in the command that this one continues.
+void expect_dead_letters(OperatorStore& store, const DeadLetterFilter& filter);
+
 // --rate, --in-flight and --progress of whatever runs a job.
 struct RunOptions {
   std::string rate;

@@ -11,6 +11,8 @@ namespace {
 
 namespace json = boost::json;
 
+constexpr std::string_view kNone = ": none is as the filter says";
+
 json::value or_null(const std::optional<std::int64_t>& number) {
   return number ? json::value(*number) : json::value(nullptr);
 }
@@ -173,8 +175,8 @@ void write_dry_run(const Context& context, const DryRun& run) {
     write_json(context, object);
     return;
   }
-  context.out << fmt::format("{} would be {}{}\n", counted(total - skipped, "dead letter"),
-                             past(run.action), skipped_text(skipped));
+  context.out << fmt::format("{} would be {}{}{}\n", counted(total - skipped, "dead letter"),
+                             past(run.action), skipped_text(skipped), total == 0 ? kNone : "");
   if (total == 0) return;
   write_counts(context, run.found);
   context.out << '\n';
@@ -195,8 +197,8 @@ void write_report(const Context& context, const JobReport& report) {
   } else if (report.run.job != 0 && step.state != "finished") {
     context.out << stopped_by(report.job, step.state) << ": ";
   }
-  context.out << fmt::format("{} {}{}\n", counted(step.done, "dead letter"), past(report.action),
-                             skipped_text(step.skipped));
+  context.out << fmt::format("{} {}{}{}\n", counted(step.done, "dead letter"), past(report.action),
+                             skipped_text(step.skipped), report.run.job == 0 ? kNone : "");
   if (report.run.job != 0) {
     TextFields fields("  ");
     fields.add("job", std::to_string(report.run.job));

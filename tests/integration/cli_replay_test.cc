@@ -71,6 +71,38 @@ TEST_F(CliReplay, AStreamThatNobodyKnowsIsRefused) {
   done({"dead-letters", "replay", "--stream", "gone", "--type", "other", "--dry-run"});
 }
 
+TEST_F(CliReplay, ADeadLetterThatIsNamedAndNotThereIsAnErrorAndNoEmptySuccess) {
+  dead_letters(2);
+  const std::string unknown = "01890a5d-ac96-774b-bcce-b302099a8057";
+  for (const std::string command : {"replay", "discard"}) {
+    EXPECT_EQ(
+        text_of(refused(69, {"dead-letters", command, "--id", "1", "--id", "77", "--reason", "x"}),
+                "message"),
+        "no dead letter has the entry id 77; nothing was changed");
+    refused(69, {"dead-letters", command, "--id", "77", "--dry-run"});
+    EXPECT_THAT(
+        text_of(refused(69, {"dead-letters", command, unknown, "--reason", "x"}), "message"),
+        HasSubstr("the envelope id " + unknown + ";"));
+    // One that is there and that another filter leaves out is no mistake.
+    const Finished none =
+        outfall({"dead-letters", command, "--id", "1", "--type", "other", "--reason", "x"});
+    EXPECT_CODE(none, 0);
+    EXPECT_THAT(none.output, HasSubstr("0 dead letters "));
+    EXPECT_THAT(none.output, HasSubstr("ed: none is as the filter says\n"));
+  }
+  refused(69, {"dead-letters", "export", "--id", "77"});
+  EXPECT_EQ(replayed(), 0);
+
+  // What was done with is not looked for when the rest is asked for.
+  const boost::json::object first =
+      done({"dead-letters", "replay", "--id", "1", "--id", "2", "--limit", "1", "--reason", "x"});
+  EXPECT_THAT(text_of(first, "resume"), HasSubstr("--id 1 --id 2 --until"));
+  EXPECT_EQ(
+      done({"dead-letters", "replay", "--id", "1", "--id", "2", "--after", "1", "--reason", "x"})
+          .at("replayed"),
+      1);
+}
+
 TEST_F(CliReplay, AnEnvelopeThatIsInTheStreamAgainIsSkipped) {
   dead_letters(2);
   sql_.query("INSERT INTO entries (stream, type, envelope_id) VALUES ('orders', 't', $1)",
