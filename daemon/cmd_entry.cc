@@ -6,6 +6,7 @@
 #include "daemon/json_fields.h"
 #include "daemon/operating.h"
 #include "daemon/text_output.h"
+#include "daemon/wiring.h"
 
 namespace outfall {
 namespace {
@@ -46,6 +47,23 @@ void mark_running(OperatorStore& store, boost::json::object& explained) {
   }
 }
 
+// Says of each live entry which destinations of its stream are paused. Which one is its own, only
+// its workers know: an entry that nobody has looked at yet is not marked as held by its
+// destination.
+void mark_paused(OperatorStore& store, boost::json::object& explained) {
+  for (boost::json::value& value : explained["entries"].as_array()) {
+    boost::json::object& entry = value.as_object();
+    if (!entry.contains("stream_state") || entry.contains("destination")) continue;
+    const std::vector<std::string> stream = {text_field(entry, "stream")};
+    const boost::json::value status = boost::json::parse(store.status(stream));
+    for (const boost::json::value& of : status.at("streams").as_array()) {
+      boost::json::array paused = array_field(of.as_object(), "destinations");
+      if (paused.empty()) continue;
+      entry["stream_state"].as_object()["paused_destinations"] = std::move(paused);
+    }
+  }
+}
+
 ExitCode show(const Context& context, const EntryOptions& options) {
   const EntryTarget target = entry_target(options.target);
   return with_store(context, Access::look, [&](OperatorStore& store, const Config& config) {
@@ -66,10 +84,11 @@ ExitCode show(const Context& context, const EntryOptions& options) {
                 : "look whether the producer's transaction was committed, and to which database");
     }
     mark_running(store, explained);
+    mark_paused(store, explained);
     if (context.json) {
       write_json(context, document);
     } else {
-      write_story(context, explained);
+      write_story(context, explained, own_worker(config));
     }
     return ExitCode::ok;
   });

@@ -3,7 +3,6 @@
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
-#include "config/listen_address.h"
 #include "core/quantity.h"
 #include "daemon/admin/client.h"
 #include "daemon/commands.h"
@@ -25,18 +24,6 @@ struct TopOptions {
   bool once = false;
   std::vector<std::string> workers;
 };
-
-// The worker of this configuration, where it listens: "" where it does not.
-std::string own_worker(const Config& config) {
-  if (!config.admin().flag("enabled")) return {};
-  const auto listen = parse_listen_address(config.admin().text("listen"));
-  if (!listen || listen->port == 0) return {};
-  // One that listens everywhere also listens here.
-  std::string host = listen->host;
-  if (host == "0.0.0.0") host = "127.0.0.1";
-  if (host == "::") host = "::1";
-  return fmt::format("{}:{}", host, listen->port);
-}
 
 // Looks at the database over sessions that it keeps, and at workers.
 class TopReader {

@@ -1,5 +1,7 @@
 #include "daemon/entry_story.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "daemon/json_fields.h"
@@ -71,6 +73,18 @@ std::string paused_text(const json::object& object) {
                      text_field(object, "paused_by"), text_field(object, "paused_reason"));
 }
 
+std::string paused_lanes_text(const json::object& entry) {
+  constexpr std::ptrdiff_t kNamed = 5;
+  const json::array lanes = array_field(object_field(entry, "stream_state"), "paused_destinations");
+  std::string text;
+  for (std::ptrdiff_t i = 0; i < std::min(std::ssize(lanes), kNamed); ++i) {
+    const json::object& lane = lanes[static_cast<std::size_t>(i)].as_object();
+    text = joined(text, fmt::format("'{}' {}", text_field(lane, "lane"), paused_text(lane)), "; ");
+  }
+  if (std::ssize(lanes) > kNamed) text += fmt::format("; and {} more", std::ssize(lanes) - kNamed);
+  return text;
+}
+
 void write_entry(std::ostream& out, const json::object& entry) {
   out << fmt::format("\n{}: {}\n", printable(text_field(entry, "stream")),
                      printable(text_field(entry, "summary")));
@@ -96,6 +110,7 @@ void write_entry(std::ostream& out, const json::object& entry) {
   fields.add("waits for", behind_text(entry));
   fields.add("stream paused", paused_text(object_field(entry, "stream_state")));
   fields.add("lane paused", paused_text(object_field(entry, "destination")));
+  fields.add("lanes paused", paused_lanes_text(entry));
   if (flag_field(entry, "holds_key")) fields.add("holds its key", "later entries of the key wait");
   for (const json::value& value : array_field(entry, "replays")) {
     const json::object& replay = value.as_object();
@@ -106,9 +121,28 @@ void write_entry(std::ostream& out, const json::object& entry) {
   fields.write(out);
 }
 
+// An entry that is due and in nobody's way waits for its destination, unless it is claimed in the
+// next moment. What is paused is in the database; breakers are each worker's own.
+std::string destination_step(const json::object& entry, const std::string& worker) {
+  std::string step;
+  if (!array_field(object_field(entry, "stream_state"), "paused_destinations").empty()) {
+    step = fmt::format(
+        "`outfall destinations list --stream {}` shows what is paused, and it waits if its own "
+        "destination is; else ",
+        shell_quoted(text_field(entry, "stream")));
+  }
+  const std::string status = worker.empty()
+                                 ? std::string("`/status` of a worker (admin.listen)")
+                                 : fmt::format("`curl http://{}/status` of a worker", worker);
+  return step + fmt::format(
+                    "if it goes on waiting, {} shows under `breakers` whether its destination "
+                    "does not answer, and the error",
+                    status);
+}
+
 // What somebody who asked for this entry probably wants to do now.
 std::string next_step(const json::object& entry, const std::string& envelope_id,
-                      const std::string& asked_at) {
+                      const std::string& asked_at, const std::string& worker) {
   const std::string target =
       fmt::format("{} --stream {}", envelope_id, shell_quoted(text_field(entry, "stream")));
   const std::string stream = shell_quoted(text_field(entry, "stream"));
@@ -135,13 +169,13 @@ std::string next_step(const json::object& entry, const std::string& envelope_id,
                        text_field(behind, "envelope_id"));
   }
   // Both in UTC and in the same form, so that their texts are in the order of the times.
-  if (text_field(entry, "due_at") <= asked_at) return {};
+  if (text_field(entry, "due_at") <= asked_at) return destination_step(entry, worker);
   return fmt::format("`outfall entry retry {} --reason ...` tries it now", target);
 }
 
 }  // namespace
 
-void write_story(const Context& context, const json::object& explained) {
+void write_story(const Context& context, const json::object& explained, const std::string& worker) {
   std::ostream& out = context.out;
   const std::string envelope_id = text_field(explained, "envelope_id");
   const json::array entries = array_field(explained, "entries");
@@ -150,7 +184,8 @@ void write_story(const Context& context, const json::object& explained) {
   std::vector<std::string> next;
   for (const json::value& value : entries) {
     write_entry(out, value.as_object());
-    std::string step = next_step(value.as_object(), envelope_id, text_field(explained, "asked_at"));
+    std::string step =
+        next_step(value.as_object(), envelope_id, text_field(explained, "asked_at"), worker);
     if (!step.empty()) next.push_back(std::move(step));
   }
   if (const json::array operations = array_field(explained, "operations"); !operations.empty()) {

@@ -1,5 +1,9 @@
 #include "daemon/wiring.h"
 
+#include <fmt/format.h>
+
+#include "config/listen_address.h"
+
 namespace outfall {
 
 postgres::ConnectOptions connect_options(const Config& config) {
@@ -26,6 +30,18 @@ DrainOptions drain_options(const Config& config) {
           .batch_bytes = drain.bytes("batch_bytes"),
           .connections = static_cast<std::int32_t>(config.database().integer("connections")),
           .reconnect_max = config.database().duration("reconnect_max")};
+}
+
+std::string own_worker(const Config& config) {
+  if (!config.admin().flag("enabled")) return {};
+  const auto listen = parse_listen_address(config.admin().text("listen"));
+  if (!listen || listen->port == 0) return {};
+  // One that listens everywhere also listens here.
+  std::string host = listen->host;
+  if (host == "0.0.0.0") host = "127.0.0.1";
+  if (host == "::") host = "::1";
+  if (host.find(':') != std::string::npos) host = fmt::format("[{}]", host);
+  return fmt::format("{}:{}", host, listen->port);
 }
 
 std::vector<std::string> stream_names(const Config& config) {

@@ -16,6 +16,9 @@ namespace outfall {
 
 [[nodiscard]] postgres::ConnectOptions connect_options(const Config& config);
 [[nodiscard]] DrainOptions drain_options(const Config& config);
+// Where the worker of this configuration answers, as HOST:PORT; "" where it does not, or where its
+// port is not known before it listens.
+[[nodiscard]] std::string own_worker(const Config& config);
 [[nodiscard]] std::vector<std::string> stream_names(const Config& config);
 [[nodiscard]] Sampler::Options sampler_options(const Config& config);
 [[nodiscard]] StreamOptions stream_options(const Config& config, const EmitterRegistry& registry,

@@ -157,6 +157,39 @@ TEST_F(CliEntry, DeadLetteringCanHoldTheKeyAndDiscardingIsForGood) {
   EXPECT_EQ(done({"entry", "show", envelope}).at("found"), false);
 }
 
+// Nothing claims from a paused stream of one destination, so nothing marks its entries.
+TEST_F(CliEntry, AnEntryThatWaitsForItsPausedDestinationSaysSo) {
+  const EntryId id = enqueue("orders");
+  const auto worker = run_worker();
+  wait_until([&] { return status_of(id) == "delivered"; }, "the worker works");
+  EXPECT_THAT(shown(id), Not(HasSubstr("breakers")));
+  done({"destinations", "pause", "orders", "", "--reason", "the sink moves", "--actor", "ana"});
+  const EntryId waiting = enqueue("orders");
+  EXPECT_THAT(shown(waiting),
+              AllOf(HasSubstr("lanes paused  '' since 20"), HasSubstr(" by ana: the sink moves\n"),
+                    HasSubstr("next: `outfall destinations list --stream orders` shows what")));
+  const boost::json::object story =
+      done({"entry", "show", "--id", std::to_string(waiting)}).at("entries").at(0).as_object();
+  EXPECT_EQ(story.at("stream_state").at("paused_destinations").at(0).at("paused_by"), "ana");
+}
+
+TEST_F(CliEntry, AnEntryBehindAnOpenBreakerIsLedToTheWorkerThatKnows) {
+  configure(
+      "[streams.orders]\nemitter = \"away\"\n[emitters.away]\nkind = \"noop\"\n"
+      "fail = { destination_unavailable = \"1\" }\n");
+  const EntryId id = enqueue("orders");
+  const auto worker = run_worker();
+  worker->wait_for_output("destination unavailable");
+  wait_until(
+      [&] {
+        return shown(id).find(
+                   "next: if it goes on waiting, `/status` of a worker (admin.listen) "
+                   "shows under `breakers` whether its destination does not answer") !=
+               std::string::npos;
+      },
+      "it is due and not leased for a probe");
+}
+
 TEST_F(CliEntry, AnEnvelopeInTwoStreamsNeedsItsStream) {
   const EntryId id = enqueue("orders");
   const std::string envelope = envelope_of(id);
