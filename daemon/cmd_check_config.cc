@@ -22,20 +22,23 @@ std::vector<std::string> notes(const Context& context, const Config& config) {
   return result;
 }
 
-// Throws CommandError (unavailable) with all that would not work.
+// Throws CommandError with all that would not work. Its code is that of what starting again does
+// not mend, if there is such.
 std::vector<Connected> connect(const Context& context, const Config& config) {
   std::vector<Connected> results = {ask_database(config)};
   for (const auto& [name, emitter] : config.emitters()) {
     results.push_back(ask_emitter(context, config, emitter));
   }
   std::vector<SettingProblem> problems;
+  ExitCode code = ExitCode::unavailable;
   for (const Connected& result : results) {
-    if (!result.problem.message.empty()) problems.push_back(result.problem);
+    if (result.problem.message.empty()) continue;
+    problems.push_back(result.problem);
+    if (result.unsuited) code = ExitCode::configuration;
   }
   if (!problems.empty()) {
-    throw CommandError(ExitCode::unavailable,
-                       "the configuration is valid, but not all that it names can be used", {},
-                       std::move(problems));
+    throw CommandError(code, "the configuration is valid, but not all that it names can be used",
+                       {}, std::move(problems));
   }
   return results;
 }

@@ -43,7 +43,7 @@ std::string remark_on_migrations(const Config& config) {
 }  // namespace
 
 Connected ask_database(const Config& config) {
-  Connected result{.what = "database", .detail = {}, .problem = {}};
+  Connected result{.what = "database", .detail = {}, .problem = {}, .unsuited = false};
   result.problem.origin = config.database().origin("url");
   result.problem.setting = "database.url";
   try {
@@ -54,6 +54,7 @@ Connected ask_database(const Config& config) {
       result.problem.setting = "database.schema";
       result.problem.origin = config.database().origin("schema");
       result.problem.message = state.detail;
+      result.unsuited = true;
       return result;
     }
     result.detail = fmt::format("it answers; schema \"{}\" is at version {}",
@@ -64,12 +65,15 @@ Connected ask_database(const Config& config) {
   } catch (const StoreError& error) {
     result.problem.message = error.what();
     result.problem.hint = error.hint();
+    result.unsuited =
+        error.kind() == StoreErrorKind::schema || error.kind() == StoreErrorKind::denied;
   }
   return result;
 }
 
 Connected ask_emitter(const Context& context, const Config& config, const EmitterConfig& emitter) {
-  Connected result{.what = "emitters." + emitter.name, .detail = {}, .problem = {}};
+  Connected result{
+      .what = "emitters." + emitter.name, .detail = {}, .problem = {}, .unsuited = false};
   result.problem.origin = emitter.settings.origin("kind");
   result.problem.setting = result.what;
   NoCompletions sink;

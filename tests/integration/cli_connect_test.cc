@@ -41,7 +41,7 @@ TEST_F(CliConnect, TellsWhetherTheDatabaseCanBeUsed) {
   TempPostgres server;
   write(server.dsn(), folder_ / "lines");
   const Finished empty = check();
-  EXPECT_EQ(empty.status.code, 69) << empty.output;
+  EXPECT_EQ(empty.status.code, 78) << empty.output;
   EXPECT_THAT(empty.output, IsEmpty());
   EXPECT_THAT(empty.error_output, HasSubstr("outfall: database.schema: "));
   EXPECT_THAT(empty.error_output, HasSubstr("run `outfall migrate`"));
@@ -69,6 +69,26 @@ TEST_F(CliConnect, TellsWhetherTheDatabaseCanBeUsed) {
   const Finished away = check();
   EXPECT_EQ(away.status.code, 69);
   EXPECT_THAT(away.error_output, StartsWith("outfall: outfall.toml:2:7: database.url: "));
+}
+
+// What a supervisor makes of a code must not depend on the command that ended with it.
+TEST_F(CliConnect, AMissingSchemaEndsEveryCommandWithTheSameCode) {
+  TempPostgres server;
+  write(server.dsn(), folder_ / "no/such/folder/lines");
+  // Beside it a sink that is away, which alone would be 69.
+  const Finished both = check({"--json"});
+  EXPECT_EQ(both.status.code, 78);
+  const boost::json::value document = boost::json::parse(both.error_output);
+  EXPECT_EQ(document.at("error").at("code"), "configuration");
+  EXPECT_EQ(document.at("error").at("problems").as_array().size(), 2U);
+  for (const auto& command : std::vector<std::vector<std::string>>{
+           {"status"}, {"streams", "list"}, {"dead-letters", "list"}, {"top", "--once"}}) {
+    std::vector<std::string> all = {OUTFALL_BINARY};
+    all.insert(all.end(), command.begin(), command.end());
+    const Finished finished = run(all, {.working_folder = folder_.path()});
+    EXPECT_EQ(finished.status.code, 78) << command.front();
+    EXPECT_THAT(finished.error_output, HasSubstr("run `outfall migrate`"));
+  }
 }
 
 // libpq writes to standard error what a server tells beside its answers, unless told otherwise.

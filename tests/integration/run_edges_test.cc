@@ -94,7 +94,7 @@ TEST_F(RunEdges, ARoleThatIsNoWorkersIsWaitedForAndSaidToBe) {
   EXPECT_THAT(worker.log(), Not(HasSubstr("connected to the database")));
   const Finished check = run({OUTFALL_BINARY, "check-config", "--connect", "--config",
                               worker.file("outfall.toml").string()});
-  EXPECT_EQ(check.status.code, 69);
+  EXPECT_EQ(check.status.code, 78);
   EXPECT_THAT(check.output + check.error_output, HasSubstr("membership in outbox_worker"));
   shared_postgres().connect().exec("GRANT outbox_worker TO edges_reader");
   wait_until_empty("orders");
