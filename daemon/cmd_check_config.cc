@@ -1,26 +1,13 @@
-#include <set>
-
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
 #include "config/check.h"
-#include "config/environment.h"
 #include "daemon/commands.h"
 #include "daemon/connect_check.h"
+#include "daemon/wiring.h"
 
 namespace outfall {
 namespace {
-
-// What is allowed and yet seldom meant.
-std::vector<std::string> notes(const Context& context, const Config& config) {
-  std::set<std::string_view> used;
-  for (const auto& [name, stream] : config.streams()) used.insert(stream.settings.text("emitter"));
-  std::vector<std::string> result = unread_variables(context.environment);
-  for (const auto& [name, emitter] : config.emitters()) {
-    if (!used.contains(name)) result.push_back(fmt::format("no stream uses the emitter {}", name));
-  }
-  return result;
-}
 
 // Throws CommandError with all that would not work. Its code is that of what starting again does
 // not mend, if there is such.
@@ -52,7 +39,8 @@ void write_text(const Context& context, const Config& config,
   context.out << fmt::format(
       "{} is valid: {}, {}\n", config.file().empty() ? "the environment" : config.file(),
       counted(config.streams().size(), "stream"), counted(config.emitters().size(), "emitter"));
-  for (const std::string& note : notes(context, config)) context.out << "note: " << note << '\n';
+  for (const std::string& note : configuration_notes(context, config))
+    context.out << "note: " << note << '\n';
   for (const Connected& result : connected) {
     context.out << result.what << ": " << (result.detail.empty() ? "ok" : result.detail) << '\n';
   }
@@ -60,7 +48,7 @@ void write_text(const Context& context, const Config& config,
 
 void write_json(const Context& context, const Config& config,
                 const std::vector<Connected>& connected) {
-  const std::vector<std::string> remarks = notes(context, config);
+  const std::vector<std::string> remarks = configuration_notes(context, config);
   boost::json::object object;
   object["valid"] = true;
   object["file"] = config.file();
@@ -76,8 +64,7 @@ void write_json(const Context& context, const Config& config,
 ExitCode check_configuration(const Context& context, bool connecting) {
   const auto config = load_config(context);
   if (auto problems = problems_for_run(*config); !problems.empty()) {
-    throw CommandError(ExitCode::configuration, "`outfall run` would not start", {},
-                       std::move(problems));
+    throw cannot_run(std::move(problems));
   }
   const auto connected = connecting ? connect(context, *config) : std::vector<Connected>{};
   (context.json ? write_json : write_text)(context, *config, connected);

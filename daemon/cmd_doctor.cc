@@ -129,12 +129,9 @@ class Doctor {
     const Connected answer = ask_emitter(context_, config_, emitter);
     diagnosis_.checked.push_back(answer.what);
     if (answer.problem.message.empty()) return;
-    diagnosis_.findings.push_back(
-        {"sink", Severity::critical, answer.what,
-         fmt::format("{}: {}", answer.what, answer.problem.message),
-         answer.problem.hint.empty()
-             ? fmt::format("start what it delivers to, or correct [{}]", answer.what)
-             : answer.problem.hint});
+    diagnosis_.findings.push_back({"sink", Severity::critical, answer.what,
+                                   fmt::format("{}: {}", answer.what, answer.problem.message),
+                                   answer.problem.hint});
   }
 
   const Context& context_;

@@ -8,7 +8,6 @@
 #include <fmt/format.h>
 
 #include "config/check.h"
-#include "config/environment.h"
 #include "daemon/admin/server.h"
 #include "daemon/admin/standard_routes.h"
 #include "daemon/build_info.h"
@@ -84,13 +83,14 @@ class Run {
                           {"instance", config_->worker().text("instance")},
                           {"streams", config_->streams().size()},
                           {"admin", admin_ ? admin_->address() : std::string("off")}});
-    for (const std::string& remark : unread_variables(context_.environment)) log_.warning(remark);
+    for (const std::string& note : configuration_notes(context_, *config_)) log_.warning(note);
     wait_for_stop(signals);
     return stop();
   }
 
  private:
   void build() {
+    std::vector<SettingProblem> problems;
     for (const auto& [name, emitter] : config_->emitters()) {
       const EmitterKind& kind = *context_.registry.find(emitter.kind);
       try {
@@ -104,11 +104,11 @@ class Run {
                                         .reporter = *reporters_.back(),
                                         .max_payload_bytes = max_payload_of(*config_, name)}));
       } catch (const std::runtime_error& error) {
-        throw CommandError(ExitCode::configuration,
-                           fmt::format("emitters.{}: {}", name, error.what()),
-                           fmt::format("change [emitters.{}]", name));
+        problems.push_back(
+            emitter_problem(emitter, error.what(), fmt::format("change [emitters.{}]", name)));
       }
     }
+    if (!problems.empty()) throw cannot_run(std::move(problems));
     for (const auto& [name, stream] : config_->streams())
       drain_.add_stream(stream_options(*config_, context_.registry, stream));
   }
@@ -298,7 +298,7 @@ ExitCode run_worker(const Context& context) {
   ServiceManager manager = ServiceManager::from_environment();
   auto config = load_config(context);
   if (auto problems = problems_for_run(*config); !problems.empty()) {
-    throw CommandError(ExitCode::configuration, "the worker cannot start", {}, std::move(problems));
+    throw cannot_run(std::move(problems));
   }
   return Run(context, std::move(config), manager).run();
 }

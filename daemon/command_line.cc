@@ -231,6 +231,13 @@ std::string with_config(const Context& context, std::string_view text) {
   }
 }
 
+CommandError cannot_run(std::vector<SettingProblem> problems) {
+  return {ExitCode::configuration,
+          "the worker cannot start with this configuration",
+          {},
+          std::move(problems)};
+}
+
 std::string configuration_help() {
   std::string text = "Configuration:\n";
   for (const std::string_view rule : {kFileRule, kEnvironmentRule, kPrecedenceRule, kSecretRule}) {

@@ -71,6 +71,10 @@ CLI::App& add_command_group(CLI::App& parent, const std::string& name,
 [[nodiscard]] std::string pasteable(const Context& context, std::string command);
 [[nodiscard]] std::string with_config(const Context& context, std::string_view text);
 
+// What `run` ends with, and `check-config` before it: a valid configuration that nothing can be
+// done with.
+[[nodiscard]] CommandError cannot_run(std::vector<SettingProblem> problems);
+
 // Where the configuration comes from, for the end of --help.
 [[nodiscard]] std::string configuration_help();
 

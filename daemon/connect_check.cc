@@ -74,8 +74,6 @@ Connected ask_database(const Config& config) {
 Connected ask_emitter(const Context& context, const Config& config, const EmitterConfig& emitter) {
   Connected result{
       .what = "emitters." + emitter.name, .detail = {}, .problem = {}, .unsuited = false};
-  result.problem.origin = emitter.settings.origin("kind");
-  result.problem.setting = result.what;
   NoCompletions sink;
   NoReports reporter;
   try {
@@ -89,10 +87,18 @@ Connected ask_emitter(const Context& context, const Config& config, const Emitte
                                        .max_payload_bytes = max_payload_of(config, emitter.name)});
     const Emitter::Health health = running->check(kCheckTimeout);
     running->stop(Milliseconds{0});
-    (health.ok ? result.detail : result.problem.message) = health.detail;
-    if (!health.ok && health.detail.empty()) result.problem.message = "it does not answer";
+    if (health.ok) {
+      result.detail = health.detail;
+    } else {
+      result.problem =
+          emitter_problem(emitter, health.detail.empty() ? "it does not answer" : health.detail,
+                          fmt::format("start what it delivers to, or correct [{}]", result.what));
+    }
   } catch (const std::runtime_error& error) {
-    result.problem.message = error.what();
+    // As `outfall run` ends.
+    result.problem =
+        emitter_problem(emitter, error.what(), fmt::format("change [{}]", result.what));
+    result.unsuited = true;
   }
   return result;
 }

@@ -14,7 +14,7 @@ struct Connected {
   std::string what;  // "database", "emitters.log"
   std::string detail;
   SettingProblem problem;
-  bool unsuited = false;  // it answers, and its schema or the rights there do not suit
+  bool unsuited = false;  // no later try mends it: schema, rights, an emitter that cannot be built
 };
 
 // Connects as a worker would, and looks whether the schema suits this outfall. Blocks for as long

@@ -1,7 +1,10 @@
 #include "daemon/wiring.h"
 
+#include <set>
+
 #include <fmt/format.h>
 
+#include "config/environment.h"
 #include "config/listen_address.h"
 
 namespace outfall {
@@ -30,6 +33,24 @@ DrainOptions drain_options(const Config& config) {
           .batch_bytes = drain.bytes("batch_bytes"),
           .connections = static_cast<std::int32_t>(config.database().integer("connections")),
           .reconnect_max = config.database().duration("reconnect_max")};
+}
+
+std::vector<std::string> configuration_notes(const Context& context, const Config& config) {
+  std::set<std::string_view> used;
+  for (const auto& [name, stream] : config.streams()) used.insert(stream.settings.text("emitter"));
+  std::vector<std::string> result = unread_variables(context.environment);
+  for (const auto& [name, emitter] : config.emitters()) {
+    if (!used.contains(name)) result.push_back(fmt::format("no stream uses the emitter {}", name));
+  }
+  return result;
+}
+
+SettingProblem emitter_problem(const EmitterConfig& emitter, std::string message,
+                               std::string hint) {
+  return {.origin = emitter.settings.origin("kind"),
+          .setting = fmt::format("emitters.{}", emitter.name),
+          .message = std::move(message),
+          .hint = std::move(hint)};
 }
 
 std::string own_worker(const Config& config) {

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "config/config.h"
+#include "daemon/commands.h"
 #include "daemon/sampler.h"
 #include "drain/options.h"
 #include "emitter/registry.h"
@@ -16,6 +17,12 @@ namespace outfall {
 
 [[nodiscard]] postgres::ConnectOptions connect_options(const Config& config);
 [[nodiscard]] DrainOptions drain_options(const Config& config);
+// What is allowed in a configuration and yet seldom meant.
+[[nodiscard]] std::vector<std::string> configuration_notes(const Context& context,
+                                                           const Config& config);
+// An emitter that cannot be built or whose destination does not answer, wherever that is found.
+[[nodiscard]] SettingProblem emitter_problem(const EmitterConfig& emitter, std::string message,
+                                             std::string hint);
 // Where the worker of this configuration answers, as HOST:PORT; "" where it does not, or where its
 // port is not known before it listens.
 [[nodiscard]] std::string own_worker(const Config& config);

@@ -4,6 +4,7 @@
 #include <array>
 #include <map>
 #include <stdexcept>
+#include <unistd.h>
 
 #include "emitters/kafka/passthrough.h"
 
@@ -277,6 +278,12 @@ class Checker {
   }
 
   void check_security() {
+    for (const char* file : {"tls.ca_file", "tls.certificate_file", "tls.key_file"}) {
+      const std::string& path = values_.text(file);
+      if (!path.empty() && ::access(path.c_str(), R_OK) != 0) {
+        report(file, "the file " + path + " cannot be read", "Look at its path and permissions.");
+      }
+    }
     const bool certificate = !values_.text("tls.certificate_file").empty();
     if (certificate != !values_.text("tls.key_file").empty()) {
       report(certificate ? "tls.key_file" : "tls.certificate_file",

@@ -137,8 +137,41 @@ TEST_F(Cli, ADatabaseThatCouldNeverBeReachedIsAProblemOfTheConfiguration) {
   }
 }
 
+// Whoever checks first and whoever starts at once are told the same, in the same words.
+TEST_F(Cli, RunAndCheckConfigTellTheSameOfAMistake) {
+  const std::string valid(kValid);
+  for (const std::string& toml : std::vector<std::string>{
+           "[database]\nurl = \"postgresql:///shop\"\n",
+           valid + "[drain]\nlease = \"30 seconds\"\nbatch_size = 3\n",
+           valid + "path = 3\nfsync = \"yes\"\n", valid + "[streams.mails]\nemitter = \"smtp\"\n",
+           valid + "[streams.Mails]\nemitter = \"log\"\n",
+           valid + "[emitters.hook]\nkind = \"webhok\"\n",
+           valid + "[emitters.hook]\nkind = \"webhook\"\nurl = \"ftp://x\"\nca_file = \"/no/ca\"\n"
+                   "timeout = 5\n[emitters.hook.status]\n\"404\" = \"lost\"\n",
+           valid + "[emitters.k]\nkind = \"kafka\"\nbrokers = \"x:1\"\ntopic = \"a b\"\n"
+                   "tls = {ca_file = \"/no/ca.pem\"}\n[emitters.k.librdkafka]\nacks = \"1\"\nx = "
+                   "\"y\"\n",
+           valid + "[emitters.e]\nkind = \"exec\"\ncommand = []\nrestart.max = \"1ms\"\n",
+           valid + "[emitters.n]\nkind = \"noop\"\nfail = {lost = \"2\"}\n",
+           valid + "ordering = \n",
+           valid + "[admin]\nlisten = \"9464\"\ntoken_file = \"/no/token\"\n"}) {
+    folder_.write("outfall.toml", toml);
+    for (const char* json : {"", "--json"}) {
+      const std::vector<std::string> more(*json == '\0' ? 0 : 1, json);
+      std::vector<std::string> check = {"check-config"}, start = {"run"};
+      check.insert(check.end(), more.begin(), more.end());
+      start.insert(start.end(), more.begin(), more.end());
+      const Finished checked = outfall(check);
+      const Finished started = outfall(start);
+      EXPECT_CODE(checked, 78);
+      EXPECT_CODE(started, 78);
+      EXPECT_EQ(checked.error_output, started.error_output);
+    }
+  }
+}
+
 TEST_F(Cli, NoConfigurationAtAllSaysWhatToDo) {
-  const Finished finished = outfall({"check-config", "--config", ""});
+  const Finished finished = outfall({"check-config"});
   EXPECT_CODE(finished, 78);
   EXPECT_THAT(finished.error_output, StartsWith("outfall: there is no configuration\n  hint: "));
 }

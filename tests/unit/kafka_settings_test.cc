@@ -55,7 +55,7 @@ TEST_F(KafkaSettingsTest, DebeziumsSettingsBelongToItsFormat) {
 }
 
 TEST_F(KafkaSettingsTest, SecurityIsWholeOrAbsent) {
-  values_.text("tls.certificate_file", "/c.pem");
+  values_.text("tls.certificate_file", "/dev/null");
   EXPECT_EQ(wrong(), (std::vector<std::string>{"tls.key_file", "tls.enabled"}));
   values_.text("tls.certificate_file", "").text("sasl.mechanism", "PLAIN");
   EXPECT_EQ(wrong(), (std::vector<std::string>{"sasl.username", "sasl.password"}));
@@ -69,6 +69,14 @@ TEST_F(KafkaSettingsTest, SecurityIsWholeOrAbsent) {
   EXPECT_EQ(property("ssl.endpoint.identification.algorithm"), "https");
   values_.text("sasl.mechanism", "none");
   EXPECT_EQ(wrong(), std::vector<std::string>{"sasl.mechanism"});
+}
+
+TEST_F(KafkaSettingsTest, FilesThatAreNotThereAreToldBeforeAnythingConnects) {
+  values_.number("tls.enabled", 1)
+      .text("tls.ca_file", "/no/such/ca.pem")
+      .text("tls.certificate_file", "/dev/null")
+      .text("tls.key_file", "/no/such/key.pem");
+  EXPECT_EQ(wrong(), (std::vector<std::string>{"tls.ca_file", "tls.key_file"}));
 }
 
 TEST_F(KafkaSettingsTest, ScramIsHandedToLibrdkafka) {
