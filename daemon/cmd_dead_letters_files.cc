@@ -1,3 +1,4 @@
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <map>
@@ -91,7 +92,7 @@ ExitCode export_letters(const Context& context, const ExportOptions& options) {
 DeadLetterFile read_file(const ImportOptions& options) {
   if (options.file == "-") return read_dead_letter_lines(std::cin, "standard input");
   std::ifstream in(options.file, std::ios::binary);
-  if (!in) {
+  if (!in || std::filesystem::is_directory(options.file)) {
     throw CommandError(
         ExitCode::usage, fmt::format("{} cannot be read", printable(options.file)),
         "name the file that `outfall dead-letters export` wrote; - is standard input");

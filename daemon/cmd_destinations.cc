@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <optional>
 #include <set>
 
 #include <boost/json.hpp>
@@ -16,6 +17,10 @@ namespace json = boost::json;
 
 constexpr std::size_t kNamed = 20;  // in a hint
 
+struct ListOptions {
+  std::optional<std::string> stream;
+};
+
 struct DestinationOptions {
   std::string stream;
   std::string lane;
@@ -23,13 +28,13 @@ struct DestinationOptions {
 };
 
 // The paused lanes, of one stream or of all.
-json::array paused_destinations(OperatorStore& store, const std::string& stream) {
+json::array paused_destinations(OperatorStore& store, const std::optional<std::string>& stream) {
   const json::value status = json::parse(store.status({}));
   json::array list;
   for (const json::value& value : status.at("streams").as_array()) {
     const json::object& of = value.as_object();
     const std::string name = text_field(of, "stream");
-    if (!stream.empty() && name != stream) continue;
+    if (stream && name != *stream) continue;
     for (const json::value& destination : array_field(of, "destinations")) {
       json::object object{{"stream", name}};
       for (const auto& field : destination.as_object()) object[field.key()] = field.value();
@@ -45,11 +50,10 @@ void expect_known_stream(OperatorStore& store, const Config& config, const std::
   if (!known.contains(stream)) throw unknown_stream(stream, known);
 }
 
-ExitCode list(const Context& context, const DestinationOptions& options) {
+ExitCode list(const Context& context, const ListOptions& options) {
   return with_store(context, Access::look, [&](OperatorStore& store, const Config& config) {
     json::array paused = paused_destinations(store, options.stream);
-    if (paused.empty() && !options.stream.empty())
-      expect_known_stream(store, config, options.stream);
+    if (paused.empty() && options.stream) expect_known_stream(store, config, *options.stream);
     if (context.json) {
       write_json(context, json::object{{"destinations", std::move(paused)}});
       return ExitCode::ok;
@@ -149,7 +153,7 @@ void add_pause(CLI::App& group, Context& context, const std::string& name,
 void add_destinations(CLI::App& app, Context& context) {
   CLI::App& group = add_command_group(
       app, "destinations", "List, pause and resume the destinations (lanes) of a stream");
-  const auto options = std::make_shared<DestinationOptions>();
+  const auto options = std::make_shared<ListOptions>();
   add_command(group, context, "list", "List the paused destinations",
               [&context, options] { return list(context, *options); })
       .add_option("--stream", options->stream, "Of this stream")

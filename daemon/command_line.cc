@@ -135,7 +135,14 @@ void add_commands(CLI::App& app, Context& context) {
 }
 
 void add_shared_options(CLI::App& app, Context& context) {
-  app.add_option("--config", context.config_flag, "The configuration file")->type_name("FILE");
+  // Not the default configuration where a script has nothing in its variable.
+  app.add_option("--config", context.config_flag, "The configuration file")
+      ->type_name("FILE")
+      ->check(CLI::Validator(
+          [](const std::string& file) {
+            return file.empty() ? std::string("it names no file") : std::string();
+          },
+          ""));
   app.add_flag("--json", context.json, "Write the result, and any error, as JSON");
 }
 

@@ -1,9 +1,25 @@
 #include <csignal>
+#include <fcntl.h>
 #include <iostream>
+#include <unistd.h>
 
 #include "daemon/command_line.h"
 
+namespace {
+
+// A standard descriptor that is closed would go to the next socket, and what is written for people
+// would go to the database. In its place comes one that refuses its use, as the closed one did.
+void occupy_closed_descriptors() {
+  for (const int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (fcntl(descriptor, F_GETFD) >= 0) continue;
+    (void)open("/dev/null", descriptor == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+  }
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
+  occupy_closed_descriptors();
   // A reader that goes away is an error of that write, not the end of the worker.
   std::signal(SIGPIPE, SIG_IGN);
   outfall::EmitterRegistry registry;

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <charconv>
+#include <limits>
 #include <pwd.h>
 #include <string_view>
 #include <unistd.h>
@@ -129,6 +130,10 @@ CommandError command_error(const StoreError& error) {
   if (error.kind() == StoreErrorKind::read_only) {
     what = fmt::format("the server takes no changes, it is a standby or read-only ({})", what);
   }
+  if (error.code() == "22021") {
+    return {ExitCode::usage, "an argument, or OUTFALL_ACTOR, is not valid UTF-8",
+            "write it in UTF-8"};
+  }
   return {exit_code(error), what, in_command_words(hint(error))};
 }
 
@@ -243,7 +248,9 @@ CLI::Validator entry_id_check() {
             EntryId id = 0;
             const char* last = text.data() + text.size();
             const auto [end, error] = std::from_chars(text.data(), last, id);
-            return error == std::errc{} && end == last && id >= 0
+            // What asks for an entry looks a little beyond its id.
+            constexpr EntryId kLast = std::numeric_limits<EntryId>::max() - 1'000'000;
+            return error == std::errc{} && end == last && id >= 0 && id <= kLast
                        ? std::string()
                        : fmt::format("\"{}\" is not an entry id", printable(text));
           },

@@ -105,7 +105,11 @@ WallTime parse_moment(std::string_view option, const std::string& text, WallTime
     const auto longest = std::chrono::duration_cast<Milliseconds>(now - WallTime{});
     return now - std::min(*ago, longest);
   }
-  if (const auto time = parse_iso(text)) return *time;
+  // A year that RFC 3339 has, and PostgreSQL.
+  constexpr WallTime kFirst = std::chrono::sys_days(std::chrono::year(1) / 1 / 1);
+  constexpr WallTime kEnd = std::chrono::sys_days(std::chrono::year(10000) / 1 / 1);
+  const auto time = parse_iso(text);
+  if (time && *time >= kFirst && *time < kEnd) return *time;
   throw CommandError(ExitCode::usage,
                      fmt::format("{}: \"{}\" is not a time", option, printable(text)),
                      "write a time such as 2026-03-01T12:00:00Z, or how long ago, such as 2h");

@@ -226,7 +226,10 @@ bool Output::open_standard_output(Written& result) {
 Emitter::Health Output::check() const {
   if (path_.empty()) {
     pollfd polled{STDOUT_FILENO, POLLOUT, 0};
-    if (::poll(&polled, 1, 0) >= 0 && (polled.revents & (POLLERR | POLLNVAL)) != 0) {
+    const int flags = ::fcntl(STDOUT_FILENO, F_GETFL);
+    // Open for reading alone: something stands in the place of one that was closed.
+    const bool writable = flags >= 0 && (flags & O_ACCMODE) != O_RDONLY;
+    if (!writable || (::poll(&polled, 1, 0) >= 0 && (polled.revents & (POLLERR | POLLNVAL)) != 0)) {
       return {false, "standard output is closed"};
     }
     return {true, "standard output"};

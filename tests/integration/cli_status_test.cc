@@ -103,6 +103,35 @@ TEST_F(CliStatus, WhatItPrintsToBePastedNamesTheConfigurationThatWasNamed) {
               HasSubstr("see `outfall status --help`"));
 }
 
+// Its number would go to the next connection, and the log to the database.
+TEST_F(CliStatus, AClosedDescriptorIsNotTakenForAnother) {
+  enqueue("orders");
+  configure("[streams.orders]\nemitter = \"out\"\n[emitters.out]\nkind = \"stdout\"\n");
+  const auto shell = [&](const std::string& line) {
+    return run({"bash", "-c", std::string(OUTFALL_BINARY) + line},
+               {.working_folder = folder_.path()});
+  };
+  EXPECT_THAT(shell(" check-config --connect >&-").error_output,
+              HasSubstr("emitters.out: standard output is closed"));
+  EXPECT_CODE(shell(" status >&-"), 70);
+  EXPECT_CODE(shell(" status 2>&-"), 0);
+}
+
+TEST_F(CliStatus, ArgumentsThatNothingCanBeMadeOfAreMistakesOfTheCommandLine) {
+  enqueue("orders");
+  Worker(database_.dsn()).session().register_streams(std::vector<std::string>{"orders"});
+  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
+           {"dead-letters", "list", "--since", "0000-01-01"},
+           {"dead-letters", "list", "--until", "9999-12-31T23:59:59-01:00"},
+           {"entry", "show", "--id", "9223372036854775807"},
+           {"dead-letters", "import", ".", "--reason", "x"},
+           {"streams", "pause", "orders", "--reason", "\xff\xfe"},
+           {"status", "--config", ""}}) {
+    EXPECT_NE(text_of(refused(64, arguments), "message"), "") << arguments.back();
+  }
+  refused(69, {"destinations", "list", "--stream", ""});
+}
+
 // All that only looks is fine with a standby; all that changes something says why it is not.
 TEST_F(CliStatus, AStandbyCanBeLookedAt) {
   const std::string waiting = envelope_of(enqueue("orders"));
