@@ -17,7 +17,7 @@ namespace json = boost::json;
 
 constexpr std::size_t kNamed = 20;  // in a hint
 
-struct ListOptions {
+struct PausedOptions {
   std::optional<std::string> stream;
 };
 
@@ -50,7 +50,7 @@ void expect_known_stream(OperatorStore& store, const Config& config, const std::
   if (!known.contains(stream)) throw unknown_stream(stream, known);
 }
 
-ExitCode list(const Context& context, const ListOptions& options) {
+ExitCode list(const Context& context, const PausedOptions& options) {
   return with_store(context, Access::look, [&](OperatorStore& store, const Config& config) {
     json::array paused = paused_destinations(store, options.stream);
     if (paused.empty() && options.stream) expect_known_stream(store, config, *options.stream);
@@ -153,7 +153,7 @@ void add_pause(CLI::App& group, Context& context, const std::string& name,
 void add_destinations(CLI::App& app, Context& context) {
   CLI::App& group = add_command_group(
       app, "destinations", "List, pause and resume the destinations (lanes) of a stream");
-  const auto options = std::make_shared<ListOptions>();
+  const auto options = std::make_shared<PausedOptions>();
   add_command(group, context, "list", "List the paused destinations",
               [&context, options] { return list(context, *options); })
       .add_option("--stream", options->stream, "Of this stream")
