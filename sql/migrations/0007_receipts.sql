@@ -63,6 +63,7 @@ BEGIN
     END IF;
     BEGIN  -- ATTACH, not PARTITION OF: that would lock out every settle
       EXECUTE format('CREATE TABLE %I (LIKE receipts INCLUDING DEFAULTS INCLUDING STORAGE INCLUDING COMPRESSION)', v_name);
+      EXECUTE format('ALTER TABLE %I REPLICA IDENTITY FULL', v_name);
       EXECUTE format('ALTER TABLE receipts ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', v_name, v_from, v_to);
       created := created || v_name;
     EXCEPTION WHEN lock_not_available OR check_violation OR duplicate_table OR deadlock_detected THEN
@@ -87,6 +88,11 @@ BEGIN
   more := deleted = c_chunk;
 END;
 $$;
+
+-- Receipts have no key. Without this, a publication FOR ALL TABLES forbids to delete the old ones, and the
+-- maintenance with them.
+ALTER TABLE receipts REPLICA IDENTITY FULL;
+ALTER TABLE receipts_default REPLICA IDENTITY FULL;
 
 -- From the first receipt on they go to a day's partition.
 DO $$ BEGIN PERFORM maintain_receipts(interval '7 days'); END; $$;

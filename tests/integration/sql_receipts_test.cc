@@ -263,6 +263,15 @@ TEST_F(SqlReceipts, OldRowsOfTheDefaultPartitionAreDeleted) {
   EXPECT_EQ(count("receipts"), 1);
 }
 
+TEST_F(SqlReceipts, APublicationOfAllTablesForbidsNoMaintenance) {
+  sql_.exec("CREATE PUBLICATION everything FOR ALL TABLES");
+  receipt("30 days");
+  receipt("1 hour");
+  EXPECT_EQ(maintain("7 days", 5), (PgRow{"t", "3", "0", "1", "0", "f"}));
+  sql_.exec("DELETE FROM receipts");
+  EXPECT_EQ(count("receipts"), 0);
+}
+
 TEST_F(SqlReceipts, ADayThatIsInTheDefaultPartitionStaysThereAndIsNamed) {
   sql_.exec(
       "DO $$ DECLARE n text; BEGIN FOR n IN SELECT name FROM receipts_partitions() WHERE from_time "
