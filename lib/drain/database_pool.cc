@@ -107,6 +107,9 @@ void DatabasePool::run(Job& job, std::unique_ptr<StoreSession>& session) {
     if (error.session_lost()) {
       session.reset();
       observer_.unavailable(error);
+    } else if (error.kind() == StoreErrorKind::schema) {
+      // What was migrated under a running worker shows when a session is opened, and only then.
+      session.reset();
     }
     job.failed(error);
   } catch (const std::exception& error) {

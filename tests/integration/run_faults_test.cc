@@ -245,6 +245,91 @@ TEST_F(RunFaults, ANewerSchemaThatBearsThisWorkerNoMoreIsWaitedFor) {
   EXPECT_EQ(worker.stop(), 0);
 }
 
+// As a migration does that raises min_worker: what older workers call is gone.
+TEST_F(RunFaults, ASchemaThatComesToBearARunningWorkerNoMoreStopsIt) {
+  WorkerProcess worker({.dsn = database_.dsn(), .streams = to_file()});
+  enqueue("orders", "k");
+  wait_until_empty("orders");
+  wait_until([&] { return worker.ready(); }, "it is ready");
+  sql_.exec(
+      "BEGIN; ALTER FUNCTION claim RENAME TO claim_of_tomorrow;"
+      "INSERT INTO schema_version (version, name, min_worker) VALUES (999, '0999_future', 999);"
+      "COMMIT");
+  enqueue("orders", "k");
+  worker.process().wait_for_output("bears workers of protocol 999");
+  wait_until([&] { return !worker.ready(); }, "it is not ready");
+  EXPECT_TRUE(worker.alive());
+  EXPECT_THAT(std::string(worker.status().at("database").at("hint").as_string()),
+              HasSubstr("use a newer outfall"));
+  EXPECT_EQ(live("orders"), 1);
+  sql_.exec(
+      "BEGIN; ALTER FUNCTION claim_of_tomorrow RENAME TO claim;"
+      "DELETE FROM schema_version WHERE version = 999; COMMIT");
+  wait_until_empty("orders");
+  wait_until([&] { return worker.ready(); }, "it is ready again");
+  EXPECT_EQ(delivered(), 2);
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+// A backup under load: what was pending, leased, held and dead comes back, and what the worker
+// delivered after the dump comes again. A copy that is paused first delivers nothing.
+TEST_F(RunFaults, ADumpWithLeasesHoldsAndDeadLettersIsRestoredAndDrained) {
+  enqueue("orders", "bad", "{}", "poison");
+  for (int n = 0; n < 10; ++n) enqueue("orders", "bad");
+  enqueue_many("orders", 400, 40);
+  const std::string fails = "fail_types = { poison = \"failed\" }";
+  const std::string hold = "on_dead_letter = \"hold-key\"";
+  WorkerProcess worker({.dsn = database_.dsn(),
+                        .streams = noop(fails + "\nlatency = \"200ms\"", hold),
+                        .drain = "batch_entries = 20\nmax_in_flight = 40"});
+  wait_until(
+      [&] {
+        return sql_.number("SELECT count(*) FROM leases") > 0 &&
+               sql_.number("SELECT count(*) FROM entries WHERE status = 'held'") == 10;
+      },
+      "entries are leased and held");
+  const std::string file = worker.file("outbox.dump");
+  const Finished dump = run({postgres_program("pg_dump"), "--format=custom", "--file=" + file,
+                             "--dbname=" + database_.dsn()});
+  ASSERT_EQ(dump.status.code, 0) << dump.error_output;
+  worker.kill();
+
+  const TestDatabase copy("template1", own_server());
+  const Finished restored =
+      run({postgres_program("pg_restore"), "--exit-on-error", "--dbname=" + copy.dsn(), file});
+  ASSERT_EQ(restored.status.code, 0) << restored.error_output;
+  PgClient sql = copy.connect();
+  sql.exec("SET search_path = outbox");
+  const auto live = [&] { return sql.number("SELECT count(*) FROM entries"); };
+  const auto receipts = [&] {
+    return sql.number("SELECT coalesce(sum(entries), 0) FROM receipts");
+  };
+  const std::int64_t waiting = live();
+  EXPECT_EQ(waiting + receipts(), 410);
+  EXPECT_GT(waiting, 10);
+  EXPECT_GT(sql.number("SELECT sum(remaining) FROM leases"), 0);
+  EXPECT_EQ(sql.number("SELECT count(*) FROM dead_letters WHERE holds_key"), 1);
+
+  sql.exec("SELECT pause_stream(name, 'test', 'a copy must not deliver') FROM streams");
+  WorkerProcess of_copy({.dsn = copy.dsn(), .streams = noop(fails, hold)});
+  wait_until([&] { return of_copy.metric("outfall_paused{stream=\"orders\"}") == 1; },
+             "it is paused");
+  EXPECT_EQ(live(), waiting);
+  sql.exec("SELECT resume_stream('orders', 'test', 'now it may')");
+  wait_until([&] { return live() == 10; }, "all that is free is delivered");
+  sql.exec(
+      "SELECT replay_dead_letters(p_stream => 'orders', p_actor => 'test', p_reason => 'again');"
+      "SELECT enqueue('orders', 'order.placed', '{}')");
+  EXPECT_GT(sql.number("SELECT max(id) FROM entries"), 411) << "the sequence goes on";
+  // The replayed one is refused again and holds its key again.
+  wait_until([&] { return live() == 10 && receipts() == 401; }, "the new entry is delivered");
+  sql.exec("SELECT discard_dead_letters(p_stream => 'orders', p_actor => 'test', p_reason => 'x')");
+  wait_until([&] { return live() == 0; }, "the held ones are delivered");
+  EXPECT_EQ(receipts(), 411);
+  EXPECT_EQ(sql.number("SELECT count(*) FROM leases"), 0);
+  EXPECT_EQ(of_copy.stop(), 0);
+}
+
 TEST_F(RunFaults, TenThousandEntriesWhoseEmitterThrowsAreRetriedAndThenDeadLettered) {
   enqueue_many("orders", 10000, 10000);
   WorkerProcess worker({.dsn = database_.dsn(),

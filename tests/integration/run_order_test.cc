@@ -66,6 +66,58 @@ class RunOrder : public WorkerTest {
     }
     return by_key;
   }
+
+  // Workers that append to one file, so that its lines are in the order of delivery.
+  [[nodiscard]] WorkerProcess::Options into(const std::string& path,
+                                            const std::string& drain) const {
+    return {.dsn = database_.dsn(),
+            .streams =
+                "[streams.orders]\nemitter = \"out\"\n[emitters.out]\nkind = \"stdout\"\n"
+                "path = \"" +
+                path + "\"\n",
+            .drain = drain};
+  }
+
+  static void wait_until_it_works(WorkerProcess& worker, int entries = 20) {
+    const auto settled = [&] {
+      return worker.metric("outfall_entries_settled_total{stream=\"orders\"}");
+    };
+    const double before = settled();
+    wait_until([&] { return settled() > before + entries; }, "the worker works",
+               std::chrono::seconds{60});
+  }
+
+  // That everything committed is in the file, in order per key; how many copies there are besides.
+  static std::int64_t copies_in(const std::string& path, std::int64_t committed) {
+    std::vector<boost::json::object> events;
+    std::istringstream lines(read_file(path));
+    for (std::string line; std::getline(lines, line);) {
+      // A killed worker may leave one torn line behind; its entry is delivered again.
+      boost::system::error_code torn;
+      const auto value = boost::json::parse(line, torn);
+      if (!torn) events.push_back(value.as_object());
+    }
+    std::int64_t distinct = 0;
+    for (const auto& [key, numbers] : firsts(events)) {
+      distinct += static_cast<std::int64_t>(numbers.size());
+      for (std::size_t i = 0; i < numbers.size(); ++i) {
+        if (numbers[i] == static_cast<std::int64_t>(i) + 1) continue;
+        ADD_FAILURE() << key << " has " << numbers[i] << " at place " << i;
+        break;
+      }
+    }
+    EXPECT_EQ(distinct, committed);
+    return static_cast<std::int64_t>(events.size()) - distinct;
+  }
+
+  void make_counters() {
+    sql_.exec("CREATE TABLE counters (key text PRIMARY KEY, n bigint NOT NULL DEFAULT 0)");
+    sql_.exec("INSERT INTO counters SELECT 'key-' || i FROM generate_series(0, 39) i");
+  }
+
+  static Finished migrate(const std::string& program, const std::string& dsn) {
+    return run({program, "migrate"}, {.environment = {{"OUTFALL_DATABASE__URL", dsn}}});
+  }
 };
 
 TEST_F(RunOrder, AFailingHeadHoldsItsKeyAndNobodyElse) {
@@ -144,54 +196,72 @@ TEST_F(RunOrder, WorkersKilledUnderLoadLoseNothingAndKeepTheOrder) {
   constexpr int kMaxInFlight = 200;
   const int kills =
       std::getenv("OUTFALL_KILLS") == nullptr ? 5 : std::atoi(std::getenv("OUTFALL_KILLS"));
-  sql_.exec("CREATE TABLE counters (key text PRIMARY KEY, n bigint NOT NULL DEFAULT 0)");
-  sql_.exec("INSERT INTO counters SELECT 'key-' || i FROM generate_series(0, 39) i");
+  make_counters();
   Producers producers(database_);
-  // All workers append to one file, so that its lines are in the order of delivery.
   TempFolder folder;
   const std::string path = (folder / "events").string();
   std::vector<std::unique_ptr<WorkerProcess>> workers;
   for (int i = 0; i < 3; ++i) {
-    workers.push_back(std::make_unique<WorkerProcess>(WorkerProcess::Options{
-        .dsn = database_.dsn(),
-        .streams =
-            "[streams.orders]\nemitter = \"out\"\n[emitters.out]\nkind = \"stdout\"\npath = \"" +
-            path + "\"\n",
-        .drain = "lease = \"5s\"\nbatch_entries = 50\nmax_in_flight = " +
-                 std::to_string(kMaxInFlight)}));
+    workers.push_back(std::make_unique<WorkerProcess>(into(
+        path,
+        "lease = \"5s\"\nbatch_entries = 50\nmax_in_flight = " + std::to_string(kMaxInFlight))));
   }
   for (int kill = 0; kill < kills; ++kill) {
     WorkerProcess& victim = *workers[static_cast<std::size_t>(kill % 3)];
-    const double before = victim.metric("outfall_entries_settled_total{stream=\"orders\"}");
-    wait_until(
-        [&] {
-          return victim.metric("outfall_entries_settled_total{stream=\"orders\"}") > before + 100;
-        },
-        "the victim works");
+    wait_until_it_works(victim, 100);
     victim.kill();
     victim.start();
   }
   const std::int64_t committed = producers.stop();
   wait_until_empty("orders");
-  std::vector<boost::json::object> events;
-  std::istringstream lines(read_file(path));
-  for (std::string line; std::getline(lines, line);) {
-    // A killed worker may leave one torn line behind; its entry is delivered again.
-    boost::system::error_code torn;
-    const auto value = boost::json::parse(line, torn);
-    if (!torn) events.push_back(value.as_object());
-  }
-  std::int64_t distinct = 0;
-  for (const auto& [key, numbers] : firsts(events)) {
-    distinct += static_cast<std::int64_t>(numbers.size());
-    for (std::size_t i = 0; i < numbers.size(); ++i) {
-      ASSERT_EQ(numbers[i], static_cast<std::int64_t>(i) + 1) << key << " at place " << i;
-    }
-  }
-  EXPECT_EQ(distinct, committed);
   // A duplicate needs a kill: at most what a worker may have had in flight for each.
-  EXPECT_LE(static_cast<std::int64_t>(events.size()) - distinct,
-            std::int64_t{kMaxInFlight} * kills);
+  EXPECT_LE(copies_in(path, committed), std::int64_t{kMaxInFlight} * kills);
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 0);
+}
+
+// An upgrade as docs/operating/upgrading.md has it, and its rollback: the schema moves forward
+// under the workers of this release, those of the next one work beside them and replace them one by
+// one, and then this release comes back to the newer schema.
+TEST_F(RunOrder, AnUpgradeAndItsRollbackUnderLoadLoseAndRepeatNothing) {
+  make_counters();
+  Producers producers(database_);
+  TempFolder folder;
+  const std::string path = (folder / "events").string();
+  const WorkerProcess::Options present = into(path, "batch_entries = 50");
+  WorkerProcess::Options next = present;
+  next.program = OUTFALL_NEXT_BINARY;
+
+  WorkerProcess old_one(present);
+  WorkerProcess old_other(present);
+  WorkerProcess new_one(next);
+  new_one.process().wait_for_output("run `outfall migrate`");
+  EXPECT_TRUE(new_one.alive());
+  EXPECT_FALSE(new_one.ready());
+  wait_until_it_works(old_one);
+
+  const Finished forward = migrate(OUTFALL_NEXT_BINARY, database_.dsn());
+  EXPECT_EQ(forward.status.code, 0) << forward.error_output;
+  EXPECT_THAT(forward.output, testing::HasSubstr("_next\n"));
+  for (WorkerProcess* worker : {&new_one, &old_one, &old_other}) wait_until_it_works(*worker);
+  EXPECT_TRUE(new_one.ready());
+  EXPECT_EQ(old_one.stop(), 0);
+  WorkerProcess new_other(next);
+  EXPECT_EQ(old_other.stop(), 0);
+  for (WorkerProcess* worker : {&new_one, &new_other}) wait_until_it_works(*worker);
+
+  const Finished backward = migrate(OUTFALL_BINARY, database_.dsn());
+  EXPECT_EQ(backward.status.code, 78);
+  EXPECT_THAT(backward.error_output, testing::HasSubstr("nothing was changed"));
+  WorkerProcess back(present);
+  wait_until_it_works(back);
+  EXPECT_EQ(new_one.stop(), 0);
+  EXPECT_EQ(new_other.stop(), 0);
+  wait_until_it_works(back);
+
+  const std::int64_t committed = producers.stop();
+  wait_until_empty("orders");
+  EXPECT_EQ(back.stop(), 0);
+  EXPECT_EQ(copies_in(path, committed), 0);
   EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 0);
 }
 

@@ -33,7 +33,7 @@ WorkerProcess::WorkerProcess(Options options) : options_(std::move(options)), po
 
 void WorkerProcess::start() {
   std::vector<std::string> command = options_.before;
-  command.insert(command.end(), {OUTFALL_BINARY, "run", "--config", config_.string()});
+  command.insert(command.end(), {options_.program, "run", "--config", config_.string()});
   process_ = std::make_unique<ChildProcess>(
       command, ChildOptions{.environment = options_.environment, .working_folder = folder_.path()});
   process_->wait_for_output("started");

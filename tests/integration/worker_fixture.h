@@ -29,6 +29,7 @@ class WorkerProcess {
     std::string instance = "worker";
     std::map<std::string, std::string> environment = {};
     std::vector<std::string> before = {};  // a program that starts it: faketime …
+    std::string program = OUTFALL_BINARY;
   };
   explicit WorkerProcess(Options options);
 
