@@ -255,19 +255,26 @@ TEST_F(RunFaults, ASchemaThatComesToBearARunningWorkerNoMoreStopsIt) {
       "BEGIN; ALTER FUNCTION claim RENAME TO claim_of_tomorrow;"
       "INSERT INTO schema_version (version, name, min_worker) VALUES (999, '0999_future', 999);"
       "COMMIT");
-  enqueue("orders", "k");
-  worker.process().wait_for_output("bears workers of protocol 999");
+  // A claim that was under way may still take one.
+  std::int64_t enqueued = 1;
+  wait_until(
+      [&] {
+        enqueue("orders", "k");
+        ++enqueued;
+        return worker.log().find("bears workers of protocol 999") != std::string::npos;
+      },
+      "it says why it waits");
   wait_until([&] { return !worker.ready(); }, "it is not ready");
   EXPECT_TRUE(worker.alive());
   EXPECT_THAT(std::string(worker.status().at("database").at("hint").as_string()),
               HasSubstr("use a newer outfall"));
-  EXPECT_EQ(live("orders"), 1);
+  EXPECT_GT(live("orders"), 0);
   sql_.exec(
       "BEGIN; ALTER FUNCTION claim_of_tomorrow RENAME TO claim;"
       "DELETE FROM schema_version WHERE version = 999; COMMIT");
   wait_until_empty("orders");
   wait_until([&] { return worker.ready(); }, "it is ready again");
-  EXPECT_EQ(delivered(), 2);
+  EXPECT_EQ(delivered(), enqueued);
   EXPECT_EQ(worker.stop(), 0);
 }
 
