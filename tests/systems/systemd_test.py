@@ -166,6 +166,16 @@ class Systemd(unittest.TestCase):
         self.wait_for_state("active")
         self.assertEqual(self.m.show("outfall", "StatusText"), "serving 1 stream")
 
+    def test_an_older_version_works_on_with_a_newer_schema(self):
+        version = int(self.m.sql("SELECT max(version) + 1 FROM outbox.schema_version"))
+        self.m.sql(f"INSERT INTO outbox.schema_version (version, name) VALUES ({version}, '{version:04}_next')")
+        self.addCleanup(self.m.sql, f"DELETE FROM outbox.schema_version WHERE version = {version}")
+        self.m.systemctl("restart", "outfall")
+        self.assertEqual(self.m.show("outfall-migrate", "ExecMainStatus"), "78")
+        self.assertIn("nothing was changed", self.m.journal("-u", "outfall-migrate", "-n", "20"))
+        self.assertEqual(self.m.show("outfall", "StatusText"), "serving 1 stream")
+        self.expect_flow("after a rollback")
+
     def test_an_absent_database_makes_it_wait_and_not_fail(self):
         self.m.systemctl("stop", "outfall", "postgresql@15-main")
         self.m.systemctl("start", "outfall")
