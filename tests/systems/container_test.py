@@ -96,7 +96,8 @@ class Container(unittest.TestCase):
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             assert tar.returncode == 0
             cls.stack.callback(run, ["podman", "system", "reset", "--force"], check=False)
-            run([ROOT / "ops/container/build", "--base", "localhost/base:test", "--tag", "localhost/outfall:test", PACKAGE],
+            run([ROOT / "ops/container/build", "--base", "localhost/base:test", "--tag", "localhost/outfall:test",
+                 os.path.relpath(PACKAGE)],
                 timeout=600)
             cls.postgres = Postgres(cls.folder)
             cls.stack.callback(cls.postgres.stop)
