@@ -455,7 +455,8 @@ BEGIN
   ), candidate_ids AS MATERIALIZED (
     SELECT coalesce(range_agg(int8range(c.id, c.id, '[]')), '{}') AS ids FROM candidates c
   ), holding AS MATERIALIZED (
-    SELECT EXISTS (SELECT FROM dead_letters d WHERE d.stream = p_stream AND d.holds_key) AS any
+    -- The order leaves the index of those that hold. As EXISTS it may walk through all the others.
+    SELECT (SELECT d.id FROM dead_letters d WHERE d.stream = p_stream AND d.holds_key ORDER BY d.key, d.id LIMIT 1) IS NOT NULL AS any
   ), blocks AS MATERIALIZED (
     -- Per key the lowest entry that is not finished, in no lease and no candidate: later ones wait.
     SELECT k.key,
@@ -537,30 +538,48 @@ $$;
 -- under the stream lock, on entries in no lease, so nobody else can change them.
 CREATE FUNCTION park(p_stream text, p_now timestamptz, p_ids bigint[], p_scopes text[], p_values text[])
 RETURNS int LANGUAGE plpgsql VOLATILE
-SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off
+SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET enable_incremental_sort = off
 AS $$
 DECLARE
   v_parked int;
+  v_holds  bigint[];  -- by entry
+  v_opened bigint[];
 BEGIN
+  WITH opened AS (
+    INSERT INTO holds (stream, scope, value, due_at, reason)
+    SELECT p_stream, w.scope, w.value, p_now,
+           CASE w.scope WHEN 'lane' THEN 'its destination is closed or full' ELSE 'an earlier entry of its key is unfinished' END
+      FROM (SELECT DISTINCT scope, value FROM unnest(p_scopes, p_values) AS t (scope, value)) w
+    ON CONFLICT (stream, scope, value) DO NOTHING
+    RETURNING hold_id, scope
+  )
+  SELECT array_agg(o.hold_id) INTO v_opened FROM opened o WHERE o.scope = 'key';
+
+  -- A probe for each: a join that was planned while there were few holds compares each hold with each entry. As in
+  -- pick_fresh(), the order leaves one index, and the first hold from there is the one, or there would be none.
+  v_holds := ARRAY(
+    SELECT (SELECT x.hold_id
+              FROM (SELECT h.hold_id, h.stream, h.scope, h.value FROM holds h
+                     WHERE (h.stream, h.scope, h.value) >= (p_stream, w.scope, w.value) AND h.stream <= p_stream
+                     ORDER BY h.stream, h.scope, h.value LIMIT 1) x
+             WHERE x.stream = p_stream AND x.scope = w.scope AND x.value = w.value)
+      FROM unnest(p_scopes, p_values) WITH ORDINALITY AS w (scope, value, n) ORDER BY w.n);
+
   -- A hold sleeps until what its first entry waits for. An entry that comes before that one may not wait.
   UPDATE holds h SET due_at = p_now
-    FROM (SELECT w.scope, w.value, min(w.id) AS id FROM unnest(p_ids, p_scopes, p_values) AS w (id, scope, value)
-           GROUP BY w.scope, w.value) n
-   WHERE h.stream = p_stream AND h.scope = n.scope AND h.value = n.value AND h.due_at > p_now
-     AND NOT EXISTS (SELECT FROM entries e WHERE e.hold_id = h.hold_id AND e.status = 'held' AND e.id < n.id);
-
-  INSERT INTO holds (stream, scope, value, due_at, reason)
-  SELECT p_stream, w.scope, w.value, p_now,
-         CASE w.scope WHEN 'lane' THEN 'its destination is closed or full' ELSE 'an earlier entry of its key is unfinished' END
-    FROM (SELECT DISTINCT scope, value FROM unnest(p_scopes, p_values) AS t (scope, value)) w
-  ON CONFLICT (stream, scope, value) DO NOTHING;
+   WHERE h.due_at > p_now
+     AND h.hold_id = ANY (ARRAY(
+       SELECT n.hold_id
+         FROM (SELECT w.hold_id, min(w.id) AS id FROM unnest(v_holds, p_ids) AS w (hold_id, id) GROUP BY w.hold_id) n
+        WHERE (SELECT e.id FROM entries e WHERE e.hold_id = n.hold_id AND e.status = 'held' AND e.id < n.id LIMIT 1) IS NULL));
 
   UPDATE entries e
-     SET status = 'held', hold_id = h.hold_id
-    FROM unnest(p_ids, p_scopes, p_values) AS w (id, scope, value)
-    JOIN holds h ON h.stream = p_stream AND h.scope = w.scope AND h.value = w.value
+     SET status = 'held', hold_id = w.hold_id
+    FROM unnest(p_ids, v_holds) AS w (id, hold_id)
    WHERE e.id = w.id;
   GET DIAGNOSTICS v_parked = ROW_COUNT;
+  -- Thousands that are due would be looked at by every claim, which puts 200 of them to sleep.
+  PERFORM tend_holds(p_stream, p_now, 0, v_opened) WHERE v_opened IS NOT NULL;
   RETURN v_parked;
 END;
 $$;
@@ -612,8 +631,10 @@ $$;
 -- entry is still blocked to when its head is due (for a head in flight: a few milliseconds from now).
 CREATE FUNCTION tend_holds(p_stream text, p_now timestamptz, p_hold_floor bigint, p_waiting bigint[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off
-SET plan_cache_mode = force_generic_plan
+SET enable_incremental_sort = off SET plan_cache_mode = force_generic_plan
 AS $$
+DECLARE
+  c_heads CONSTANT int := 10;  -- when the last of a key's first ones is due, another look is worth it
 BEGIN
   IF p_waiting IS NULL THEN
     DELETE FROM holds d
@@ -626,24 +647,29 @@ BEGIN
     RETURN;
   END IF;
 
-  UPDATE holds h
-     SET due_at = CASE
-           WHEN EXISTS (SELECT FROM dead_letters d
-                         WHERE d.stream = p_stream AND d.key = h.value AND d.holds_key AND d.id < first.id)
+  -- What blocks a key is read in the order of the one index that leads to it, from the key's first row on, and judged
+  -- afterwards: a plan that was made while little waited may else read, for each hold, all that waits in the stream.
+  WITH looked AS MATERIALIZED (
+    SELECT h.hold_id,
+           CASE WHEN (SELECT d.key = h.value AND d.id < first.id
+                        FROM (SELECT x.key, x.id FROM dead_letters x
+                               WHERE (x.stream, x.key) >= (p_stream, h.value) AND x.stream <= p_stream AND x.holds_key
+                               ORDER BY x.stream, x.key, x.id LIMIT 1) d)
              THEN 'infinity'::timestamptz
-           ELSE greatest(p_now + interval '20 milliseconds',
-                         (SELECT max(b.available_at) FROM entries b
-                           WHERE b.stream = p_stream AND b.key = h.value AND b.status IN ('retryable_failure', 'deferred')
-                             AND b.id < first.id)) END
-    FROM unnest(p_waiting) AS w (hold_id)
-   CROSS JOIN LATERAL (SELECT e.id FROM entries e WHERE e.hold_id = w.hold_id AND e.status = 'held'
-                        ORDER BY e.id LIMIT 1) first
-   WHERE h.hold_id = w.hold_id
-     AND (EXISTS (SELECT FROM dead_letters d
-                   WHERE d.stream = p_stream AND d.key = h.value AND d.holds_key AND d.id < first.id)
-          OR EXISTS (SELECT FROM entries b
-                      WHERE b.stream = p_stream AND b.key = h.value AND b.status IN ('retryable_failure', 'deferred')
-                        AND b.id < first.id));
+           ELSE (SELECT greatest(p_now + interval '20 milliseconds', max(b.available_at))
+                   FROM (SELECT e.key, e.id, e.status, e.available_at FROM entries e
+                          WHERE (e.stream, e.key) >= (p_stream, h.value) AND e.stream <= p_stream
+                            AND e.status <> 'pending' AND e.key IS NOT NULL
+                          ORDER BY e.stream, e.key, e.id LIMIT c_heads) b
+                  WHERE b.key = h.value AND b.id < first.id AND b.status IN ('retryable_failure', 'deferred')
+                 HAVING count(*) > 0) END AS due_at
+      FROM holds h
+     CROSS JOIN LATERAL (SELECT e.id FROM entries e WHERE e.hold_id = h.hold_id AND e.status = 'held'
+                          ORDER BY e.id LIMIT 1) first
+     WHERE h.hold_id = ANY (p_waiting)
+  )
+  UPDATE holds h SET due_at = l.due_at FROM looked l
+   WHERE h.hold_id = ANY (p_waiting) AND h.hold_id = l.hold_id AND l.due_at IS NOT NULL;
 END;
 $$;
 

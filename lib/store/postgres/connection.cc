@@ -117,7 +117,8 @@ Connection::Connection(const ConnectOptions& options) : options_(options) {
   const std::string session_options =
       "-c statement_timeout=" + std::to_string(options.statement_timeout.count()) +
       " -c default_transaction_isolation=read\\ committed -c jit=off -c extra_float_digits=0" +
-      " -c idle_in_transaction_session_timeout=60000";
+      " -c idle_in_transaction_session_timeout=60000" +
+      (options.by_index ? " -c enable_seqscan=off -c enable_bitmapscan=off" : "");
   std::vector<const char*> keys{
       "dbname",          "application_name",    "connect_timeout",  "keepalives",
       "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",

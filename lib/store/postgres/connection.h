@@ -29,6 +29,10 @@ struct ConnectOptions {
   Milliseconds tcp_user_timeout{10000};
   std::string application_name = "outfall";
   bool read_write = true;  // refuse a standby and a read-only server
+  // Plans without sequential scans, for statements that stay prepared: one that was planned while a
+  // table was nearly empty would else read all of it when it is not. Not through a pooler, where
+  // each is planned anew.
+  bool by_index = false;
 };
 
 // Parameters of one statement in binary format. Values are copied; null is pushed explicitly.

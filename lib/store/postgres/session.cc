@@ -31,12 +31,21 @@ std::pair<std::vector<std::string>, std::vector<std::int32_t>> split(
   return result;
 }
 
+ConnectOptions by_index(ConnectOptions options) {
+  options.by_index = true;
+  return options;
+}
+
 }  // namespace
 
 PostgresSession::PostgresSession(const ConnectOptions& options, const Uuid& worker,
                                  const std::string& instance, const Clock& clock,
                                  ClaimFloors& floors)
-    : connection_(options), worker_(worker), instance_(instance), clock_(clock), floors_(floors) {
+    : connection_(by_index(options)),
+      worker_(worker),
+      instance_(instance),
+      clock_(clock),
+      floors_(floors) {
   const SchemaState schema = read_schema_state(connection_);
   if (schema.fit != SchemaFit::fits) {
     throw StoreError(StoreErrorKind::schema, schema.detail,

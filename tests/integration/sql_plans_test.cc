@@ -1,0 +1,149 @@
+// Goal: what was planned while the tables were nearly empty does not read all of them once they are
+// not. Plans stay with a session until the tables are analysed, which may be a minute later, and a
+// backlog does not wait for it. Rows are counted, not time.
+
+#include <optional>
+#include <regex>
+
+#include <libpq-fe.h>
+
+#include "tests/integration/sql_fixture.h"
+#include "tests/support/wait_until.h"
+
+namespace outfall::test {
+namespace {
+
+class SqlPlans : public SqlTest {
+ protected:
+  SqlPlans() {
+    sql_.exec(
+        "LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0; "
+        "SET auto_explain.log_nested_statements = on; SET auto_explain.log_analyze = on; "
+        "SET auto_explain.log_timing = off");
+    PQsetNoticeProcessor(
+        sql_.raw(),
+        [](void* text, const char* message) { *static_cast<std::string*>(text) += message; },
+        &plans_);
+  }
+  // All rows that the plans of a statement and of what it calls have passed on or thrown away.
+  std::int64_t rows_walked(const std::string& statement) {
+    plans_.clear();
+    sql_.exec("SET client_min_messages = log");
+    (void)sql_.query(statement);
+    sql_.exec("SET client_min_messages = notice");
+    static const std::regex node(
+        R"(\(actual rows=(\d+)(?:\.\d+)? loops=(\d+)\)|Removed by [A-Za-z ]+: (\d+))");
+    std::int64_t rows = 0;
+    std::int64_t loops = 1;
+    for (std::sregex_iterator at(plans_.begin(), plans_.end(), node), end; at != end; ++at) {
+      const std::smatch& found = *at;
+      if (found[2].matched) loops = std::stoll(found[2].str());
+      rows += loops * std::stoll(found[found[2].matched ? 1 : 3].str());
+    }
+    EXPECT_GT(rows, 0) << plans_;
+    return rows;
+  }
+  // An entry of each of the keys k`first` to k`last`; `waits`: deferred by an hour.
+  void entries(int first, int last, bool waits = false) {
+    sql_.query(
+        "INSERT INTO entries (stream, type, key, status, available_at) SELECT 'orders', 't', "
+        "'k' || n, CASE WHEN $3 THEN 'deferred' ELSE 'pending' END::entry_status, CASE WHEN $3 "
+        "THEN clock_timestamp() + interval '1 hour' END FROM generate_series($1::int, $2::int) n",
+        {std::to_string(first), std::to_string(last), waits ? "t" : "f"});
+  }
+  std::string plans_;
+};
+
+constexpr const char* kPark =
+    "SELECT park('orders', clock_timestamp(), array_agg(id ORDER BY id), array_agg('key'::text), "
+    "array_agg(key ORDER BY id)) FROM entries WHERE status = 'pending'";
+constexpr const char* kTend =
+    "SELECT tend_holds('orders', clock_timestamp(), 0, ARRAY(SELECT hold_id FROM holds LIMIT 200))";
+
+TEST_F(SqlPlans, ParkingReadsTheHoldsOfWhatItParks) {
+  for (int i = 0; i < 10; ++i) {
+    entries(1, 20);
+    (void)sql_.query(kPark);
+  }
+  sql_.exec(
+      "INSERT INTO holds (stream, scope, value, due_at, reason) SELECT 'orders', 'key', 'k' || n, "
+      "'infinity', 'r' FROM generate_series(21, 5000) n");
+  entries(1, 1000);
+  EXPECT_LT(rows_walked(kPark), 50'000) << plans_;
+  EXPECT_EQ(sql_.query("SELECT count(*), count(DISTINCT h.hold_id) FROM entries e JOIN holds h "
+                       "USING (hold_id) WHERE e.status = 'held' AND h.value = e.key AND h.due_at < "
+                       "clock_timestamp()"),
+            (PgRows{{"1200", "1000"}}));
+}
+
+TEST_F(SqlPlans, AHoldIsPutToSleepByWhatWaitsOfItsOwnKey) {
+  entries(1, 20, true);
+  entries(1, 20);
+  (void)sql_.query(kPark);
+  for (int i = 0; i < 10; ++i) (void)sql_.query(kTend);
+  entries(21, 3000, true);
+  entries(21, 200);
+  (void)sql_.query(kPark);
+  EXPECT_LT(rows_walked(kTend), 50'000) << plans_;
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM holds h WHERE h.due_at = (SELECT e.available_at FROM "
+                        "entries e WHERE e.key = h.value AND e.status = 'deferred')"),
+            200);
+}
+
+// What a worker's own session has read, which the server tells when the session has ended.
+class SqlWorkerPlans : public SqlTest {
+ protected:
+  std::int64_t read_by_worker(const std::string& counter) {
+    const std::int64_t leases = sql_.number("SELECT last_value FROM lease_numbers");
+    worker_.reset();
+    wait_until(
+        [&] {
+          return sql_.number(
+                     "SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'leases'") >=
+                 leases;
+        },
+        "the worker's session to be counted");
+    return sql_.number("SELECT " + counter);
+  }
+  std::optional<Worker> worker_{std::in_place, database_.dsn()};
+};
+
+// After a replay the ids of a batch lie apart, and each is looked up by itself.
+TEST_F(SqlWorkerPlans, TheEntriesOfALeaseAreReadByIndex) {
+  sql_.exec("VACUUM ANALYZE entries");
+  for (int i = 0; i < 10; ++i) {
+    enqueue("orders");
+    worker_->deliver(worker_->claim("orders"));
+  }
+  sql_.exec(
+      "INSERT INTO entries (stream, type, status, available_at) SELECT 'orders', 't', "
+      "CASE WHEN n % 10 = 0 THEN 'deferred' ELSE 'pending' END::entry_status, CASE WHEN n % 10 = 0 "
+      "THEN clock_timestamp() ELSE now() + interval '1 day' END FROM generate_series(1, 5000) n");
+  EXPECT_EQ(worker_->claim("orders").entries.size(), 100U);
+  EXPECT_LT(read_by_worker("seq_tup_read FROM pg_stat_user_tables WHERE relname = 'entries'"),
+            1000);
+}
+
+TEST_F(SqlWorkerPlans, DeadLettersThatHoldNothingAreNotRead) {
+  const EntryId head = enqueue("orders", "k");
+  worker_->settle_all(worker_->claim("orders"), EntryStatus::dead_lettered, Milliseconds{0},
+                      "http.400", true);
+  enqueue("orders", "k");
+  // The statistics say that all of them hold.
+  sql_.query(
+      "INSERT INTO dead_letters (id, envelope_id, created_at, dead_lettered_at, attempts, replays, "
+      "holds_key, stream, type, key, reason_code) SELECT $1::bigint + n, new_envelope_id(), now(), "
+      "'2020-01-01', 1, 0, true, 'orders', 't', 'other', 'http.400' FROM generate_series(1, 5000) "
+      "n",
+      {std::to_string(head)});
+  sql_.exec("ANALYZE dead_letters");
+  sql_.exec("UPDATE dead_letters SET holds_key = false WHERE key = 'other'");
+  EXPECT_THAT(worker_->drain("orders", true), testing::IsEmpty());
+  EXPECT_LT(read_by_worker("sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = "
+                           "'dead_letters'"),
+            10'000)
+      << "the first claim meets the dead versions of all that held, the next ones must not";
+}
+
+}  // namespace
+}  // namespace outfall::test
