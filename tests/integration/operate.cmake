@@ -17,3 +17,8 @@ outfall_test(cli_operate_test
   LABELS integration postgres)
 add_dependencies(cli_operate_test outfall)
 target_compile_definitions(cli_operate_test PRIVATE OUTFALL_BINARY="$<TARGET_FILE:outfall>")
+
+# The replay that is killed twice, at the rate of people who are careful: 35 seconds of it.
+add_test(NAME replay_at_500 COMMAND cli_operate_test --gtest_filter=CliJobKill.*)
+set_tests_properties(replay_at_500 PROPERTIES ENVIRONMENT OUTFALL_TEST_REPLAY_RATE=500
+  LABELS "integration;postgres;plain;slow" TIMEOUT 600)
