@@ -336,15 +336,8 @@ BEGIN
     SELECT d.id, d.envelope_id, d.stream, d.key, d.type, d.reason_code, d.reason, d.attempts, d.replays, d.holds_key,
            d.created_at, d.dead_lettered_at, d.last_error_code, d.last_error_message
       FROM dead_letters d
-     WHERE (p_ids IS NULL OR d.id = ANY (p_ids))
-       AND (p_envelope_ids IS NULL OR d.envelope_id = ANY (p_envelope_ids))
-       AND (p_stream IS NULL OR d.stream = p_stream)
-       AND (p_type IS NULL OR d.type = p_type)
-       AND (p_key IS NULL OR d.key = p_key)
-       AND (p_reason_code IS NULL OR d.reason_code = p_reason_code)
-       AND (p_from IS NULL OR d.dead_lettered_at >= p_from)
-       AND (p_to IS NULL OR d.dead_lettered_at < p_to)
-       AND (p_after IS NULL OR d.id > p_after)
+     WHERE filter_names(d.id, d.envelope_id, d.stream, d.type, d.key, d.reason_code, d.dead_lettered_at,
+                        p_ids, p_envelope_ids, p_stream, p_type, p_key, p_reason_code, p_from, p_to, p_after)
      ORDER BY d.id LIMIT p_limit;
 END;
 $$;

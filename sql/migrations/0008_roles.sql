@@ -37,7 +37,7 @@ REVOKE ALL ON FUNCTION
   waiting_keys, pick_fresh, many_ranges, scan_start, pass_over, pick_disturbed, park, empty_parkings, tend_holds, claim, leased_entries, settle, settle_delivered, renew, release,
   forgive, register_streams, due_streams, hold_presence, present_workers, enqueue, utc_text, begin_operation, lock_stream, record_operation,
   take_entry, wake_holds, pause_stream, resume_stream, pause_destination, resume_destination, retry_entry,
-  dead_letter_entry, discard_entry, choose_dead_letters, return_dead_letters, remove_dead_letters,
+  dead_letter_entry, discard_entry, filter_names, choose_dead_letters, return_dead_letters, remove_dead_letters,
   replay_dead_letters, discard_dead_letters, envelope_time,
   search_delivered, find_delivered, explain_live_entry, explain_entry, list_dead_letters, sample_streams,
   unbound_streams, sample_database, status, receipts_partitions, maintain_receipts
@@ -67,8 +67,8 @@ GRANT EXECUTE ON FUNCTION
   status_code, lane_of, xid_visible_in, payload_bytes, move_to_dead_letters, take_over, waiting_keys, pick_fresh, many_ranges, scan_start, pass_over, pick_disturbed,
   park, empty_parkings, tend_holds, claim, leased_entries, settle, settle_delivered, renew, release, forgive, register_streams,
   due_streams, hold_presence, present_workers, pause_destination, utc_text, envelope_time, search_delivered, find_delivered, explain_live_entry,
-  explain_entry, list_dead_letters, sample_streams, unbound_streams, sample_database, status, receipts_partitions,
-  maintain_receipts
+  explain_entry, filter_names, list_dead_letters, sample_streams, unbound_streams, sample_database, status,
+  receipts_partitions, maintain_receipts
 TO outbox_worker;
 
 -- Operators read everything, payloads too, and change things through the audited functions only.
@@ -90,7 +90,7 @@ GRANT SELECT ON streams, leases, holds, parkings, destinations, replays, operati
                 delivered, all_entries, entries_id_seq TO outbox_reader;
 GRANT EXECUTE ON FUNCTION
   status_code, utc_text, envelope_time, search_delivered, find_delivered, explain_live_entry, explain_entry,
-  list_dead_letters, sample_streams, unbound_streams, sample_database, status, receipts_partitions
+  filter_names, list_dead_letters, sample_streams, unbound_streams, sample_database, status, receipts_partitions
 TO outbox_operator, outbox_reader;
 
 INSERT INTO schema_version (version, name) VALUES (8, '0008_roles');

@@ -111,15 +111,8 @@ BEGIN
     SELECT d.id, d.reason_code, d.stream, d.key, d.holds_key, d.dead_lettered_at,
            EXISTS (SELECT FROM entries e WHERE e.envelope_id = d.envelope_id AND e.stream = d.stream) AS conflict
       FROM dead_letters d
-     WHERE (p_ids IS NULL OR d.id = ANY (p_ids))
-       AND (p_envelope_ids IS NULL OR d.envelope_id = ANY (p_envelope_ids))
-       AND (p_stream IS NULL OR d.stream = p_stream)
-       AND (p_type IS NULL OR d.type = p_type)
-       AND (p_key IS NULL OR d.key = p_key)
-       AND (p_reason_code IS NULL OR d.reason_code = p_reason_code)
-       AND (p_from IS NULL OR d.dead_lettered_at >= p_from)
-       AND (p_to IS NULL OR d.dead_lettered_at < p_to)
-       AND (p_after IS NULL OR d.id > p_after)
+     WHERE filter_names(d.id, d.envelope_id, d.stream, d.type, d.key, d.reason_code, d.dead_lettered_at,
+                        p_ids, p_envelope_ids, p_stream, p_type, p_key, p_reason_code, p_from, p_to, p_after)
      ORDER BY d.id LIMIT p_limit
   ), reasons AS (
     SELECT f.reason_code, count(*) AS n FROM found f GROUP BY 1
@@ -140,6 +133,22 @@ BEGIN
     INTO v_document
     FROM found f;
   RETURN v_document;
+END;
+$$;
+
+-- Refuses a rate or a bound that no job of this action can have.
+CREATE FUNCTION check_pace(p_action text, p_per_second float8, p_in_flight int) RETURNS void
+LANGUAGE plpgsql IMMUTABLE SET search_path FROM CURRENT
+AS $$
+BEGIN
+  IF p_per_second <= 0 OR p_per_second = 'NaN' THEN
+    RAISE EXCEPTION 'the rate must be greater than 0' USING ERRCODE = 'OF005',
+      HINT = 'Without p_per_second a new job has no rate, and one that is resumed keeps its own.';
+  END IF;
+  IF p_in_flight NOT BETWEEN 1 AND 10000 OR (p_in_flight IS NOT NULL AND p_action <> 'replay') THEN
+    RAISE EXCEPTION 'in flight there can be 1 to 10,000 entries of a replay' USING ERRCODE = 'OF005',
+      HINT = 'p_in_flight bounds how many of the replayed entries are unfinished at a time.';
+  END IF;
 END;
 $$;
 
@@ -174,24 +183,11 @@ BEGIN
   IF p_limit < 1 THEN
     RAISE EXCEPTION 'the limit must be at least 1' USING ERRCODE = 'OF005', HINT = 'Leave p_limit out for all.';
   END IF;
-  IF p_per_second <= 0 OR p_per_second = 'NaN' THEN
-    RAISE EXCEPTION 'the rate must be greater than 0' USING ERRCODE = 'OF005', HINT = 'Leave p_per_second out for no rate.';
-  END IF;
-  IF p_in_flight NOT BETWEEN 1 AND 10000 OR (p_in_flight IS NOT NULL AND p_action <> 'replay') THEN
-    RAISE EXCEPTION 'in flight there can be 1 to 10,000 entries of a replay' USING ERRCODE = 'OF005',
-      HINT = 'p_in_flight bounds how many of the replayed entries are unfinished at a time.';
-  END IF;
+  PERFORM check_pace(p_action, p_per_second, p_in_flight);
   SELECT count(*) INTO v_total
     FROM (SELECT FROM dead_letters d
-           WHERE (p_ids IS NULL OR d.id = ANY (p_ids))
-             AND (p_envelope_ids IS NULL OR d.envelope_id = ANY (p_envelope_ids))
-             AND (p_stream IS NULL OR d.stream = p_stream)
-             AND (p_type IS NULL OR d.type = p_type)
-             AND (p_key IS NULL OR d.key = p_key)
-             AND (p_reason_code IS NULL OR d.reason_code = p_reason_code)
-             AND (p_from IS NULL OR d.dead_lettered_at >= p_from)
-             AND d.dead_lettered_at < v_until
-             AND (p_after IS NULL OR d.id > p_after)
+           WHERE filter_names(d.id, d.envelope_id, d.stream, d.type, d.key, d.reason_code, d.dead_lettered_at,
+                              p_ids, p_envelope_ids, p_stream, p_type, p_key, p_reason_code, p_from, v_until, p_after)
            LIMIT least(p_limit, v_counted)) found;
   INSERT INTO jobs (action, actor, reason, runner, ids, envelope_ids, stream, type, key, reason_code, since, until,
                     most, per_second, in_flight, total, last_id)
@@ -315,15 +311,8 @@ DECLARE
   v_job jobs;
 BEGIN
   PERFORM begin_operation(p_actor, p_reason);
-  IF p_per_second <= 0 OR p_per_second = 'NaN' OR p_in_flight NOT BETWEEN 1 AND 10000 THEN
-    RAISE EXCEPTION 'the rate must be greater than 0, and in flight there can be 1 to 10,000 entries'
-      USING ERRCODE = 'OF005', HINT = 'Leave out what is to stay as it was.';
-  END IF;
   v_job := take_job(p_job_id);
-  IF p_in_flight IS NOT NULL AND v_job.action <> 'replay' THEN
-    RAISE EXCEPTION 'job % discards: nothing of it is in flight', p_job_id USING ERRCODE = 'OF005',
-      HINT = 'Leave p_in_flight out.';
-  END IF;
+  PERFORM check_pace(v_job.action, p_per_second, p_in_flight);
   IF p_in_flight IS NOT NULL AND v_job.in_flight IS NULL THEN  -- it has not looked until now
     v_job.live := ARRAY(SELECT r.entry_id FROM replays r JOIN entries e ON e.id = r.entry_id WHERE r.job_id = p_job_id);
   END IF;
@@ -506,7 +495,7 @@ END;
 $$;
 
 REVOKE ALL ON FUNCTION
-  job_document, take_job, count_dead_letters, create_job, run_job, change_job, pause_job, resume_job, abort_job, show_job,
+  job_document, take_job, count_dead_letters, check_pace, create_job, run_job, change_job, pause_job, resume_job, abort_job, show_job,
   list_jobs, export_dead_letters, mend_dead_letter
 FROM PUBLIC;
 GRANT SELECT ON jobs, job_changes TO outbox_worker, outbox_operator, outbox_reader;

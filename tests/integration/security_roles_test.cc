@@ -31,7 +31,8 @@ const Names kLooking = {
     "find_delivered",      "explain_entry", "sample_streams",  "unbound_streams",
     "explain_live_entry",  "status",        "sample_database", "list_dead_letters",
     "receipts_partitions", "envelope_of",   "served_streams",  "may_work",
-    "count_dead_letters",  "list_jobs",     "show_job",        "job_document"};
+    "count_dead_letters",  "list_jobs",     "show_job",        "job_document",
+    "filter_names"};
 // What changes the state on a person's behalf, and leaves a trace.
 const Names kActing = {"pause_stream",       "resume_stream",       "pause_destination",
                        "resume_destination", "retry_entry",         "dead_letter_entry",

@@ -90,6 +90,20 @@ TEST_F(SqlPlans, AHoldIsPutToSleepByWhatWaitsOfItsOwnKey) {
             200);
 }
 
+// As one predicate in a function of its own it must vanish into whatever calls it.
+TEST_F(SqlPlans, TheFilterOfDeadLettersIsInlined) {
+  sql_.exec(
+      "INSERT INTO dead_letters (id, envelope_id, created_at, attempts, replays, stream, type, "
+      "reason_code) SELECT n, new_envelope_id(), now(), 1, 0, 'orders', 't', 'http.400' FROM "
+      "generate_series(1, 5000) n; ANALYZE dead_letters");
+  for (const char* call :
+       {"list_dead_letters(p_ids => ARRAY[7, 8])", "count_dead_letters(p_ids => ARRAY[7, 8])",
+        "replay_dead_letters(p_ids => ARRAY[7, 8], p_dry_run => true)",
+        "create_job('replay', ARRAY[7, 8], p_actor => 'ana', p_reason => 'fixed')"}) {
+    EXPECT_LT(rows_walked(std::string("SELECT * FROM ") + call), 500) << call << plans_;
+  }
+}
+
 // What a worker's own session has read, which the server tells when the session has ended.
 class SqlWorkerPlans : public SqlTest {
  protected:
