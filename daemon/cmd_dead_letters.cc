@@ -3,15 +3,13 @@
 
 #include "daemon/commands.h"
 #include "daemon/dead_letters.h"
+#include "daemon/documents.h"
 #include "daemon/operating.h"
 #include "daemon/text_output.h"
 
 namespace outfall {
 namespace {
 
-namespace json = boost::json;
-
-constexpr std::int32_t kListed = 50;
 constexpr std::size_t kShownPayload = 2000;  // characters; --payload writes all of it
 
 struct ShowOptions {
@@ -59,19 +57,13 @@ void write_list(const Context& context, const std::vector<DeadLetter>& letters, 
 ExitCode list(const Context& context, const DeadLetterOptions& options) {
   return with_store(context, Access::look, [&](OperatorStore& store, const Config& config) {
     const DeadLetterFilter filter = dead_letter_filter(options, store.now());
-    const std::int32_t limit = options.limit.value_or(kListed);
-    std::vector<DeadLetter> letters =
-        store.dead_letters(filter, limit < INT32_MAX ? limit + 1 : limit);
-    const bool more = std::ssize(letters) > limit;
-    if (more) letters.resize(static_cast<std::size_t>(limit));
-    if (letters.empty() && filter.stream) expect_known(store, config, *filter.stream);
-    if (!context.json) {
-      write_list(context, letters, more, filter);
-      return ExitCode::ok;
+    const DeadLetterPage page =
+        dead_letter_page(store, config, filter, options.limit.value_or(kDeadLettersListed));
+    if (context.json) {
+      write_json(context, page_json(page));
+    } else {
+      write_list(context, page.letters, page.more, filter);
     }
-    json::array array;
-    for (const DeadLetter& letter : letters) array.push_back(letter_json(letter));
-    write_json(context, json::object{{"dead_letters", std::move(array)}, {"more", more}});
     return ExitCode::ok;
   });
 }

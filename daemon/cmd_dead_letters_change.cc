@@ -1,4 +1,5 @@
 #include "daemon/dead_letters.h"
+#include "daemon/documents.h"
 #include "daemon/job_text.h"
 #include "daemon/operating.h"
 
@@ -11,26 +12,6 @@ struct ChangeOptions {
   RunOptions run;
   bool dry_run = false;
 };
-
-ExitCode dry_run(const Context& context, OperatorStore& store, const Config& config,
-                 const JobRequest& request) {
-  DryRun run{
-      .action = request.action,
-      .filter = request.filter,
-      .limit = request.limit,
-      .found =
-          boost::json::parse(store.count_dead_letters(request.filter, request.limit)).as_object(),
-      .more = false};
-  if (const auto* last = run.found.if_contains("last_entry_id"); last->is_number()) {
-    DeadLetterFilter rest = request.filter;
-    rest.after = last->as_int64();
-    run.more = request.limit && !store.dead_letters(rest, 1).empty();
-  } else if (request.filter.stream) {
-    expect_known(store, config, *request.filter.stream);
-  }
-  write_dry_run(context, run);
-  return ExitCode::ok;
-}
 
 ExitCode change(const Context& context, DeadLetterAction action, const ChangeOptions& options) {
   Requester by;
@@ -50,7 +31,10 @@ ExitCode change(const Context& context, DeadLetterAction action, const ChangeOpt
                        .in_flight = {}};
     if (!request.filter.until) request.filter.until = now;
     expect_dead_letters(store, request.filter);
-    if (options.dry_run) return dry_run(context, store, config, request);
+    if (options.dry_run) {
+      write_dry_run(context, dry_run(store, config, request));
+      return ExitCode::ok;
+    }
     return begin_and_run(context, store, config, std::move(request), options.run, by);
   });
 }

@@ -1,6 +1,7 @@
 #include <limits>
 
 #include "daemon/dead_letters.h"
+#include "daemon/documents.h"
 #include "daemon/job_text.h"
 #include "daemon/operating.h"
 
@@ -29,25 +30,22 @@ void add_job_option(CLI::App& command, JobOptions& options) {
 
 ExitCode list(const Context& context, const ListOptions& options) {
   return with_store(context, Access::look, [&](OperatorStore& store, const Config&) {
-    json::array jobs;
-    for (const std::string& job : store.jobs(options.state, options.limit)) {
-      jobs.push_back(json::parse(job));
-    }
+    const json::object document = jobs_document(store, options.state, options.limit);
     if (context.json) {
-      write_json(context, json::object{{"jobs", std::move(jobs)}});
+      write_json(context, document);
     } else {
-      write_jobs(context, jobs);
+      write_jobs(context, document.at("jobs").as_array());
     }
     return ExitCode::ok;
   });
 }
 
 void write_one(const Context& context, OperatorStore& store, JobId job) {
-  const json::value document = json::parse(store.job(job));
+  const json::object document = job_document(store, job);
   if (context.json) {
     write_json(context, document);
   } else {
-    write_job(context, document.as_object());
+    write_job(context, document);
   }
 }
 

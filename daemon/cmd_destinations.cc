@@ -1,11 +1,10 @@
-#include <algorithm>
 #include <optional>
-#include <set>
 
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
 #include "daemon/commands.h"
+#include "daemon/documents.h"
 #include "daemon/json_fields.h"
 #include "daemon/operating.h"
 #include "daemon/text_output.h"
@@ -14,8 +13,6 @@ namespace outfall {
 namespace {
 
 namespace json = boost::json;
-
-constexpr std::size_t kNamed = 20;  // in a hint
 
 struct PausedOptions {
   std::optional<std::string> stream;
@@ -27,33 +24,9 @@ struct DestinationOptions {
   RequesterOptions requester;
 };
 
-// The paused lanes, of one stream or of all.
-json::array paused_destinations(OperatorStore& store, const std::optional<std::string>& stream) {
-  const json::value status = json::parse(store.status({}));
-  json::array list;
-  for (const json::value& value : status.at("streams").as_array()) {
-    const json::object& of = value.as_object();
-    const std::string name = text_field(of, "stream");
-    if (stream && name != *stream) continue;
-    for (const json::value& destination : array_field(of, "destinations")) {
-      json::object object{{"stream", name}};
-      for (const auto& field : destination.as_object()) object[field.key()] = field.value();
-      list.push_back(std::move(object));
-    }
-  }
-  return list;
-}
-
-// A mistyped stream must not look like one of which nothing is paused.
-void expect_known_stream(OperatorStore& store, const Config& config, const std::string& stream) {
-  const std::set<std::string> known = known_streams(store, config);
-  if (!known.contains(stream)) throw unknown_stream(stream, known);
-}
-
 ExitCode list(const Context& context, const PausedOptions& options) {
   return with_store(context, Access::look, [&](OperatorStore& store, const Config& config) {
-    json::array paused = paused_destinations(store, options.stream);
-    if (paused.empty() && options.stream) expect_known_stream(store, config, *options.stream);
+    json::array paused = paused_destinations(store, config, options.stream);
     if (context.json) {
       write_json(context, json::object{{"destinations", std::move(paused)}});
       return ExitCode::ok;
@@ -79,22 +52,6 @@ ExitCode list(const Context& context, const PausedOptions& options) {
   });
 }
 
-// A lane is known only while it is paused, so a mistyped one shows by not being that.
-void expect_paused(OperatorStore& store, const Config& config, const DestinationOptions& options) {
-  std::vector<std::string> lanes;
-  for (const json::value& value : paused_destinations(store, options.stream)) {
-    lanes.push_back(text_field(value.as_object(), "lane"));
-  }
-  if (std::ranges::find(lanes, options.lane) != lanes.end()) return;
-  expect_known_stream(store, config, options.stream);
-  if (lanes.size() > kNamed) lanes.resize(kNamed);
-  throw CommandError(ExitCode::unavailable,
-                     fmt::format("no destination of {} is paused as '{}'",
-                                 printable(options.stream), printable(options.lane)),
-                     lanes.empty() ? std::string("None of its destinations is paused.")
-                                   : fmt::format("Paused are: {}.", fmt::join(lanes, ", ")));
-}
-
 // Whether this configuration has the stream and lets nothing select its lanes; its workers may have
 // another one.
 bool without_lanes(const Config& config, const DestinationOptions& options) {
@@ -105,7 +62,7 @@ bool without_lanes(const Config& config, const DestinationOptions& options) {
 ExitCode set_paused(const Context& context, const DestinationOptions& options, bool pause) {
   const Requester by = requester(context, options.requester);
   return with_store(context, Access::change, [&](OperatorStore& store, const Config& config) {
-    if (!pause) expect_paused(store, config, options);
+    if (!pause) expect_paused(store, config, options.stream, options.lane);
     const OperationRecord record = pause
                                        ? store.pause_destination(options.stream, options.lane, by)
                                        : store.resume_destination(options.stream, options.lane, by);

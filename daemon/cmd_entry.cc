@@ -2,8 +2,8 @@
 #include <fmt/format.h>
 
 #include "daemon/commands.h"
+#include "daemon/documents.h"
 #include "daemon/entry_story.h"
-#include "daemon/json_fields.h"
 #include "daemon/operating.h"
 #include "daemon/text_output.h"
 #include "daemon/wiring.h"
@@ -17,76 +17,12 @@ struct EntryOptions {
   bool hold_key = false;
 };
 
-Uuid envelope_of(OperatorStore& store, const EntryTarget& target) {
-  if (target.envelope_id) return *target.envelope_id;
-  if (const auto id = store.envelope_of(*target.entry_id)) return *id;
-  throw CommandError(ExitCode::unavailable,
-                     fmt::format("nobody knows an entry {}", *target.entry_id),
-                     "it was rolled back, or delivered and its receipt dropped; look for the "
-                     "envelope id in your application's log");
-}
-
-// --stream leaves out what is in other streams.
-void keep_stream(boost::json::object& explained, const std::string& stream) {
-  boost::json::array kept;
-  for (boost::json::value& entry : explained["entries"].as_array()) {
-    if (text_field(entry.as_object(), "stream") == stream) kept.push_back(std::move(entry));
-  }
-  explained["entries"] = std::move(kept);
-}
-
-// Says of each live entry whether a running worker serves its stream, where that can be seen.
-void mark_running(OperatorStore& store, boost::json::object& explained) {
-  for (boost::json::value& value : explained["entries"].as_array()) {
-    boost::json::object& entry = value.as_object();
-    if (!entry.contains("stream_state")) continue;
-    const std::vector<std::string> stream = {text_field(entry, "stream")};
-    if (const auto served = store.served(stream)) {
-      entry["stream_state"].as_object()["worker_running"] = !served->empty();
-    }
-  }
-}
-
-// Says of each live entry which destinations of its stream are paused. Which one is its own, only
-// its workers know: an entry that nobody has looked at yet is not marked as held by its
-// destination.
-void mark_paused(OperatorStore& store, boost::json::object& explained) {
-  for (boost::json::value& value : explained["entries"].as_array()) {
-    boost::json::object& entry = value.as_object();
-    if (!entry.contains("stream_state") || entry.contains("destination")) continue;
-    const std::vector<std::string> stream = {text_field(entry, "stream")};
-    const boost::json::value status = boost::json::parse(store.status(stream));
-    for (const boost::json::value& of : status.at("streams").as_array()) {
-      boost::json::array paused = array_field(of.as_object(), "destinations");
-      if (paused.empty()) continue;
-      entry["stream_state"].as_object()["paused_destinations"] = std::move(paused);
-    }
-  }
-}
-
 ExitCode show(const Context& context, const EntryOptions& options) {
   const EntryTarget target = entry_target(options.target);
   return with_store(context, Access::look, [&](OperatorStore& store, const Config& config) {
-    const auto streams = configured_streams(config);
-    boost::json::value document = boost::json::parse(
-        store.explain(envelope_of(store, target),
-                      streams ? std::optional<OperatorStore::Streams>(*streams) : std::nullopt));
-    boost::json::object& explained = document.as_object();
-    const bool known = flag_field(explained, "found") || explained.contains("operations");
-    if (known && target.stream) keep_stream(explained, *target.stream);
-    if (!known || (target.stream && array_field(explained, "entries").empty())) {
-      throw CommandError(
-          ExitCode::unavailable,
-          fmt::format("envelope {}: {}", text_field(explained, "envelope_id"),
-                      known ? fmt::format("is not in stream \"{}\"", printable(*target.stream))
-                            : text_field(explained, "summary")),
-          known ? "leave --stream out to see where it is"
-                : "look whether the producer's transaction was committed, and to which database");
-    }
-    mark_running(store, explained);
-    mark_paused(store, explained);
+    const boost::json::object explained = entry_document(store, config, target);
     if (context.json) {
-      write_json(context, document);
+      write_json(context, explained);
     } else {
       write_story(context, explained, own_worker(config));
     }

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <csignal>
 #include <ctime>
+#include <iterator>
 #include <optional>
 #include <unistd.h>
 
@@ -13,11 +14,14 @@
 #include "daemon/build_info.h"
 #include "daemon/commands.h"
 #include "daemon/emitter_reporter.h"
+#include "daemon/job_keeper.h"
+#include "daemon/operator_routes.h"
 #include "daemon/sampler.h"
 #include "daemon/service_manager.h"
 #include "daemon/status_json.h"
 #include "daemon/wiring.h"
 #include "drain/drain.h"
+#include "store/postgres/operator_store.h"
 #include "store/postgres/postgres_store.h"
 #include "telemetry/heartbeat.h"
 #include "telemetry/log.h"
@@ -65,7 +69,8 @@ class Run {
         sampler_(
             sampler_options(*config_),
             [this, streams = stream_names(*config_)] { return store_.open_sampling(streams); },
-            metrics_, log_) {
+            metrics_, log_),
+        job_keeper_([this] { return open_operator_store(); }, log_) {
     metrics_.watch(log_);
     configuration_in_force();
   }
@@ -117,24 +122,40 @@ class Run {
     if (!config_->admin().flag("enabled")) return;
     try {
       admin_.emplace(
-          AdminOptions{
-              .listen = config_->admin().text("listen"),
-              .token = config_->admin().has("token") ? config_->admin().text("token") : ""},
-          standard_routes({.metrics = [this] { return metrics_.serialize(); },
-                           .live = [this] { return live(); },
-                           .ready = [this] { return ready(); },
-                           .status =
-                               [this] {
-                                 return status_json(drain_.snapshot(), worker_,
-                                                    sampler_.looked().get());
-                               }}),
-          log_);
+          AdminOptions{.listen = config_->admin().text("listen"), .token = admin_token(*config_)},
+          routes(), log_);
     } catch (const AdminListenError& error) {
       // Before a restart the old process may still have the port: whoever supervises tries again.
       throw CommandError(error.in_use() ? ExitCode::temporary : ExitCode::configuration,
                          error.what());
     }
+    job_keeper_.start();
     admin_->start();
+  }
+
+  std::vector<Route> routes() {
+    std::vector<Route> all = standard_routes(
+        {.metrics = [this] { return metrics_.serialize(); },
+         .live = [this] { return live(); },
+         .ready = [this] { return ready(); },
+         .status =
+             [this] { return status_json(drain_.snapshot(), worker_, sampler_.looked().get()); }});
+    auto operators = operator_routes({.open = [this] { return open_operator_store(); },
+                                      .config = *started_with_,
+                                      .jobs = job_keeper_});
+    std::ranges::move(operators, std::back_inserter(all));
+    all.push_back(openapi_route(all));
+    return all;
+  }
+
+  static std::string admin_token(const Config& config) {
+    return config.admin().has("token") ? config.admin().text("token") : std::string();
+  }
+
+  std::unique_ptr<OperatorStore> open_operator_store() const {
+    postgres::ConnectOptions options = connect_options(*started_with_);
+    options.application_name += " admin";
+    return std::make_unique<postgres::PostgresOperatorStore>(options);
   }
 
   HealthReport live() {
@@ -242,6 +263,7 @@ class Run {
       streams.push_back(stream_options(*config_, context_.registry, stream));
     drain_.reconfigure(drain_options(*config_), std::move(streams));
     sampler_.set_retention(config_->receipts().duration("retention"));
+    if (admin_) admin_->set_token(admin_token(*config_));
     configuration_in_force();
     reload_problems_ = 0;
     for (const SettingChange& change : next.live) {
@@ -267,8 +289,10 @@ class Run {
     pthread_sigmask(SIG_UNBLOCK, &again, nullptr);
     manager_.stopping(config_->drain().duration("shutdown_timeout") + kStopAllowance);
     sampler_.ask_to_stop();
+    job_keeper_.ask_to_stop();
     const bool clean = drain_.stop();
     sampler_.stop();
+    job_keeper_.stop();
     if (admin_) admin_->stop(kAdminStop);
     log_.info(
         clean ? "stopped" : "stopped with entries still held; their leases are released or expire",
@@ -291,6 +315,7 @@ class Run {
   std::vector<std::unique_ptr<DaemonReporter>> reporters_;  // one for each emitter
   Drain drain_;
   Sampler sampler_;
+  JobKeeper job_keeper_;
   std::optional<AdminServer> admin_;
 };
 

@@ -1,9 +1,8 @@
-#include <set>
-
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
 #include "daemon/commands.h"
+#include "daemon/documents.h"
 #include "daemon/json_fields.h"
 #include "daemon/operating.h"
 #include "daemon/text_output.h"
@@ -18,45 +17,6 @@ struct PauseOptions {
   RequesterOptions requester;
 };
 
-// One object a stream: those that a worker or an operator has registered, then those that only the
-// configuration has.
-json::array streams(OperatorStore& store, const Config& config) {
-  const json::value status = json::parse(store.status({}));
-  json::array list;
-  std::set<std::string> registered;
-  std::vector<std::string> names;
-  const auto add = [&](const std::string& name, const json::object& known, bool there) {
-    names.push_back(name);
-    json::object object;
-    object["stream"] = name;
-    object["configured"] = config.streams().contains(name);
-    object["registered"] = there;
-    object["paused"] = flag_field(known, "paused");
-    for (const std::string_view field : {"paused_at", "paused_by", "paused_reason"}) {
-      if (known.contains(field)) object[field] = known.at(field);
-    }
-    object["paused_destinations"] = array_field(known, "destinations").size();
-    list.push_back(std::move(object));
-  };
-  for (const json::value& value : status.at("streams").as_array()) {
-    const std::string name = text_field(value.as_object(), "stream");
-    registered.insert(name);
-    add(name, value.as_object(), true);
-  }
-  for (const auto& [name, stream] : config.streams()) {
-    if (!registered.contains(name)) add(name, {}, false);
-  }
-  const auto served = store.served(names);
-  for (json::value& value : list) {
-    json::object& object = value.as_object();
-    object["served"] = nullptr;
-    if (served) {
-      object["served"] = std::ranges::find(*served, text_field(object, "stream")) != served->end();
-    }
-  }
-  return list;
-}
-
 std::string yes_or_no(const json::object& object, std::string_view field) {
   if (object.at(field).is_null()) return "unknown";
   return object.at(field).as_bool() ? "yes" : "no";
@@ -64,7 +24,7 @@ std::string yes_or_no(const json::object& object, std::string_view field) {
 
 ExitCode list(const Context& context) {
   return with_store(context, Access::look, [&](OperatorStore& store, const Config& config) {
-    json::array all = streams(store, config);
+    json::array all = stream_list(store, config);
     if (context.json) {
       write_json(context, json::object{{"streams", std::move(all)}});
       return ExitCode::ok;

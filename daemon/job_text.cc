@@ -160,21 +160,13 @@ std::string resume_command(const Context& context, JobId job, const Requester& b
 }
 
 void write_dry_run(const Context& context, const DryRun& run) {
-  const bool replay = run.action == DeadLetterAction::replay;
-  const std::int64_t total = integer_field(run.found, "total");
-  // What is discarded does not come back, so nothing is in its way.
-  const std::int64_t skipped = replay ? integer_field(run.found, "conflicts") : 0;
+  const json::object document = dry_run_json(run);
   if (context.json) {
-    json::object object = run.found;
-    object["action"] = verb(run.action);
-    object["dry_run"] = true;
-    object[past(run.action)] = total - skipped;
-    object["skipped"] = skipped;
-    object["more"] = run.more;
-    object["until"] = utc(*run.filter.until);
-    write_json(context, object);
+    write_json(context, document);
     return;
   }
+  const std::int64_t total = integer_field(document, "total");
+  const std::int64_t skipped = integer_field(document, "skipped");
   context.out << fmt::format("{} would be {}{}{}\n", counted(total - skipped, "dead letter"),
                              past(run.action), skipped_text(skipped), total == 0 ? kNone : "");
   if (total == 0) return;

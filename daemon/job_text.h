@@ -8,6 +8,7 @@
 
 #include "daemon/commands.h"
 #include "daemon/dead_letters.h"
+#include "daemon/documents.h"
 #include "daemon/job_runner.h"
 #include "store/operator_store.h"
 
@@ -21,14 +22,7 @@ namespace outfall {
 // `outfall dead-letters jobs resume 7 --reason ...`, for the one who ran it, pasteable().
 [[nodiscard]] std::string resume_command(const Context& context, JobId job, const Requester& by);
 
-// What a dry run found: `found` is the document of count_dead_letters().
-struct DryRun {
-  DeadLetterAction action = DeadLetterAction::replay;
-  DeadLetterFilter filter;
-  std::optional<std::int32_t> limit;
-  boost::json::object found;
-  bool more = false;  // the limit leaves some
-};
+// What a dry run found.
 void write_dry_run(const Context& context, const DryRun& run);
 
 // The report at the end of a run: `job` is the document of show_job(), empty where nothing was

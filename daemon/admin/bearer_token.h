@@ -6,7 +6,8 @@
 namespace outfall {
 
 // The secret that allows changes of state. Only its digest is kept, and a comparison takes the same
-// time whatever is wrong and however long it is. Immutable, safe to use from any thread.
+// time whatever is wrong and however long it is. A value; not changed while another thread reads
+// it.
 class BearerToken {
  public:
   // An empty token allows nothing.

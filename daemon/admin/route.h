@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <span>
@@ -38,17 +39,46 @@ struct Response {
 [[nodiscard]] Response error_response(int status, std::string_view code, std::string_view message,
                                       std::string_view hint);
 
-// A resource of the admin server, as data: the server, its 404 and 405 answers and a description of
-// the interface are all made from these rows.
+// One thing that a request says: a part of its path, of its query, or a member of the JSON object
+// in its body.
+struct RouteField {
+  enum class In : std::uint8_t { path, query, body };
+  enum class Type : std::uint8_t { text, integer, number, flag, texts, integers };
+  In in = In::body;
+  Type type = Type::text;
+  std::string name;
+  std::string summary = {};  // one sentence
+  bool required = false;
+  std::vector<std::string> choices = {};  // of a text
+  std::int64_t least = 0;                 // of integers
+  std::int64_t most = INT64_MAX;
+};
+
+// What a route answers, with the name of the schema of its body.
+struct RouteAnswer {
+  int status = 200;
+  std::string schema;
+};
+
+// A resource of the admin server, as data: the server, its 404 and 405 answers, the checks of what
+// a request says (fields.h) and the description of the interface (openapi.h) are all made from
+// these rows.
 struct Route {
   std::string method;        // upper case; GET answers HEAD as well
   std::string pattern;       // "/streams/{stream}/pause": literal and {name} segments
-  bool needs_token = false;  // everything that changes state
+  bool needs_token = false;  // everything that changes state, or shows what entries say
   bool may_block = true;     // false: runs on the I/O thread, which serves everybody
   std::string summary;       // one sentence
   // With may_block called from any handler thread, several at a time. Returns by request.deadline.
   // What it throws becomes a 500 and a line in the log.
   std::function<Response(const Request&)> handler;
+  // On the one thread for what asks the database: others are served while that hangs. When too many
+  // requests wait for it, further ones are refused.
+  bool asks_database = false;
+  std::vector<RouteField> fields = {};
+  std::vector<RouteAnswer> answers = {};  // the success first; further ones that are not an Error
+  std::vector<int> refusals = {};         // those that the rest of the row does not tell
+  std::string content_type = "application/json";  // of its answers
 };
 
 // Finds the route of a request. Immutable, safe to read from any thread.

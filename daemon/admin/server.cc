@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <csignal>
+#include <cstdint>
 #include <fcntl.h>
 #include <optional>
 #include <pthread.h>
@@ -49,9 +50,12 @@ class BlockSignals {
 // Counts handlers that are queued or running, so that stop() can wait for them with a bound.
 class TaskCount {
  public:
-  void add() {
+  // False, and not counted, where there are so many already.
+  bool add(std::size_t most = SIZE_MAX) {
     const MutexLock lock(mutex_);
+    if (count_ >= most) return false;
     ++count_;
+    return true;
   }
   void remove() {
     const MutexLock lock(mutex_);
@@ -114,12 +118,17 @@ class AdminServer::Impl {
         token_(options.token),
         routes_(std::move(routes)),
         log_(log),
+        wrong_tokens_(options.limits.wrong_tokens),
         context_{.limits = limits_,
                  .routes = routes_,
                  .token = token_,
+                 .wrong_tokens = wrong_tokens_,
                  .log = log_,
                  .stop = stop_source_.get_token(),
-                 .run_blocking = [this](std::function<void()> task) { run(std::move(task)); },
+                 .run_blocking =
+                     [this](const Route& route, std::function<void()> task) {
+                       return run(route, std::move(task));
+                     },
                  .on_end = [this] { on_session_end(); },
                  .sessions = {}},
         acceptor_(open_acceptor(io_, options.listen)),
@@ -137,15 +146,21 @@ class AdminServer::Impl {
   ~Impl() {
     stop(kDestructorTimeout);
     if (handlers_) handlers_->join();
+    if (database_) database_->join();
     stopping_ = false;  // sessions that end from here on have nothing to wake
   }
 
   void start() {
     const BlockSignals block;
     handlers_.emplace(limits_.handler_threads);
+    database_.emplace(1);
     accept();
     io_thread_ = std::thread([this] { run_io(); });
     log_.info("admin server listens", {{"address", address()}});
+  }
+
+  void set_token(const std::string& token) {
+    asio::post(io_, [this, next = BearerToken(token)] { token_ = next; });
   }
 
   bool stop(Milliseconds timeout) {
@@ -156,7 +171,8 @@ class AdminServer::Impl {
       io_thread_.join();
       discard_tasks_ = true;
     }
-    return tasks_.wait_none(std::max(until, std::chrono::steady_clock::now()));
+    const auto end = std::max(until, std::chrono::steady_clock::now());
+    return tasks_.wait_none(end) && database_tasks_.wait_none(end);
   }
 
   [[nodiscard]] std::uint16_t port() const noexcept { return endpoint_.port(); }
@@ -233,19 +249,24 @@ class AdminServer::Impl {
     socket.write_some(asio::buffer(busy_), ec);
   }
 
-  void run(std::function<void()> task) {
-    tasks_.add();
-    asio::post(*handlers_, [guard = std::shared_ptr<TaskCount>(
-                                &tasks_, [](TaskCount* tasks) { tasks->remove(); }),
-                            this, task = std::move(task)]() mutable {
-      if (discard_tasks_) {
-        // Nobody waits for the answer any more; the session in it ends with the I/O context.
-        asio::post(io_, [task = std::move(task)] {});
-      } else {
-        task();
-      }
-      task = nullptr;
-    });
+  bool run(const Route& route, std::function<void()> task) {
+    TaskCount& tasks = route.asks_database ? database_tasks_ : tasks_;
+    // One more than may wait is at work.
+    if (!tasks.add(route.asks_database ? limits_.database_queue + 1 : SIZE_MAX)) return false;
+    asio::post(
+        route.asks_database ? *database_ : *handlers_,
+        [guard = std::shared_ptr<TaskCount>(&tasks, [](TaskCount* counted) { counted->remove(); }),
+         this, task = std::move(task)]() mutable {
+          if (discard_tasks_) {
+            // Nobody waits for the answer any more; the session in it ends with the I/O
+            // context.
+            asio::post(io_, [task = std::move(task)] {});
+          } else {
+            task();
+          }
+          task = nullptr;
+        });
+    return true;
   }
 
   void begin_stop(std::chrono::steady_clock::time_point until) {
@@ -274,11 +295,13 @@ class AdminServer::Impl {
   }
 
   const AdminLimits limits_;
-  const BearerToken token_;
+  BearerToken token_;  // the I/O thread's
   const RouteTable routes_;
   Logger& log_;
   std::stop_source stop_source_;
   TaskCount tasks_;
+  TaskCount database_tasks_;
+  WrongTokens wrong_tokens_;
   SessionContext context_;
   std::string busy_;  // the whole response to one connection too many
   bool stopping_ = false;
@@ -291,6 +314,7 @@ class AdminServer::Impl {
   const tcp::endpoint endpoint_;
   std::thread io_thread_;
   std::optional<asio::thread_pool> handlers_;
+  std::optional<asio::thread_pool> database_;
 };
 
 AdminServer::AdminServer(const AdminOptions& options, std::vector<Route> routes, Logger& log)
@@ -301,6 +325,10 @@ AdminServer::~AdminServer() = default;
 
 void AdminServer::start() {
   impl_->start();
+}
+
+void AdminServer::set_token(const std::string& token) {
+  impl_->set_token(token);
 }
 
 bool AdminServer::stop(Milliseconds timeout) {

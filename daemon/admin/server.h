@@ -31,7 +31,8 @@ class AdminListenError : public std::runtime_error {
 };
 
 // Serves a table of routes over plain HTTP/1.1: one thread for all connections, on which routes
-// that never block answer at any time, and a few handler threads for those that ask the database.
+// that never block answer at any time, a few handler threads, and one for those that ask the
+// database, behind a queue that has a bound.
 //
 // The constructor binds and listens, so that a port in use shows before anything else starts;
 // answers come from start() on. The members below are called by one thread, its owner's; the
@@ -47,6 +48,8 @@ class AdminServer {
   AdminServer& operator=(const AdminServer&) = delete;
 
   void start();
+  // Another token from the next request on; empty: none.
+  void set_token(const std::string& token);
 
   // Accepts nothing more, ends idle connections, lets requests that are being worked on finish for
   // up to `timeout` and closes what is left. Returns within a little more than that; false if a

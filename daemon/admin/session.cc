@@ -63,6 +63,27 @@ Response unauthorized(bool given) {
   return response;
 }
 
+Response too_many_failures(std::chrono::seconds wait) {
+  Response response = error_response(
+      429, "too_many_failures",
+      "too many requests with a wrong bearer token came from this address",
+      "wait " + std::to_string(wait.count()) + " s; until then the right token is refused too");
+  response.headers.emplace_back("Retry-After", std::to_string(wait.count()));
+  return response;
+}
+
+Response too_busy() {
+  Response response =
+      error_response(503, "busy", "too many requests wait for the database", "try again later");
+  response.headers.emplace_back("Retry-After", "5");
+  return response;
+}
+
+Response too_late() {
+  return error_response(504, "timeout", "outfall could not answer in time",
+                        "the request may still take effect: look before you repeat it");
+}
+
 Response protocol_error(error_code ec, const AdminLimits& limits) {
   if (ec == http::error::body_limit) {
     return error_response(413, "body_too_large", "the body is too large",
@@ -85,7 +106,10 @@ class BeastSession final : public Session, public std::enable_shared_from_this<B
         handler_timer_(stream_.get_executor()) {
     error_code ec;
     const auto remote = stream_.socket().remote_endpoint(ec);
-    if (!ec) remote_ = remote.address().to_string();
+    if (!ec) {
+      remote_ = remote.address().to_string();
+      remote_group_ = WrongTokens::group(remote.address());
+    }
     context_.sessions.insert(this);
   }
 
@@ -170,12 +194,22 @@ class BeastSession final : public Session, public std::enable_shared_from_this<B
         break;
     }
     if (!match_.route->needs_token) return std::nullopt;
+    return refuse_token(method);
+  }
+
+  std::optional<Response> refuse_token(const std::string& method) {
     if (!context_.token.is_set()) {
-      return error_response(403, "forbidden", "this server allows no change of state",
-                            "set admin.token_file to allow it");
+      return error_response(403, "forbidden", "this server takes no bearer token",
+                            "set admin.token_file to allow operating over HTTP");
+    }
+    const MonotonicTime now = std::chrono::steady_clock::now();
+    if (const auto wait = context_.wrong_tokens.wait(remote_group_, now); wait.count() > 0) {
+      return too_many_failures(wait);
     }
     const auto authorization = parser_->get()[http::field::authorization];
     if (context_.token.allows({authorization.data(), authorization.size()})) return std::nullopt;
+    // Who sends none has not guessed.
+    if (!authorization.empty()) context_.wrong_tokens.count(remote_group_, now);
     context_.log.limited(LogLevel::warning, "admin.unauthorized", "admin request refused",
                          {{"method", method},
                           {"route", match_.route->pattern},
@@ -238,9 +272,13 @@ class BeastSession final : public Session, public std::enable_shared_from_this<B
       if (!ec) self->on_handler_timeout();
     });
     // The session is given back to the I/O thread by the move, so that it never ends elsewhere.
-    context_.run_blocking(
+    const bool queued = context_.run_blocking(
+        task_->route,
         [self = shared_from_this(), task = std::move(task), log = &context_.log]() mutable {
-          task->response = call(task->route, task->request, *log);
+          // Nobody waits any more for what has come up too late, and so it does not begin.
+          task->response = std::chrono::steady_clock::now() < task->request.deadline
+                               ? call(task->route, task->request, *log)
+                               : too_late();
           auto executor = self->stream_.get_executor();
           asio::post(executor, [self = std::move(self), task = std::move(task)] {
             if (self->task_ != task) return;  // answered without it
@@ -249,6 +287,12 @@ class BeastSession final : public Session, public std::enable_shared_from_this<B
             self->complete(*task);
           });
         });
+    if (queued) return;
+    task_.reset();
+    handler_timer_.cancel();
+    context_.log.limited(LogLevel::warning, "admin.busy", "admin request refused",
+                         {{"remote", remote_}, {"error_code", "busy"}});
+    respond(too_busy(), keep_alive_);
   }
 
   void on_handler_timeout() {
@@ -257,13 +301,11 @@ class BeastSession final : public Session, public std::enable_shared_from_this<B
         "admin handler is slow",
         {{"method", task_->route.method}, {"route", task_->route.pattern}, {"remote", remote_}});
     task_.reset();
-    respond(error_response(504, "timeout", "outfall could not answer in time",
-                           "the request may still take effect: look before you repeat it"),
-            false);
+    respond(too_late(), false);
   }
 
   void complete(Task& task) {
-    // Whoever changes state leaves a line.
+    // Whoever changes state or reads what entries say leaves a line.
     const LogLevel level = task.route.needs_token ? LogLevel::info : LogLevel::debug;
     context_.log.log(level, "admin request",
                      {{"method", task.request.method},
@@ -316,6 +358,7 @@ class BeastSession final : public Session, public std::enable_shared_from_this<B
   asio::steady_timer handler_timer_;
   beast::flat_buffer buffer_;
   std::string remote_;
+  std::string remote_group_;  // by which its wrong tokens are counted
   std::optional<std::chrono::steady_clock::time_point> idle_since_;
   bool keep_alive_ = false;
   bool is_head_ = false;

@@ -12,6 +12,7 @@
 
 #include "daemon/admin/bearer_token.h"
 #include "daemon/admin/route.h"
+#include "daemon/admin/wrong_tokens.h"
 #include "telemetry/log.h"
 
 namespace outfall {
@@ -22,11 +23,13 @@ struct AdminLimits {
   std::size_t max_body_bytes = 1u << 20;
   std::size_t max_connections = 64;
   std::size_t handler_threads = 2;
+  std::size_t database_queue = 16;       // requests that wait for the thread that asks the database
   Milliseconds idle_timeout{60'000};     // between two requests of a connection
   Milliseconds request_timeout{10'000};  // from a request's first byte to its last
   Milliseconds handler_timeout{30'000};  // from then to the handler's answer
   Milliseconds write_timeout{30'000};    // for the client to take the response
   Milliseconds linger_timeout{1'000};    // for it to read a refusal while it still sends
+  WrongTokens::Limits wrong_tokens = {};
 };
 
 class Session;
@@ -36,11 +39,13 @@ struct SessionContext {
   const AdminLimits& limits;
   const RouteTable& routes;
   const BearerToken& token;
+  WrongTokens& wrong_tokens;
   Logger& log;
   std::stop_token stop;
-  std::function<void(std::function<void()>)> run_blocking;  // queues a task for a handler thread
-  std::function<void()> on_end;                             // a session has ended
-  std::set<Session*> sessions;                              // those that have not
+  // Queues a task for a thread that may run the route's handler; false where too many wait.
+  std::function<bool(const Route&, std::function<void()>)> run_blocking;
+  std::function<void()> on_end;  // a session has ended
+  std::set<Session*> sessions;   // those that have not
 };
 
 // One connection: reads a request, has it handled, writes the response, and again while the client

@@ -113,7 +113,9 @@ constexpr auto kAdmin = std::to_array<SettingSpec>({
     {.name = "enabled",
      .type = SettingType::boolean,
      .default_value = "true",
-     .summary = "Whether `outfall run` serves /metrics, /livez, /readyz and /status over HTTP."},
+     .summary =
+         "Whether `outfall run` serves /metrics, /livez, /readyz and /status over HTTP, and to "
+         "who has the token what operators do."},
     {.name = "listen",
      .type = SettingType::string,
      .default_value = "\"127.0.0.1:9464\"",
@@ -125,10 +127,10 @@ constexpr auto kAdmin = std::to_array<SettingSpec>({
      .type = SettingType::string,
      .default_value = "",
      .summary =
-         "The bearer token that a request must carry to change state. No request of this version "
-         "changes any; where the token is not set, the admin server refuses whatever is not a "
-         "read.",
-     .secret = true},
+         "The bearer token that a request below /v1 must carry: those change state, or show what "
+         "entries say. Where it is not set they are refused. It goes over plain HTTP.",
+     .secret = true,
+     .reload = Reload::live},
 });
 
 constexpr auto kLog = std::to_array<SettingSpec>({
@@ -404,7 +406,7 @@ constexpr auto kTables = std::to_array<TableSpec>({
     {.name = "database", .summary = "Where the outbox is.", .settings = kDatabase},
     {.name = "worker", .summary = "Who this process is.", .settings = kWorker},
     {.name = "admin",
-     .summary = "The HTTP server for metrics, probes and status.",
+     .summary = "The HTTP server for metrics, probes, status and operators.",
      .settings = kAdmin},
     {.name = "log", .summary = "What is logged, and how.", .settings = kLog},
     {.name = "drain",

@@ -147,6 +147,8 @@ class OperatorStore {
   // Whether the server follows another one: what it shows may be old, and it takes no changes.
   [[nodiscard]] virtual bool standby() const = 0;
   [[nodiscard]] virtual WallTime now() = 0;  // the database's clock
+  // Who this session is at the database, quoted as the database writes it.
+  [[nodiscard]] virtual std::string role() = 0;
   // The documents of status() and explain_entry(), as JSON.
   [[nodiscard]] virtual std::string status(std::optional<Streams> streams) = 0;
   [[nodiscard]] virtual std::string explain(const Uuid& envelope_id,

@@ -6,6 +6,7 @@ namespace outfall::fuzz {
 
 std::span<const Target> targets() {
   static constexpr auto kTargets = std::to_array<Target>({
+      {"admin_fields", admin_fields},
       {"admin_request", admin_request},
       {"admin_route", admin_route},
       {"cloudevents", cloudevents},

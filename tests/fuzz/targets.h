@@ -12,6 +12,7 @@ struct Target {
   void (*run)(std::string_view input);
 };
 
+void admin_fields(std::string_view input);
 void admin_request(std::string_view input);
 void admin_route(std::string_view input);
 void cloudevents(std::string_view input);

@@ -37,7 +37,7 @@ class AdminServerTest : public testing::Test {
     if (options.listen == AdminOptions{}.listen) options.listen = "127.0.0.1:0";
     auto routes = standard_routes({
         .metrics = [this] { return metrics_.serialize(); },
-        .live = alive_while_beating(heartbeat_, Milliseconds(60'000)),
+        .live = alive_while_beating(heartbeat_, dead_after_),
         .ready =
             [this] {
               return HealthReport{ready_, {"the schema is \"old\""}};
@@ -49,6 +49,16 @@ class AdminServerTest : public testing::Test {
                       .needs_token = true,
                       .summary = "Pauses a stream.",
                       .handler = [this](const Request& request) { return pause(request); }});
+    routes.push_back({.method = "GET",
+                      .pattern = "/database",
+                      .summary = "Asks the database.",
+                      .handler =
+                          [this](const Request&) {
+                            ++asked_;
+                            if (database_gate_) database_gate_->wait();
+                            return Response{};
+                          },
+                      .asks_database = true});
     routes.push_back({.method = "PUT",
                       .pattern = "/echo",
                       .may_block = false,
@@ -83,7 +93,10 @@ class AdminServerTest : public testing::Test {
 
   Metrics metrics_{{"1", "r", "c"}, system_clock()};
   Heartbeat heartbeat_{system_clock(), metrics_.gauge(Metric::heartbeat_timestamp_seconds)};
+  Milliseconds dead_after_{60'000};
   std::atomic<bool> ready_{true};
+  std::atomic<int> asked_{0};
+  std::optional<std::shared_future<void>> database_gate_;
   std::atomic<int> status_calls_{0};
   std::atomic<int> pauses_{0};
   std::optional<std::shared_future<void>> status_gate_;
@@ -114,6 +127,14 @@ TEST_F(AdminServerTest, LivenessFollowsTheHeartbeat) {
   const auto stalled = alive_while_beating(heartbeat_, Milliseconds(-1))();
   EXPECT_FALSE(stalled.ok);
   EXPECT_THAT(stalled.reasons.at(0), StartsWith("the main loop last turned "));
+}
+
+TEST_F(AdminServerTest, LivenessEndsWhenTheLoopNoLongerTurns) {
+  dead_after_ = Milliseconds(-1);
+  start();
+  const AdminAnswer dead = http_get(url_ + "/livez");
+  EXPECT_EQ(dead.status, 503);
+  EXPECT_THAT(dead.body, StartsWith("{\"alive\":false,\"reasons\":[\"the main loop last turned "));
 }
 
 TEST_F(AdminServerTest, ReadinessGivesItsReasons) {
@@ -205,6 +226,87 @@ TEST_F(AdminServerTest, WithoutATokenNothingCanBeChanged) {
     EXPECT_THAT(answer.body, HasSubstr("admin.token_file"));
   }
   EXPECT_EQ(pauses_, 0);
+}
+
+TEST_F(AdminServerTest, WrongTokensMakeAnAddressWait) {
+  AdminOptions options{.token = "s3cret"};
+  options.limits.wrong_tokens = {.allowed = 3, .window = Milliseconds(2'000), .addresses = 4};
+  start(options);
+  const auto pause = [this](const std::string& header) {
+    return http_call(
+        {.method = "POST", .url = url_ + "/streams/a/pause", .headers = {header}, .body = "{}"});
+  };
+  for (int i = 0; i < 9; ++i) EXPECT_EQ(pause("X-None: 1").status, 401) << "nobody has guessed";
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(pause("Authorization: Bearer x").status, 401);
+  for (const char* header : {"Authorization: Bearer x", "Authorization: Bearer s3cret"}) {
+    const AdminAnswer answer = pause(header);
+    EXPECT_EQ(answer.status, 429) << header;
+    EXPECT_THAT(answer.headers.at("retry-after"), testing::AnyOf("1", "2"));
+    EXPECT_THAT(answer.body, HasSubstr("too_many_failures"));
+  }
+  EXPECT_EQ(pauses_, 0);
+  EXPECT_EQ(http_get(url_ + "/livez").status, 200);
+  wait_until([&] { return pause("Authorization: Bearer s3cret").status == 200; },
+             "the window has passed");
+}
+
+TEST_F(AdminServerTest, AnotherTokenCountsFromTheNextRequestOn) {
+  start({.token = "old"});
+  const auto pause = [this](const std::string& token) {
+    return http_call({.method = "POST",
+                      .url = url_ + "/streams/a/pause",
+                      .headers = {"Authorization: Bearer " + token}})
+        .status;
+  };
+  EXPECT_EQ(pause("old"), 200);
+  server_->set_token("new");
+  EXPECT_EQ(pause("old"), 401);
+  EXPECT_EQ(pause("new"), 200);
+  server_->set_token("");
+  EXPECT_EQ(pause("new"), 403);
+}
+
+TEST_F(AdminServerTest, ADatabaseThatHangsKeepsOnlyItsOwnRequestsWaiting) {
+  std::promise<void> gate;
+  database_gate_ = gate.get_future().share();
+  AdminOptions options;
+  options.limits.database_queue = 2;
+  start(options);
+  std::vector<std::future<AdminAnswer>> waiting;
+  for (int i = 0; i < 3; ++i) {
+    waiting.push_back(
+        std::async(std::launch::async, [this] { return http_get(url_ + "/database"); }));
+  }
+  AdminAnswer refused;
+  wait_until(
+      [&] {
+        if (asked_ == 0) return false;
+        refused = http_call({.url = url_ + "/database", .headers = {"X-Probe: 1"}});
+        return refused.status == 503;
+      },
+      "the queue is full");
+  EXPECT_EQ(refused.headers.at("retry-after"), "5");
+  EXPECT_THAT(refused.body, HasSubstr("\"busy\""));
+  EXPECT_EQ(asked_, 1) << "one thread";
+  EXPECT_EQ(http_get(url_ + "/status").status, 200) << "handlers of other routes are free";
+  gate.set_value();
+  for (auto& answer : waiting) EXPECT_EQ(answer.get().status, 200);
+  EXPECT_EQ(http_get(url_ + "/database").status, 200);
+}
+
+TEST_F(AdminServerTest, WhatComesUpTooLateDoesNotBegin) {
+  std::promise<void> gate;
+  database_gate_ = gate.get_future().share();
+  AdminOptions options;
+  options.limits.handler_timeout = Milliseconds(200);
+  start(options);
+  auto first = std::async(std::launch::async, [this] { return http_get(url_ + "/database"); });
+  wait_until([this] { return asked_ == 1; }, "the first one is at work");
+  EXPECT_EQ(http_get(url_ + "/database").status, 504);
+  EXPECT_EQ(first.get().status, 504);
+  gate.set_value();
+  wait_until([this] { return http_get(url_ + "/database").status == 200; }, "the thread is free");
+  EXPECT_EQ(asked_, 2) << "the one that had waited too long was left out";
 }
 
 TEST_F(AdminServerTest, BodiesUpToTheLimitArrive) {
@@ -391,7 +493,7 @@ TEST_F(AdminServerTest, UnusableAddressNamesTheSetting) {
 
 TEST_F(AdminServerTest, TableCanBeReadBack) {
   start();
-  ASSERT_EQ(server_->routes().size(), 7U);
+  ASSERT_EQ(server_->routes().size(), 8U);
   for (const Route& route : server_->routes()) EXPECT_TRUE(route.summary.ends_with('.'));
 }
 

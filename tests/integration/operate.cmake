@@ -2,6 +2,9 @@ outfall_test(cli_operate_test
   SOURCES
     ${CMAKE_CURRENT_LIST_DIR}/sql_fixture.cc
     ${CMAKE_CURRENT_LIST_DIR}/operate_fixture.cc
+    ${CMAKE_CURRENT_LIST_DIR}/admin_openapi_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/admin_operate_fixture.cc
+    ${CMAKE_CURRENT_LIST_DIR}/admin_operate_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/cli_dead_letters_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/cli_entry_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/cli_import_test.cc
@@ -16,7 +19,9 @@ outfall_test(cli_operate_test
   TIMEOUT 600
   LABELS integration postgres)
 add_dependencies(cli_operate_test outfall)
-target_compile_definitions(cli_operate_test PRIVATE OUTFALL_BINARY="$<TARGET_FILE:outfall>")
+target_compile_definitions(cli_operate_test PRIVATE
+  OUTFALL_BINARY="$<TARGET_FILE:outfall>"
+  OUTFALL_SOURCE_FOLDER="${CMAKE_SOURCE_DIR}")
 
 # The replay that is killed twice, at the rate of people who are careful: 35 seconds of it.
 add_test(NAME replay_at_500 COMMAND cli_operate_test --gtest_filter=CliJobKill.*)

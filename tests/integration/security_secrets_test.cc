@@ -177,7 +177,8 @@ TEST_P(SecuritySecrets, StayInside) {
   check_database();
   check_commands();
   const std::string url = "http://127.0.0.1:" + std::to_string(port_);
-  for (const char* path : {"/metrics", "/status", "/livez", "/readyz", "/nothing"}) {
+  for (const char* path :
+       {"/metrics", "/status", "/livez", "/readyz", "/openapi.json", "/v1/status", "/nothing"}) {
     nothing_in(path, body_at(url + path));
   }
 

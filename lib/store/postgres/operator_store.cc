@@ -56,6 +56,11 @@ WallTime PostgresOperatorStore::now() {
   return connection_.query("SELECT clock_timestamp()", Params()).timestamp(0, 0);
 }
 
+std::string PostgresOperatorStore::role() {
+  const Result rows = connection_.query("SELECT quote_ident(session_user)", Params());
+  return std::string(rows.bytes(0, 0));
+}
+
 std::string PostgresOperatorStore::status(std::optional<Streams> streams) {
   Params params;
   push(params, streams);

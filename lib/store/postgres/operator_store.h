@@ -13,6 +13,7 @@ class PostgresOperatorStore final : public OperatorStore {
 
   [[nodiscard]] bool standby() const override { return connection_.standby(); }
   [[nodiscard]] WallTime now() override;
+  [[nodiscard]] std::string role() override;
   [[nodiscard]] std::string status(std::optional<Streams> streams) override;
   [[nodiscard]] std::string explain(const Uuid& envelope_id,
                                     std::optional<Streams> streams) override;
