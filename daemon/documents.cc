@@ -17,7 +17,7 @@ namespace {
 
 namespace json = boost::json;
 
-constexpr std::size_t kNamed = 20;  // in a hint
+constexpr std::size_t kNamedLanes = 20;  // in a hint
 
 json::object stream_json(const std::string& name, const json::object& known, bool registered,
                          const Config& config) {
@@ -140,7 +140,7 @@ void expect_paused(OperatorStore& store, const Config& config, const std::string
     lanes.push_back(text_field(value.as_object(), "lane"));
   }
   if (std::ranges::find(lanes, lane) != lanes.end()) return;
-  if (lanes.size() > kNamed) lanes.resize(kNamed);
+  if (lanes.size() > kNamedLanes) lanes.resize(kNamedLanes);
   throw CommandError(
       ExitCode::unavailable,
       fmt::format("no destination of {} is paused as '{}'", printable(stream), printable(lane)),

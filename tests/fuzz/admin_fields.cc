@@ -34,7 +34,7 @@ const std::vector<RouteField>& fields() {
   return kFields;
 }
 
-RouteTable table() {
+RouteTable field_table() {
   return RouteTable({{.method = "POST",
                       .pattern = "/v1/jobs",
                       .summary = "Begins.",
@@ -79,7 +79,7 @@ void check_item(const RouteField& field, const boost::json::value& value) {
 }  // namespace
 
 void admin_fields(std::string_view input) {
-  static const RouteTable routes = table();
+  static const RouteTable routes = field_table();
   const std::string_view query = input.substr(0, input.find('\n'));
   const auto match = routes.match("POST", "/v1/jobs?" + std::string(query));
   if (match.kind != RouteTable::Match::Kind::found) return;

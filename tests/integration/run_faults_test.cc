@@ -414,7 +414,8 @@ TEST_F(RunFaults, AFrozenWorkerLosesItsLeaseIsFencedAndSaysSo) {
   enqueue_many("orders", 500, 50);
   WorkerProcess frozen(
       {.dsn = database_.dsn(), .streams = noop("latency = \"3s\""), .drain = "lease = \"2s\""});
-  wait_until([&] { return sql_.number("SELECT count(*) FROM leases") > 0; }, "it has a lease");
+  wait_until([&] { return frozen.metric("outfall_in_flight_entries{stream=\"orders\"}") > 0; },
+             "it delivers");
   frozen.freeze();
   WorkerProcess taker({.dsn = database_.dsn(), .streams = noop(""), .drain = "lease = \"2s\""});
   wait_until_empty("orders");

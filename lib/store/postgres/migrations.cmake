@@ -12,4 +12,6 @@ add_custom_command(
   VERBATIM)
 
 target_sources(outfall_store_postgres PRIVATE migrator.cc "${OUTFALL_EMBEDDED_MIGRATIONS}")
+# An object of its own, so that a program with other migrations leaves it out (tests/integration/run.cmake).
+set_source_files_properties("${OUTFALL_EMBEDDED_MIGRATIONS}" PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
 target_link_libraries(outfall_store_postgres PRIVATE OpenSSL::Crypto fmt::fmt)
