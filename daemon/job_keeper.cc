@@ -59,10 +59,12 @@ bool JobKeeper::has_room() const {
   return !stopping_ && jobs_.size() < kMostJobs;
 }
 
-void JobKeeper::keep(JobId job, const Uuid& runner, const Requester& by) {
+bool JobKeeper::keep(JobId job, const Uuid& runner, const Requester& by) {
   const MutexLock lock(mutex_);
+  if (stopping_) return false;
   jobs_[job] = {.runner = runner, .by = by, .due = system_clock().monotonic()};
   wake_.notify_all();
+  return true;
 }
 
 void JobKeeper::work() {
@@ -160,18 +162,21 @@ void JobKeeper::pause_all() {
     const MutexLock lock(mutex_);
     jobs.swap(jobs_);
   }
-  try {
-    for (const auto& [job, kept] : jobs) {
+  for (const auto& [job, kept] : jobs) {
+    try {
       if (store_ == nullptr) store_ = open_();
       // One more step tells whether it is running here still.
       if (store_->run_job(job, kept.runner).state != "running") continue;
       store_->pause_job(job, {.actor = kept.by.actor,
                               .reason = "interrupted, the worker stopped: " + kept.by.reason});
       log_.info("job paused, since this worker stops", {{"job", job}, {"actor", kept.by.actor}});
+    } catch (const StoreError& error) {
+      log_.warning("job stays as an interrupted one",
+                   {{"job", job}, {"kind", to_string(error.kind())}, {"error", error.what()}});
+      if (error.session_lost()) break;
+    } catch (const std::exception& error) {
+      log_.warning("job stays as an interrupted one", {{"job", job}, {"error", error.what()}});
     }
-  } catch (const StoreError& error) {
-    log_.warning("jobs stay as interrupted ones",
-                 {{"kind", to_string(error.kind())}, {"error", error.what()}});
   }
   store_.reset();
 }

@@ -40,8 +40,8 @@ class JobKeeper {
   // Whether another job would be run: there are not too many, and the worker does not stop.
   [[nodiscard]] bool has_room() const;
   // Runs a job of the database from now on, as the runner that it was created or resumed with, in
-  // the name of `by`.
-  void keep(JobId job, const Uuid& runner, const Requester& by);
+  // the name of `by`. False: the worker stops, and nothing is run.
+  [[nodiscard]] bool keep(JobId job, const Uuid& runner, const Requester& by);
 
  private:
   struct Kept {

@@ -149,6 +149,13 @@ RouteField limit_field(In in, std::string summary) {
           .most = std::numeric_limits<std::int32_t>::max() - 1};
 }
 
+// Of a list, which the worker holds as a whole while it answers.
+RouteField list_limit_field() {
+  RouteField limit = limit_field(In::query, "No more than this many; 50 unless given.");
+  limit.most = 1000;
+  return limit;
+}
+
 Fields operator+(Fields fields, const Fields& more) {
   fields.insert(fields.end(), more.begin(), more.end());
   return fields;
@@ -277,12 +284,29 @@ JobRequest job_request(const Asked& asked) {
 
 // --- Jobs.
 
+// Of a job that was changed. What it has come to is counted in the database, and a count that fails
+// must not look as if the change had.
+Response changed(const Asked& asked, JobId job, int status = 200) {
+  try {
+    return answered(job_document(asked.store, job), status);
+  } catch (const StoreError&) {
+    return answered(json::object{{"job_id", job}}, status);
+  }
+}
+
 // The worker that takes the request is the one that runs the job.
 void expect_room(const Asked& asked) {
   if (asked.desk.jobs.has_room()) return;
   throw Refused{error_response(
       503, "no_room_for_jobs", "this worker runs as many jobs as it may, or stops",
       "wait until one of them has ended, or ask another worker; nothing was changed")};
+}
+
+// A worker that has begun to stop meanwhile leaves the job paused, as those that it ran.
+void keep(const Asked& asked, JobId job, const Uuid& runner, const Requester& by) {
+  if (asked.desk.jobs.keep(job, runner, by)) return;
+  asked.store.pause_job(
+      job, {.actor = by.actor, .reason = "interrupted, the worker stopped: " + by.reason});
 }
 
 Response begin_job(const Asked& asked) {
@@ -295,8 +319,8 @@ Response begin_job(const Asked& asked) {
   const Requester by = asked.requester();
   const json::value made = json::parse(asked.store.create_job(request, runner, by));
   const JobId job = integer_field(made.as_object(), "job_id");
-  asked.desk.jobs.keep(job, runner, by);
-  Response response = answered(job_document(asked.store, job), 201);
+  keep(asked, job, runner, by);
+  Response response = changed(asked, job, 201);
   response.headers.emplace_back("Location", fmt::format("/v1/jobs/{}", job));
   return response;
 }
@@ -309,15 +333,15 @@ Response resume_job(const Asked& asked) {
   std::optional<double> rate;
   if (asked.said.contains("per_second")) rate = number_field(asked.said, "per_second");
   asked.store.resume_job(job, runner, rate, asked.small("in_flight"), by);
-  asked.desk.jobs.keep(job, runner, by);
-  return answered(job_document(asked.store, job));
+  keep(asked, job, runner, by);
+  return changed(asked, job);
 }
 
 Work change_job(std::string (OperatorStore::*change)(JobId, const Requester&)) {
   return [change](const Asked& asked) {
     const JobId job = asked.integer("job").value_or(0);
     (asked.store.*change)(job, asked.requester());
-    return answered(job_document(asked.store, job));
+    return changed(asked, job);
   };
 }
 
@@ -326,8 +350,7 @@ void add_job_routes(const OperatorDesk& desk, std::vector<Route>& routes) {
   state.choices = {"running", "paused", "finished", "aborted"};
   routes.push_back(
       row(desk, "GET", "/v1/jobs", "Replays and discards, running and past, the newest first.",
-          {state, limit_field(In::query, "No more than this many; 50 unless given.")},
-          {200, "Jobs"}, [](const Asked& asked) {
+          {state, list_limit_field()}, {200, "Jobs"}, [](const Asked& asked) {
             return answered(jobs_document(asked.store, asked.text("state"),
                                           asked.small("limit").value_or(kDeadLettersListed)));
           }));
@@ -464,9 +487,7 @@ void add_entry_routes(const OperatorDesk& desk, std::vector<Route>& routes) {
 void add_dead_letter_routes(const OperatorDesk& desk, std::vector<Route>& routes) {
   routes.push_back(refusing(
       row(desk, "GET", "/v1/dead-letters", "Dead letters, in the order of their entry ids.",
-          filter_fields(In::query) +
-              Fields{limit_field(In::query, "No more than this many; 50 unless given.")},
-          {200, "DeadLetters"},
+          filter_fields(In::query) + Fields{list_limit_field()}, {200, "DeadLetters"},
           [](const Asked& asked) {
             const DeadLetterFilter filter = filter_of(asked, asked.store.now());
             return answered(

@@ -133,6 +133,8 @@ json::value value_of(const RouteField& field, const json::value& given) {
     case Type::texts:
     case Type::integers: {
       if (!given.is_array()) refuse_type(field);
+      // As a filter it would name nothing, and so take everything.
+      if (given.get_array().empty()) refuse(field, "is empty; leave it out or name some");
       json::array list;
       for (const json::value& item : given.get_array()) {
         const bool fits = field.type == Type::texts ? item.is_string() : item.is_int64();
@@ -197,7 +199,9 @@ void read_body(Fields fields, const Request& request, json::object& said) {
   for (const auto& given : body) {
     const RouteField* field = find(fields, In::body, given.key());
     if (field == nullptr) refuse_unknown(fields, In::body, given.key());
-    if (!given.value().is_null()) said[field->name] = value_of(*field, given.value());
+    // What a script did not find must not widen a replay.
+    if (given.value().is_null()) refuse(*field, "is null; leave it out or say it");
+    said[field->name] = value_of(*field, given.value());
   }
 }
 

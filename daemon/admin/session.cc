@@ -67,7 +67,7 @@ Response too_many_failures(std::chrono::seconds wait) {
   Response response = error_response(
       429, "too_many_failures",
       "too many requests with a wrong bearer token came from this address",
-      "wait " + std::to_string(wait.count()) + " s; until then the right token is refused too");
+      "send the token of admin.token_file, or wait " + std::to_string(wait.count()) + " s");
   response.headers.emplace_back("Retry-After", std::to_string(wait.count()));
   return response;
 }
@@ -202,20 +202,23 @@ class BeastSession final : public Session, public std::enable_shared_from_this<B
       return error_response(403, "forbidden", "this server takes no bearer token",
                             "set admin.token_file to allow operating over HTTP");
     }
-    const MonotonicTime now = std::chrono::steady_clock::now();
-    if (const auto wait = context_.wrong_tokens.wait(remote_group_, now); wait.count() > 0) {
-      return too_many_failures(wait);
-    }
+    // The right token is never refused: behind a proxy everybody has one address, and operators
+    // must not be locked out by somebody who guesses. check-config sees to it that guessing is
+    // vain.
     const auto authorization = parser_->get()[http::field::authorization];
     if (context_.token.allows({authorization.data(), authorization.size()})) return std::nullopt;
+    const MonotonicTime now = std::chrono::steady_clock::now();
+    const std::chrono::seconds wait = context_.wrong_tokens.wait(remote_group_, now);
     // Who sends none has not guessed.
-    if (!authorization.empty()) context_.wrong_tokens.count(remote_group_, now);
+    if (!authorization.empty() && wait.count() == 0) {
+      context_.wrong_tokens.count(remote_group_, now);
+    }
     context_.log.limited(LogLevel::warning, "admin.unauthorized", "admin request refused",
                          {{"method", method},
                           {"route", match_.route->pattern},
                           {"remote", remote_},
                           {"error_code", "unauthorized"}});
-    return unauthorized(!authorization.empty());
+    return wait.count() > 0 ? too_many_failures(wait) : unauthorized(!authorization.empty());
   }
 
   void write_continue() {

@@ -11,8 +11,8 @@
 
 namespace outfall {
 
-// Counts wrong bearer tokens by the address that sent them, so that nobody guesses fast: after
-// `allowed` within `window` an address has to wait for the window's end, with the right token too.
+// Counts wrong bearer tokens by the address that sent them: after `allowed` within `window` the
+// others of an address are answered by 429 until the window ends. A right one always passes.
 // Memory is bounded: where `addresses` are counted, the one whose window began first is forgotten.
 // One thread.
 class WrongTokens {
@@ -24,7 +24,7 @@ class WrongTokens {
   };
   explicit WrongTokens(const Limits& limits) : limits_(limits) {}
 
-  // How long an address has to wait before it may try again; zero: it may.
+  // How long an address has to wait before a wrong token counts as the first; zero: it need not.
   [[nodiscard]] std::chrono::seconds wait(const std::string& address, MonotonicTime now) const;
   void count(const std::string& address, MonotonicTime now);
   [[nodiscard]] std::size_t addresses() const noexcept { return counted_.size(); }

@@ -113,6 +113,12 @@ class Checker {
                "write printable ASCII characters without spaces", [](const std::string& token) {
                  return std::ranges::all_of(token, [](char c) { return c > 0x20 && c < 0x7f; });
                });
+    check_text("admin", "token", global("admin"), true, "is too short, so that it can be guessed",
+               "make one of at least 16 characters, such as by `openssl rand -hex 32`",
+               [](const std::string& token) {
+                 return token.size() >= 16 || token.empty() ||
+                        !std::ranges::all_of(token, [](char c) { return c > 0x20 && c < 0x7f; });
+               });
   }
 
   // `small` must not exceed `large`.

@@ -15,7 +15,7 @@ namespace outfall::test {
 // Operating over HTTP: the real binary as a worker with a bearer token, and a database.
 class AdminOperateTest : public OperateTest {
  protected:
-  static constexpr const char* kToken = "let-me-in-4711";
+  static constexpr const char* kToken = "let-me-in-4711-please";
 
   AdminOperateTest();
   // outfall.toml with the token in the file `token`, and the stream orders. A connect_timeout of a

@@ -110,7 +110,7 @@ TEST_F(AdminOperate, WhatIsWrongInARequestIsNamedAndChangesNothing) {
       {pause, {{"actor", "anna"}}, "reason is missing"},
       {pause, {{"actor", "anna"}, {"reason", " \t"}}, "reason is blank"},
       {pause, {{"actor", ""}, {"reason", "x"}}, "actor is blank"},
-      {pause, {{"actor", nullptr}, {"reason", "x"}}, "actor is missing"},
+      {pause, {{"actor", nullptr}, {"reason", "x"}}, "actor is null; leave it out or say it"},
       {pause, {{"actor", 7}, {"reason", "x"}}, "actor must be a string"},
       {pause,
        {{"actor", std::string("a\0b", 3)}, {"reason", "x"}},
@@ -149,6 +149,21 @@ TEST_F(AdminOperate, WhatIsWrongInARequestIsNamedAndChangesNothing) {
       {"/v1/jobs",
        {{"actor", "a"}, {"reason", "x"}, {"action", "replay"}, {"ids", json::array{1.5}}},
        "ids must be a list of whole numbers"},
+      // What a script did not find must not become everything.
+      {"/v1/jobs",
+       {{"actor", "a"},
+        {"reason", "x"},
+        {"action", "discard"},
+        {"stream", "orders"},
+        {"ids", json::array{}}},
+       "ids is empty; leave it out or name some"},
+      {"/v1/jobs",
+       {{"actor", "a"},
+        {"reason", "x"},
+        {"action", "discard"},
+        {"stream", "orders"},
+        {"reason_code", nullptr}},
+       "reason_code is null; leave it out or say it"},
   };
   for (const auto& [path, body, message] : wrong) {
     const AdminAnswer answer = call("POST", path, body);
@@ -388,14 +403,15 @@ TEST_F(AdminOperate, TextsOfRequestsAreDataAndComeOutAsTheyWentIn) {
 TEST_F(AdminOperate, TheTokenIsReadAgainWithAReload) {
   worker();
   EXPECT_EQ(get("/v1/jobs").status, 200);
-  folder_.write("token", "another-one");
+  folder_.write("token", "another-one-of-them");
   workers_.back()->signal(SIGHUP);
   workers_.back()->wait_for_output("configuration reloaded");
   EXPECT_EQ(get("/v1/jobs").status, 401);
-  EXPECT_EQ(call_with("GET", "/v1/jobs", {"Authorization: Bearer another-one"}).status, 200);
+  EXPECT_EQ(call_with("GET", "/v1/jobs", {"Authorization: Bearer another-one-of-them"}).status,
+            200);
   EXPECT_THAT(workers_.back()->error_output(),
               AllOf(HasSubstr("setting changed setting=admin.token"), Not(HasSubstr(kToken)),
-                    Not(HasSubstr("another-one"))));
+                    Not(HasSubstr("another-one-of-them"))));
 }
 
 }  // namespace

@@ -190,12 +190,17 @@ TEST(AdminFields, AreReadFromPathQueryAndBody) {
   EXPECT_EQ(said.at("all"), true);
   EXPECT_EQ(said.at("rate"), 0.5);
   EXPECT_EQ(boost::json::serialize(said.at("names")), R"(["a",""])");
-  EXPECT_EQ(read(R"({"reason":"x","limit":null})"), R"({"job":7,"reason":"x"})");
+  EXPECT_EQ(read(R"({"reason":"x"})"), R"({"job":7,"reason":"x"})");
 }
 
 TEST(AdminFields, WhatIsWrongIsNamed) {
   EXPECT_EQ(read("{}"), "400 bad_field: reason is missing");
   EXPECT_EQ(read(R"({"reason":" "})"), "400 bad_field: reason is blank");
+  // As filters both would name nothing, and so take everything.
+  EXPECT_EQ(read(R"({"reason":"x","limit":null})"),
+            "400 bad_field: limit is null; leave it out or say it");
+  EXPECT_EQ(read(R"({"reason":"x","names":[]})"),
+            "400 bad_field: names is empty; leave it out or name some");
   EXPECT_EQ(read(R"({"reason":1})"), "400 bad_field: reason must be a string");
   EXPECT_EQ(read(R"({"reason":"a\u0000"})"), "400 bad_field: reason must be UTF-8 without NUL");
   EXPECT_EQ(read(R"({"reason":"x","state":"no"})"), "400 bad_field: state must be one of on, off");

@@ -30,8 +30,10 @@ TEST_F(ConfigSecrets, OnlyOneLineBreakIsTaken) {
   folder_.write("token", "abc\n\n");
   write("[database]\nurl = \"postgresql:///d\"\n[admin]\ntoken_file = \"token\"\n");
   EXPECT_THAT(problems(), ElementsAre(HasSubstr("admin.token: cannot be sent in an HTTP header")));
-  folder_.write("token", "abc\r\n");
-  EXPECT_EQ(load()->admin().text("token"), "abc");
+  folder_.write("token", "0123456789abcdef\r\n");
+  EXPECT_EQ(load()->admin().text("token"), "0123456789abcdef");
+  folder_.write("token", "0123456789abcde\n");
+  EXPECT_THAT(problems(), ElementsAre(HasSubstr("admin.token: is too short")));
 }
 
 TEST_F(ConfigSecrets, AVariableCanNameTheFileAndWinsOverTheConfiguration) {
