@@ -103,10 +103,10 @@ TEST_F(AdminOperate, ChangesAreMadeAndRecordedWithActorAndReason) {
                     Not(HasSubstr(kToken))));
 }
 
-TEST_F(AdminOperate, WhatIsWrongInARequestIsNamedAndChangesNothing) {
-  worker();
+// Path, body, and what is said of it.
+std::vector<std::tuple<std::string, json::value, std::string>> wrong_changes() {
   const std::string pause = "/v1/streams/orders/pause";
-  const std::vector<std::tuple<std::string, json::value, std::string>> wrong = {
+  return {
       {pause, {{"actor", "anna"}}, "reason is missing"},
       {pause, {{"actor", "anna"}, {"reason", " \t"}}, "reason is blank"},
       {pause, {{"actor", ""}, {"reason", "x"}}, "actor is blank"},
@@ -165,7 +165,12 @@ TEST_F(AdminOperate, WhatIsWrongInARequestIsNamedAndChangesNothing) {
         {"reason_code", nullptr}},
        "reason_code is null; leave it out or say it"},
   };
-  for (const auto& [path, body, message] : wrong) {
+}
+
+TEST_F(AdminOperate, WhatIsWrongInARequestIsNamedAndChangesNothing) {
+  worker();
+  const std::string pause = "/v1/streams/orders/pause";
+  for (const auto& [path, body, message] : wrong_changes()) {
     const AdminAnswer answer = call("POST", path, body);
     EXPECT_EQ(answer.status, 400) << path << answer.body;
     EXPECT_EQ(message_of(answer), message);
