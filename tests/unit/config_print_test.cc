@@ -16,7 +16,8 @@ class ConfigPrint : public ConfigFixture {};
 
 TEST_F(ConfigPrint, ShowsEverySettingWithItsOriginAndNoSecret) {
   write(std::string(kLeast) +
-        "[admin]\ntoken = \"t0ken-t0ken-t0ken\"\n[emitters.\"a.b\"]\nkind = \"probe\"\nkeys = [\"whsec_1\"]\n"
+        "[admin]\ntoken = \"t0ken-t0ken-t0ken\"\n[emitters.\"a.b\"]\nkind = \"probe\"\nkeys = "
+        "[\"whsec_1\"]\n"
         "extra = {acks = \"all\", \"sasl.password\" = \"hidden\"}\nlabel = \"a\\\"b\\n\"\n");
   const std::string text = print_toml(*load({{"OUTFALL_DRAIN__LEASE", "60s"}}));
   EXPECT_THAT(text, HasSubstr("url = \"postgresql://shop:***@localhost/shop\" "));

@@ -2,8 +2,8 @@
 
 #include <postgres_ext.h>
 
-// The types of PostgreSQL that outfall exchanges with it, by the numbers that its catalog gives them
-// in every database (pg_type.dat).
+// The types of PostgreSQL that outfall exchanges with it, by the numbers that its catalog gives
+// them in every database (pg_type.dat).
 
 namespace outfall::postgres {
 
