@@ -148,7 +148,7 @@ timeout = "1s"
   }
 
   [[nodiscard]] std::map<std::string, std::string> environment() const {
-    return {{"OUTFALL_ADMIN__TOKEN", "s3cr3t-admin"},
+    return {{"OUTFALL_ADMIN__TOKEN", "s3cr3t-admin-token"},
             {"OUTFALL_ADMIN__LISTEN", "127.0.0.1:" + std::to_string(port_)}};
   }
 
