@@ -119,8 +119,7 @@ void expect_known(OperatorStore& store, const Config& config, const std::string&
   DeadLetterFilter any;
   any.stream = stream;
   if (!store.dead_letters(any, 1).empty()) return;
-  const std::set<std::string> known = known_streams(store, config);
-  if (!known.contains(stream)) throw unknown_stream(stream, known);
+  expect_stream(store, config, stream);
 }
 
 void expect_dead_letters(OperatorStore& store, const DeadLetterFilter& filter) {

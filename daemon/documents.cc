@@ -33,11 +33,6 @@ json::object stream_json(const std::string& name, const json::object& known, boo
   return object;
 }
 
-void expect_stream(OperatorStore& store, const Config& config, const std::string& stream) {
-  const std::set<std::string> known = known_streams(store, config);
-  if (!known.contains(stream)) throw unknown_stream(stream, known);
-}
-
 Uuid envelope_of(OperatorStore& store, const EntryTarget& target) {
   if (target.envelope_id) return *target.envelope_id;
   if (const auto id = store.envelope_of(*target.entry_id)) return *id;

@@ -32,6 +32,10 @@ bool may_pass(const StoreError& error) {
 
 }  // namespace
 
+Requester interrupted(const Requester& by) {
+  return {.actor = by.actor, .reason = "interrupted, the worker stopped: " + by.reason};
+}
+
 JobKeeper::JobKeeper(Open open, Logger& log) : open_(std::move(open)), log_(log) {
 }
 
@@ -167,8 +171,7 @@ void JobKeeper::pause_all() {
       if (store_ == nullptr) store_ = open_();
       // One more step tells whether it is running here still.
       if (store_->run_job(job, kept.runner).state != "running") continue;
-      store_->pause_job(job, {.actor = kept.by.actor,
-                              .reason = "interrupted, the worker stopped: " + kept.by.reason});
+      store_->pause_job(job, interrupted(kept.by));
       log_.info("job paused, since this worker stops", {{"job", job}, {"actor", kept.by.actor}});
     } catch (const StoreError& error) {
       log_.warning("job stays as an interrupted one",

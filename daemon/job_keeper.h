@@ -14,6 +14,9 @@
 
 namespace outfall {
 
+// In whose name, and why, a job is paused when the worker that runs it stops.
+[[nodiscard]] Requester interrupted(const Requester& by);
+
 // Runs the jobs that were begun or resumed over HTTP at this worker, chunk by chunk, each in its
 // turn, as `outfall dead-letters replay` runs its one. A thread of its own, and a connection while
 // there are jobs. Where the database goes away it goes on when that is back: a chunk repeats

@@ -2,9 +2,7 @@
 
 #include <array>
 #include <charconv>
-#include <limits>
 #include <pwd.h>
-#include <string_view>
 #include <unistd.h>
 #include <utility>
 
@@ -187,10 +185,12 @@ std::string stream_state(const boost::json::object& stream) {
   return stream.contains("destinations") ? "some lanes paused" : "running";
 }
 
-CommandError unknown_stream(const std::string& name, const std::set<std::string>& known) {
-  return {ExitCode::unavailable, fmt::format("no stream is named '{}'", printable(name)),
-          known.empty() ? std::string("No worker has registered a stream yet.")
-                        : fmt::format("There are: {}.", fmt::join(known, ", "))};
+void expect_stream(OperatorStore& store, const Config& config, const std::string& name) {
+  const std::set<std::string> known = known_streams(store, config);
+  if (known.contains(name)) return;
+  throw CommandError(ExitCode::unavailable, fmt::format("no stream is named '{}'", printable(name)),
+                     known.empty() ? std::string("No worker has registered a stream yet.")
+                                   : fmt::format("There are: {}.", fmt::join(known, ", ")));
 }
 
 void add_requester_options(CLI::App& command, RequesterOptions& options) {
@@ -243,16 +243,18 @@ Uuid parse_envelope_id(const std::string& text) {
       "an envelope id looks like 01890a5d-ac96-774b-bcce-b302099a8057; --id takes an entry id");
 }
 
+std::optional<EntryId> parse_entry_id(std::string_view text) {
+  EntryId id = 0;
+  const char* last = text.data() + text.size();
+  const auto [end, error] = std::from_chars(text.data(), last, id);
+  if (error != std::errc{} || end != last || id < 0 || id > kLastEntryId) return {};
+  return id;
+}
+
 CLI::Validator entry_id_check() {
   return {[](const std::string& text) {
-            EntryId id = 0;
-            const char* last = text.data() + text.size();
-            const auto [end, error] = std::from_chars(text.data(), last, id);
-            // What asks for an entry looks a little beyond its id.
-            constexpr EntryId kLast = std::numeric_limits<EntryId>::max() - 1'000'000;
-            return error == std::errc{} && end == last && id >= 0 && id <= kLast
-                       ? std::string()
-                       : fmt::format("\"{}\" is not an entry id", printable(text));
+            return parse_entry_id(text) ? std::string()
+                                        : fmt::format("\"{}\" is not an entry id", printable(text));
           },
           ""};
 }

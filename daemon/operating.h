@@ -1,9 +1,11 @@
 #pragma once
 
 #include <functional>
+#include <limits>
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <boost/json.hpp>
@@ -41,9 +43,9 @@ ExitCode with_store(const Context& context, Access access,
 // In a word or two, of one of its streams.
 [[nodiscard]] std::string stream_state(const boost::json::object& stream);
 
-// What a command ends with that names a stream which nobody knows.
-[[nodiscard]] CommandError unknown_stream(const std::string& name,
-                                          const std::set<std::string>& known);
+// A mistyped stream must not look like one that is empty. Throws CommandError unless it is one of
+// known_streams().
+void expect_stream(OperatorStore& store, const Config& config, const std::string& name);
 
 // --actor and --reason.
 struct RequesterOptions {
@@ -66,6 +68,10 @@ void add_target_options(CLI::App& command, TargetOptions& options);
 [[nodiscard]] EntryTarget entry_target(const TargetOptions& options);
 [[nodiscard]] Uuid parse_envelope_id(const std::string& text);
 
+// What asks for an entry looks a little beyond its id.
+inline constexpr EntryId kLastEntryId = std::numeric_limits<EntryId>::max() - 1'000'000;
+// nullopt unless all of it is a number from 0 to kLastEntryId.
+[[nodiscard]] std::optional<EntryId> parse_entry_id(std::string_view text);
 // What an option takes that is an entry id.
 [[nodiscard]] CLI::Validator entry_id_check();
 

@@ -1,7 +1,6 @@
 #include "daemon/operator_routes.h"
 
 #include <algorithm>
-#include <charconv>
 #include <functional>
 #include <limits>
 #include <memory>
@@ -122,9 +121,6 @@ Route refusing(Route route, std::vector<int> refusals) {
   return route;
 }
 
-// What asks for an entry looks a little beyond its id.
-constexpr EntryId kLastEntryId = std::numeric_limits<EntryId>::max() - 1'000'000;
-
 // --- Fields that several routes share.
 
 RouteField in_path(std::string name, std::string summary, Type type = Type::text) {
@@ -219,14 +215,11 @@ EntryTarget entry_of(const Asked& asked) {
   EntryTarget target{.envelope_id = Uuid::parse(name), .entry_id = {}, .stream = {}};
   target.stream = asked.maybe("stream");
   if (target.envelope_id) return target;
-  EntryId id = 0;
-  const char* end = name.data() + name.size();
-  const auto [stopped, error] = std::from_chars(name.data(), end, id);
-  if (error != std::errc() || stopped != end || id < 0 || id > kLastEntryId) {
+  target.entry_id = parse_entry_id(name);
+  if (!target.entry_id) {
     throw Refused{field_refusal("entry", "is neither an entry id nor an envelope id",
                                 "write 42, or 01890a5d-ac96-774b-bcce-b302099a8057")};
   }
-  target.entry_id = id;
   return target;
 }
 
@@ -305,8 +298,7 @@ void expect_room(const Asked& asked) {
 // A worker that has begun to stop meanwhile leaves the job paused, as those that it ran.
 void keep(const Asked& asked, JobId job, const Uuid& runner, const Requester& by) {
   if (asked.desk.jobs.keep(job, runner, by)) return;
-  asked.store.pause_job(
-      job, {.actor = by.actor, .reason = "interrupted, the worker stopped: " + by.reason});
+  asked.store.pause_job(job, interrupted(by));
 }
 
 Response begin_job(const Asked& asked) {

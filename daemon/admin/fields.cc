@@ -170,9 +170,7 @@ bool is_json(std::string_view content_type) {
   const auto last = type.find_last_not_of(" \t");
   const std::string_view bare =
       last == std::string_view::npos ? std::string_view() : type.substr(0, last + 1);
-  return std::ranges::equal(bare, kJson, {}, [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  });
+  return std::ranges::equal(bare, kJson, {}, lower_ascii);
 }
 
 json::object parse_body(const Request& request) {

@@ -5,6 +5,8 @@
 
 #include <boost/json.hpp>
 
+#include "core/text.h"
+
 namespace outfall {
 namespace {
 
@@ -143,10 +145,9 @@ json::object answer(const Route& route, int status) {
 std::string operation_id(const Route& route) {
   std::string id;
   for (const char c : route.method + route.pattern) {
-    if (c >= 'A' && c <= 'Z') {
-      id += static_cast<char>(c - 'A' + 'a');
-    } else if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')) {
-      id += c;
+    const char lower = lower_ascii(c);
+    if ((lower >= 'a' && lower <= 'z') || (lower >= '0' && lower <= '9')) {
+      id += lower;
     } else if (!id.empty() && id.back() != '_' && c != '}') {
       id += '_';
     }
@@ -208,8 +209,7 @@ std::string openapi_document(std::span<const Route> routes, std::string_view ver
   json::object paths;
   for (const Route& route : routes) {
     std::string method = route.method;
-    std::ranges::transform(method, method.begin(),
-                           [](char c) { return static_cast<char>(c - 'A' + 'a'); });
+    std::ranges::transform(method, method.begin(), lower_ascii);
     json::value& path = paths[route.pattern];
     if (!path.is_object()) path = json::object();
     path.get_object()[method] = operation(route);

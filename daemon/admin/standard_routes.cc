@@ -23,51 +23,45 @@ Response health_response(std::string_view member, const HealthReport& report) {
 }
 
 Route get(std::string pattern, bool may_block, std::string summary,
-          std::function<Response(const Request&)> handler) {
+          std::vector<RouteAnswer> answers, std::function<Response(const Request&)> handler) {
   return {.method = "GET",
           .pattern = std::move(pattern),
           .needs_token = false,
           .may_block = may_block,
           .summary = std::move(summary),
-          .handler = std::move(handler)};
-}
-
-Route documented(Route route, std::vector<RouteAnswer> answers) {
-  route.answers = std::move(answers);
-  return route;
+          .handler = std::move(handler),
+          .answers = std::move(answers)};
 }
 
 }  // namespace
 
 std::vector<Route> standard_routes(StandardHandlers handlers) {
   std::vector<Route> routes;
-  routes.push_back(documented(get("/metrics", false, "Metrics in the Prometheus text format.",
-                                  [metrics = std::move(handlers.metrics)](const Request&) {
-                                    Response response;
-                                    response.content_type = kMetricsContentType;
-                                    response.body = metrics();
-                                    return response;
-                                  }),
-                              {{200, "Text"}}));
+  routes.push_back(get("/metrics", false, "Metrics in the Prometheus text format.", {{200, "Text"}},
+                       [metrics = std::move(handlers.metrics)](const Request&) {
+                         Response response;
+                         response.content_type = kMetricsContentType;
+                         response.body = metrics();
+                         return response;
+                       }));
   routes.back().content_type = "text/plain";
-  routes.push_back(
-      documented(get("/livez", false, "Whether the main loop still turns; if not, restart it.",
-                     [live = std::move(handlers.live)](const Request&) {
-                       return health_response("alive", live());
-                     }),
-                 {{200, "Alive"}, {503, "Alive"}}));
-  routes.push_back(documented(get("/readyz", false, "Whether the process is able to work.",
-                                  [ready = std::move(handlers.ready)](const Request&) {
-                                    return health_response("ready", ready());
-                                  }),
-                              {{200, "Ready"}, {503, "Ready"}}));
-  routes.push_back(documented(get("/status", true, "Streams, backlog, breakers and leases as JSON.",
-                                  [status = std::move(handlers.status)](const Request&) {
-                                    Response response;
-                                    response.body = status();
-                                    return response;
-                                  }),
-                              {{200, "WorkerStatus"}}));
+  routes.push_back(get("/livez", false, "Whether the main loop still turns; if not, restart it.",
+                       {{200, "Alive"}, {503, "Alive"}},
+                       [live = std::move(handlers.live)](const Request&) {
+                         return health_response("alive", live());
+                       }));
+  routes.push_back(get("/readyz", false, "Whether the process is able to work.",
+                       {{200, "Ready"}, {503, "Ready"}},
+                       [ready = std::move(handlers.ready)](const Request&) {
+                         return health_response("ready", ready());
+                       }));
+  routes.push_back(get("/status", true, "Streams, backlog, breakers and leases as JSON.",
+                       {{200, "WorkerStatus"}},
+                       [status = std::move(handlers.status)](const Request&) {
+                         Response response;
+                         response.body = status();
+                         return response;
+                       }));
   return routes;
 }
 

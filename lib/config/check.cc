@@ -109,15 +109,15 @@ class Checker {
     check_text("admin", "listen", global("admin"), false, "is not an address to listen on",
                "write an IP address and a port, such as 127.0.0.1:9464 or [::1]:9464",
                [](const std::string& text) { return parse_listen_address(text).has_value(); });
+    const auto can_be_sent = [](const std::string& token) {
+      return std::ranges::all_of(token, [](char c) { return c > 0x20 && c < 0x7f; });
+    };
     check_text("admin", "token", global("admin"), true, "cannot be sent in an HTTP header",
-               "write printable ASCII characters without spaces", [](const std::string& token) {
-                 return std::ranges::all_of(token, [](char c) { return c > 0x20 && c < 0x7f; });
-               });
+               "write printable ASCII characters without spaces", can_be_sent);
     check_text("admin", "token", global("admin"), true, "is too short, so that it can be guessed",
                "make one of at least 16 characters, such as by `openssl rand -hex 32`",
-               [](const std::string& token) {
-                 return token.size() >= 16 || token.empty() ||
-                        !std::ranges::all_of(token, [](char c) { return c > 0x20 && c < 0x7f; });
+               [&](const std::string& token) {
+                 return token.size() >= 16 || token.empty() || !can_be_sent(token);
                });
   }
 

@@ -10,6 +10,7 @@
 
 #include "config/settings.h"
 #include "config/suggest.h"
+#include "core/text.h"
 
 namespace outfall {
 namespace {
@@ -18,7 +19,7 @@ constexpr std::string_view kPrefix = "OUTFALL_";
 
 std::string lower(std::string_view text) {
   std::string result(text);
-  std::ranges::transform(result, result.begin(), [](unsigned char c) { return std::tolower(c); });
+  std::ranges::transform(result, result.begin(), lower_ascii);
   return result;
 }
 

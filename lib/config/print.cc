@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 
 #include <fmt/format.h>
 
 #include "config/conninfo.h"
 #include "config/decode.h"
 #include "config/settings.h"
+#include "core/text.h"
 
 namespace outfall {
 namespace {
@@ -22,7 +22,7 @@ bool names_a_secret(std::string_view name) {
       std::to_array<std::string_view>({"password", "secret", "token", "authorization", "credential",
                                        "cookie", "apikey", "api-key", "api_key", "passphrase"});
   std::string lower(name);
-  std::ranges::transform(lower, lower.begin(), [](unsigned char c) { return std::tolower(c); });
+  std::ranges::transform(lower, lower.begin(), lower_ascii);
   return std::ranges::any_of(
       kWords, [&](std::string_view word) { return lower.find(word) != std::string::npos; });
 }

@@ -1,16 +1,13 @@
 #include "config/suggest.h"
 
 #include <algorithm>
-#include <cctype>
 #include <numeric>
 #include <vector>
 
+#include "core/text.h"
+
 namespace outfall {
 namespace {
-
-char lower(char c) {
-  return static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-}
 
 // Edits that turn one text into the other: insertion, deletion, substitution and the swap of
 // neighbours, each once per place (optimal string alignment).
@@ -22,10 +19,10 @@ std::size_t distance(std::string_view a, std::string_view b) {
   for (std::size_t i = 1; i <= a.size(); ++i) {
     row[0] = i;
     for (std::size_t j = 1; j <= b.size(); ++j) {
-      const bool same = lower(a[i - 1]) == lower(b[j - 1]);
+      const bool same = lower_ascii(a[i - 1]) == lower_ascii(b[j - 1]);
       row[j] = std::min({last[j] + 1, row[j - 1] + 1, last[j - 1] + (same ? 0 : 1)});
-      if (i > 1 && j > 1 && lower(a[i - 1]) == lower(b[j - 2]) &&
-          lower(a[i - 2]) == lower(b[j - 1])) {
+      if (i > 1 && j > 1 && lower_ascii(a[i - 1]) == lower_ascii(b[j - 2]) &&
+          lower_ascii(a[i - 2]) == lower_ascii(b[j - 1])) {
         row[j] = std::min(row[j], before_last[j - 2] + 1);
       }
     }

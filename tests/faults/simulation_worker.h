@@ -145,7 +145,6 @@ class ModelWorker final : public DrainHost {
   std::uint64_t look_number_ = 0;
   std::uint64_t renewal_number_ = 0;
   bool without_room_ = false;
-  bool claim_waits_ = false;
   std::int32_t claims_running_ = 0;
   std::int32_t held_entries_ = 0;
   bool polling_ = false;

@@ -34,12 +34,6 @@ StoreErrorKind kind_of(std::string_view state) {
   return StoreErrorKind::defect;
 }
 
-std::string trimmed(const char* text) {
-  std::string result = text == nullptr ? "" : text;
-  while (!result.empty() && (result.back() == '\n' || result.back() == ' ')) result.pop_back();
-  return result;
-}
-
 // The call is on its way, and whether it takes effect is unknown to us.
 void sent_point([[maybe_unused]] const std::string& sql) {
 #ifdef OUTFALL_CRASH_POINTS
@@ -84,7 +78,7 @@ std::string hint_for(StoreErrorKind kind) {
 StoreError error_from(const PGresult* result, const std::string& fallback) {
   const char* state = result == nullptr ? nullptr : PQresultErrorField(result, PG_DIAG_SQLSTATE);
   if (state == nullptr) {
-    return {StoreErrorKind::unavailable, trimmed(fallback.c_str()),
+    return {StoreErrorKind::unavailable, libpq_words(fallback.c_str()),
             hint_for(StoreErrorKind::unavailable)};
   }
   const StoreErrorKind kind = kind_of(state);
@@ -93,7 +87,7 @@ StoreError error_from(const PGresult* result, const std::string& fallback) {
   // A refusal is written for people; of anything else the code says more than the words.
   const std::string suffix =
       kind == StoreErrorKind::refused ? std::string() : std::string(" (SQLSTATE ") + state + ")";
-  return {kind, trimmed(message) + suffix, hint != nullptr ? std::string(hint) : hint_for(kind),
+  return {kind, libpq_words(message) + suffix, hint != nullptr ? std::string(hint) : hint_for(kind),
           state};
 }
 
@@ -185,17 +179,19 @@ void Connection::flush(MonotonicTime deadline) {
   while (true) {
     const int pending = PQflush(connection_.get());
     if (pending == 0) return;
-    if (pending < 0) lost(trimmed(PQerrorMessage(connection_.get())));
+    if (pending < 0) lost(libpq_words(PQerrorMessage(connection_.get())));
     wait(true, deadline);
     // Reading while writing, so that neither side blocks on a full buffer.
-    if (PQconsumeInput(connection_.get()) == 0) lost(trimmed(PQerrorMessage(connection_.get())));
+    if (PQconsumeInput(connection_.get()) == 0)
+      lost(libpq_words(PQerrorMessage(connection_.get())));
   }
 }
 
 PGresult* Connection::next_result(MonotonicTime deadline) {
   while (PQisBusy(connection_.get()) != 0) {
     wait(false, deadline);
-    if (PQconsumeInput(connection_.get()) == 0) lost(trimmed(PQerrorMessage(connection_.get())));
+    if (PQconsumeInput(connection_.get()) == 0)
+      lost(libpq_words(PQerrorMessage(connection_.get())));
   }
   return PQgetResult(connection_.get());
 }
@@ -241,7 +237,7 @@ void Connection::ensure_prepared(const std::string& sql, const Params& params) {
   const std::string name = std::to_string(std::hash<std::string>{}(sql));
   if (PQsendPrepare(connection_.get(), name.c_str(), sql.c_str(), params.size(), params.types()) ==
       0) {
-    lost(trimmed(PQerrorMessage(connection_.get())));
+    lost(libpq_words(PQerrorMessage(connection_.get())));
   }
   const MonotonicTime deadline = call_deadline();
   flush(deadline);
@@ -261,14 +257,14 @@ void Connection::send(const std::string& sql, const Params& params) {
     sent = PQsendQueryPrepared(connection_.get(), name.c_str(), params.size(), values.data(),
                                params.lengths(), formats.data(), 1);
   }
-  if (sent == 0) lost(trimmed(PQerrorMessage(connection_.get())));
+  if (sent == 0) lost(libpq_words(PQerrorMessage(connection_.get())));
 }
 
 void Connection::send_timeout(Milliseconds timeout) {
   const std::string sql = "SET statement_timeout = " + std::to_string(timeout.count());
   if (PQsendQueryParams(connection_.get(), sql.c_str(), 0, nullptr, nullptr, nullptr, nullptr, 1) ==
       0) {
-    lost(trimmed(PQerrorMessage(connection_.get())));
+    lost(libpq_words(PQerrorMessage(connection_.get())));
   }
 }
 
@@ -298,15 +294,16 @@ std::pair<Result, Result> Connection::query_both(const std::string& first,
   const MonotonicTime deadline = call_deadline();
   // Two sync points: the first statement's transaction, and with it its locks, ends before the
   // second one's result is read.
-  if (PQenterPipelineMode(connection_.get()) == 0) lost(trimmed(PQerrorMessage(connection_.get())));
+  if (PQenterPipelineMode(connection_.get()) == 0)
+    lost(libpq_words(PQerrorMessage(connection_.get())));
   // Each Execute message starts the server's clock anew, so the claim runs under the timeout before
   // it.
   send_timeout(options_.claim_timeout);
   send(first, first_params);
-  if (PQpipelineSync(connection_.get()) == 0) lost(trimmed(PQerrorMessage(connection_.get())));
+  if (PQpipelineSync(connection_.get()) == 0) lost(libpq_words(PQerrorMessage(connection_.get())));
   send_timeout(options_.statement_timeout);
   send(second, second_params);
-  if (PQpipelineSync(connection_.get()) == 0) lost(trimmed(PQerrorMessage(connection_.get())));
+  if (PQpipelineSync(connection_.get()) == 0) lost(libpq_words(PQerrorMessage(connection_.get())));
   flush(deadline);
   sent_point(first);
   std::optional<StoreError> failure;
@@ -328,7 +325,7 @@ Result Connection::script(const std::string& sql) {
     throw StoreError(StoreErrorKind::unavailable, "the connection was lost");
   const MonotonicTime deadline = call_deadline();
   if (PQsendQuery(connection_.get(), sql.c_str()) == 0)
-    lost(trimmed(PQerrorMessage(connection_.get())));
+    lost(libpq_words(PQerrorMessage(connection_.get())));
   flush(deadline);
   return receive(deadline);
 }

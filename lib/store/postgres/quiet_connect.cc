@@ -107,12 +107,13 @@ bool finish_attempt(PGconn* connection, Milliseconds timeout) {
   return true;
 }
 
-std::string without_line_end(std::string text) {
-  while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
-  return text;
-}
-
 }  // namespace
+
+std::string libpq_words(const char* text) {
+  std::string words = text == nullptr ? "" : text;
+  while (!words.empty() && (words.back() == '\n' || words.back() == ' ')) words.pop_back();
+  return words;
+}
 
 Connecting quiet_connect(std::vector<const char*> keys, std::vector<const char*> values,
                          Milliseconds timeout) {
@@ -145,7 +146,7 @@ Connecting quiet_connect(std::vector<const char*> keys, std::vector<const char*>
     }
   }
   if (PQstatus(connection) == CONNECTION_OK) return result;
-  result.failure = without_line_end(PQerrorMessage(connection));
+  result.failure = libpq_words(PQerrorMessage(connection));
   if (late) result.failure += " timeout expired";
   if (!unused.empty()) result.failure += "; " + unused;
   result.connection.reset();

@@ -12,6 +12,9 @@ namespace outfall::postgres {
 
 using PgHandle = std::unique_ptr<PGconn, decltype(&PQfinish)>;
 
+// What libpq says, such as PQerrorMessage(), without the end of its line. Nothing of a null.
+[[nodiscard]] std::string libpq_words(const char* text);
+
 // How an attempt to connect ended: with a connection, or with libpq's words for why there is none.
 struct Connecting {
   PgHandle connection{nullptr, PQfinish};
