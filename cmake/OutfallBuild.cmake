@@ -106,10 +106,11 @@ endfunction()
 # What is worth building with a sanitizer: all tests but those that are `plain` (tests/CMakeLists.txt).
 add_custom_target(instrumented_tests)
 
-# outfall_test(NAME SOURCES... LIBS... [LABELS ...]) adds one GoogleTest binary and registers each of
-# its tests with ctest by one process per test suite binary.
+# outfall_test(NAME SOURCES... LIBS... [LABELS ...] [TIMEOUT SECONDS] [SHARDS N]) adds one GoogleTest
+# binary and registers it with ctest as one test, or as N tests of every Nth of its cases, which may run
+# beside each other: for those that wait for long.
 function(outfall_test name)
-  cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;LIBS;LABELS" ${ARGN})
+  cmake_parse_arguments(arg "" "TIMEOUT;SHARDS" "SOURCES;LIBS;LABELS" ${ARGN})
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE
     outfall_options outfall_quick_build ${arg_LIBS} GTest::gtest GTest::gmock GTest::gtest_main)
@@ -117,11 +118,21 @@ function(outfall_test name)
     target_link_libraries(${name} PRIVATE fmt::fmt)
     target_precompile_headers(${name} REUSE_FROM outfall_test_headers)
   endif()
-  add_test(NAME ${name} COMMAND ${name})
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 300)
   endif()
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}")
+  if(arg_SHARDS)
+    foreach(shard RANGE 1 ${arg_SHARDS})
+      math(EXPR index "${shard} - 1")
+      add_test(NAME ${name}_${shard} COMMAND ${name})
+      set_tests_properties(${name}_${shard} PROPERTIES
+        ENVIRONMENT "GTEST_TOTAL_SHARDS=${arg_SHARDS};GTEST_SHARD_INDEX=${index}"
+        TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}")
+    endforeach()
+  else()
+    add_test(NAME ${name} COMMAND ${name})
+    set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}")
+  endif()
   if(NOT "plain" IN_LIST arg_LABELS)
     add_dependencies(instrumented_tests ${name})
   endif()

@@ -6,6 +6,7 @@ if(OUTFALL_CRASH_POINTS)
       ${CMAKE_CURRENT_LIST_DIR}/crash_points_test.cc
     LIBS outfall_test_support outfall_test_kafka outfall_json CURL::libcurl
     TIMEOUT 900
+    SHARDS 5
     LABELS faults postgres no-tsan)
   add_dependencies(crash_points_test outfall)
   target_compile_definitions(crash_points_test PRIVATE

@@ -35,6 +35,7 @@ outfall_test(run_test
     ${CMAKE_CURRENT_LIST_DIR}/worker_fixture.cc
   LIBS outfall_test_support outfall_json CURL::libcurl
   TIMEOUT 900
+  SHARDS 2
   LABELS integration postgres)
 add_dependencies(run_test outfall outfall_next)
 target_compile_definitions(run_test PRIVATE
