@@ -414,23 +414,23 @@ void add_destination_routes(const OperatorDesk& desk, std::vector<Route>& routes
       {404}));
   // The lane stands in the body: it may be empty, and hold any character.
   const auto add = [&](const std::string& verb, const std::string& summary, bool pause) {
-    RouteField lane = optional_field(
-        In::body, Type::text, "lane",
-        "What the stream's `lane` selects, such as an endpoint; \"\" for a stream without lanes.");
+    const RouteField lane = {
+        .name = "lane",
+        .summary =
+            "What the stream's `lane` selects, such as an endpoint; \"\" for a stream without "
+            "lanes.",
+        .required = true,
+        .may_be_blank = true};
     routes.push_back(refusing(
         row(desk, "POST", "/v1/streams/{stream}/destinations/" + verb, summary,
             Fields{in_path("stream", "The stream."), lane} + requester_fields(), {200, "Operation"},
             [pause](const Asked& asked) {
               const std::string stream = asked.text("stream");
-              const auto named = asked.maybe("lane");
-              if (!named) {
-                throw Refused{field_refusal("lane", "is missing",
-                                            "name the destination; \"\" is one of its own")};
-              }
-              if (!pause) expect_paused(asked.store, asked.desk.config, stream, *named);
+              const std::string named = asked.text("lane");
+              if (!pause) expect_paused(asked.store, asked.desk.config, stream, named);
               return operated(
-                  pause ? asked.store.pause_destination(stream, *named, asked.requester())
-                        : asked.store.resume_destination(stream, *named, asked.requester()),
+                  pause ? asked.store.pause_destination(stream, named, asked.requester())
+                        : asked.store.resume_destination(stream, named, asked.requester()),
                   asked);
             }),
         {404}));

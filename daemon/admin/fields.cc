@@ -56,7 +56,7 @@ json::value checked_text(const RouteField& field, std::string_view text) {
   if (!is_valid_utf8(text) || text.find('\0') != std::string_view::npos) {
     refuse(field, "must be UTF-8 without NUL");
   }
-  if (field.required && is_blank(text)) refuse(field, "is blank");
+  if (field.required && !field.may_be_blank && is_blank(text)) refuse(field, "is blank");
   if (!field.choices.empty() && std::ranges::find(field.choices, text) == field.choices.end()) {
     std::string list;
     for (const std::string& choice : field.choices) list += (list.empty() ? "" : ", ") + choice;
@@ -70,6 +70,12 @@ json::value checked_integer(const RouteField& field, std::int64_t number) {
   std::string bounds = "must be at least " + std::to_string(field.least);
   if (field.most < INT64_MAX) bounds += " and at most " + std::to_string(field.most);
   refuse(field, bounds);
+}
+
+json::value checked_number(const RouteField& field, double number) {
+  if (!std::isfinite(number)) refuse_type(field);
+  if (number > static_cast<double>(field.least)) return number;
+  refuse(field, "must be more than " + std::to_string(field.least));
 }
 
 // From a path or a query, where all is text.
@@ -93,10 +99,8 @@ json::value value_of(const RouteField& field, std::string_view text) {
     case Type::number: {
       double number = 0;
       const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-      if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(number)) {
-        refuse_type(field);
-      }
-      return number;
+      if (error != std::errc() || end != text.data() + text.size()) refuse_type(field);
+      return checked_number(field, number);
     }
     case Type::texts:
     case Type::integers: {
@@ -125,8 +129,8 @@ json::value value_of(const RouteField& field, const json::value& given) {
       if (!given.is_int64()) refuse_type(field);
       return checked_integer(field, given.get_int64());
     case Type::number:
-      if (!given.is_number() || !std::isfinite(given.to_number<double>())) refuse_type(field);
-      return given.to_number<double>();
+      if (!given.is_number()) refuse_type(field);
+      return checked_number(field, given.to_number<double>());
     case Type::flag:
       if (!given.is_bool()) refuse_type(field);
       return given;

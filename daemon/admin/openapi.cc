@@ -41,14 +41,17 @@ json::object field_schema(const RouteField& field) {
   switch (field.type) {
     case Type::text: {
       json::object schema = type_schema("string");
-      if (field.required) schema["minLength"] = 1;
+      if (field.required && !field.may_be_blank) schema["minLength"] = 1;
       if (!field.choices.empty()) schema["enum"] = json::value_from(field.choices);
       return schema;
     }
     case Type::integer:
       return integer_schema(field);
-    case Type::number:
-      return type_schema("number");
+    case Type::number: {
+      json::object schema = type_schema("number");
+      schema["exclusiveMinimum"] = field.least;
+      return schema;
+    }
     case Type::flag:
       return type_schema("boolean");
     case Type::texts:
@@ -120,8 +123,12 @@ std::string_view describe(int status) {
       return "The body is not said to be JSON.";
     case 429:
       return "Too many wrong tokens came from this address; Retry-After says how long to wait.";
+    case 500:
+      return "A defect; the log of the worker says more.";
     case 503:
       return "It cannot be done now: the database is away, busy or unfit, or too many wait.";
+    case 504:
+      return "It took too long, and may still take effect: look before you repeat it.";
     default:
       return "See the message.";
   }
@@ -191,6 +198,8 @@ std::set<int> documented_statuses(const Route& route) {
   if (route.needs_token) statuses.insert(400);
   if (has_body(route)) statuses.insert({413, 415});
   if (route.asks_database) statuses.insert(503);
+  statuses.insert(500);
+  if (route.may_block) statuses.insert(504);
   return statuses;
 }
 

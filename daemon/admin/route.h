@@ -49,8 +49,9 @@ struct RouteField {
   std::string name;
   std::string summary = {};  // one sentence
   bool required = false;
+  bool may_be_blank = false;              // of a required text
   std::vector<std::string> choices = {};  // of a text
-  std::int64_t least = 0;                 // of integers
+  std::int64_t least = 0;                 // of integers; other numbers lie above it
   std::int64_t most = INT64_MAX;
 };
 

@@ -284,7 +284,7 @@ class BeastSession final : public Session, public std::enable_shared_from_this<B
                                : too_late();
           auto executor = self->stream_.get_executor();
           asio::post(executor, [self = std::move(self), task = std::move(task)] {
-            if (self->task_ != task) return;  // answered without it
+            if (self->task_ != task) return self->log_end(*task, "late admin request");
             self->task_.reset();
             self->handler_timer_.cancel();
             self->complete(*task);
@@ -308,14 +308,19 @@ class BeastSession final : public Session, public std::enable_shared_from_this<B
   }
 
   void complete(Task& task) {
-    // Whoever changes state or reads what entries say leaves a line.
+    log_end(task, "admin request");
+    respond(std::move(task.response), keep_alive_);
+  }
+
+  // Whoever changes state or reads what entries say leaves a line, also where the answer came too
+  // late to be sent.
+  void log_end(const Task& task, std::string_view what) {
     const LogLevel level = task.route.needs_token ? LogLevel::info : LogLevel::debug;
-    context_.log.log(level, "admin request",
+    context_.log.log(level, what,
                      {{"method", task.request.method},
                       {"path", task.request.path},
                       {"status", task.response.status},
                       {"remote", remote_}});
-    respond(std::move(task.response), keep_alive_);
   }
 
   void respond(Response response, bool keep_alive) {

@@ -198,10 +198,12 @@ class AdminOpenapi : public AdminOperateTest {
   void see_what_its_state_refuses();
   void see_wrong_requests();
 
+  // But for a defect and an answer that comes too late, which admin_server_test has.
   [[nodiscard]] std::set<std::string> documented() const {
     std::set<std::string> all;
     for (const Operation& operation : operations_) {
       for (const auto& response : operation.object.at("responses").as_object()) {
+        if (response.key() == "500" || response.key() == "504") continue;
         all.insert(operation.name() + " " + std::string(response.key()));
       }
     }

@@ -142,7 +142,7 @@ std::vector<std::tuple<std::string, json::value, std::string>> wrong_changes() {
         {"action", "replay"},
         {"stream", "orders"},
         {"per_second", 0}},
-       "the rate must be greater than 0"},
+       "per_second must be more than 0"},
       {"/v1/jobs",
        {{"actor", "a"}, {"reason", "x"}, {"action", "replay"}, {"envelope_ids", json::array{"x"}}},
        "envelope_ids has what is not an envelope id"},

@@ -421,6 +421,8 @@ TEST_F(AdminServerTest, SlowHandlerIsAnsweredForAndItsResultDropped) {
   EXPECT_THAT(answer.body, HasSubstr("look before you repeat it"));
   gate.set_value();
   EXPECT_EQ(http_get(url_ + "/status").status, 200);
+  server_.reset();
+  EXPECT_THAT(log_text_.str(), HasSubstr("late admin request method=GET path=/status status=200"));
 }
 
 TEST_F(AdminServerTest, ClientMayGoAwayWhileItsRequestIsHandled) {

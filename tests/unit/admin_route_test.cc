@@ -277,7 +277,8 @@ TEST(AdminOpenapiDocument, IsMadeOfTheRows) {
   route.fields = some_fields();
   route.answers = {{200, "Job"}};
   route.refusals = {409};
-  EXPECT_THAT(documented_statuses(route), ElementsAre(200, 400, 401, 403, 409, 413, 415, 429, 503));
+  EXPECT_THAT(documented_statuses(route),
+              ElementsAre(200, 400, 401, 403, 409, 413, 415, 429, 500, 503, 504));
   const std::vector<Route> routes = {route};
   const boost::json::value document =
       boost::json::parse(openapi_document(routes, "1.2.3", R"({"Job":{"type":"object"}})"));
@@ -289,7 +290,7 @@ TEST(AdminOpenapiDocument, IsMadeOfTheRows) {
       boost::json::serialize(
           post.at("requestBody").at("content").at("application/json").at("schema").at("required")),
       R"(["reason"])");
-  EXPECT_EQ(post.at("responses").as_object().size(), 9U);
+  EXPECT_EQ(post.at("responses").as_object().size(), 11U);
   EXPECT_THROW(static_cast<void>(openapi_document(routes, "1", "{}")), std::logic_error);
 }
 
