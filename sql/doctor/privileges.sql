@@ -14,7 +14,7 @@ SELECT json_build_object(
                     'leased_entries', 'maintain_receipts', 'many_ranges', 'may_work', 'move_to_dead_letters', 'park', 'pass_over',
                     'pause_destination', 'payload_bytes', 'pick_disturbed', 'pick_fresh', 'present_workers',
                     'register_streams', 'release', 'renew', 'sample_database', 'sample_streams', 'scan_start',
-                    'serve_streams', 'settle', 'settle_delivered', 'status_code', 'take_over', 'tend_holds',
+                    'serve_streams', 'server_since', 'settle', 'settle_delivered', 'status_code', 'take_over', 'tend_holds',
                     'unbound_streams', 'waiting_keys', 'xid_visible_in']) AS f (name)
              JOIN pg_catalog.pg_proc p ON p.proname = f.name
              JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace AND n.nspname = $1

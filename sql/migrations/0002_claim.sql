@@ -36,6 +36,15 @@ BEGIN ATOMIC
   SELECT coalesce(pg_column_size(p_payload), 0) + coalesce(pg_column_size(p_payload_binary), 0);
 END;
 
+-- Since when the server has kept what it said: from its start, or from the crash of one of its processes, after which it
+-- recovers under the same start time, without what was committed and not yet on disk, and begins its statistics anew.
+-- Who resets those of WAL by hand is taken for a crash, which costs a worker its leases once.
+CREATE FUNCTION server_since() RETURNS timestamptz
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+  SELECT greatest(pg_postmaster_start_time(), w.stats_reset) FROM pg_stat_wal w;
+END;
+
 -- Moves entries into dead_letters. Only for callers that hold the entry: by its lease, or by the
 -- stream lock with no lease on it. Returns how many were moved.
 CREATE FUNCTION move_to_dead_letters(
@@ -65,7 +74,7 @@ END;
 -- Claim, step 2: takes the leases of dead workers away, all of one worker's or none, so that its own
 -- later lease cannot let it send 3, 4 and then 1, 2. Runs under the stream lock. The freed entries
 -- are picked again by whoever claims next; each takeover counts one `abandoned`, except where the
--- server restarted meanwhile or the worker gave the lease back. From p_suspect_at on an entry is
+-- server restarted or crashed meanwhile or the worker gave the lease back. From p_suspect_at on an entry is
 -- leased alone, and dead-lettered when a worker died p_max_abandoned times with it, the last time alone.
 -- Returns how many leases were taken, and the entries that were dead-lettered.
 -- A worker's own leases are taken over only when it has released them all: after a restart of the server,
@@ -80,6 +89,7 @@ DECLARE
   v_locked     record;
   v_killers    bigint[];
   v_suspect_at int := greatest(p_max_abandoned - 2, 1);
+  v_since      timestamptz := server_since();
 BEGIN
   taken := 0; abandoned := '{}';
   FOR v_worker IN
@@ -96,7 +106,7 @@ BEGIN
            array_agg(lower(x.ids)) FILTER (WHERE x.counts AND x.suspect AND x.remaining = 1) AS alone
       INTO v_locked
       FROM (SELECT l.lease_id, l.ids, l.suspect, l.remaining,
-                   NOT l.released AND l.claimed_at > pg_postmaster_start_time() AS counts
+                   NOT l.released AND l.claimed_at > v_since AS counts
               FROM leases l
              WHERE l.stream = p_stream AND l.lease_no >= p_lease_floor AND l.worker = v_worker
                AND (l.expires_at <= p_now OR l.worker = ANY (p_dead))
@@ -419,7 +429,7 @@ BEGIN
   ), open_holds AS MATERIALIZED (
     -- Those whose first entry is the oldest: no number of busy holds can starve the others.
     SELECT o.hold_id, o.scope, o.room
-      FROM (SELECT h.hold_id, h.scope,
+      FROM (SELECT h.hold_id, h.scope, h.value,
                    CASE h.scope WHEN 'lane' THEN coalesce(l.room, p_lane_room) ELSE coalesce(k.room, p_key_room) END AS room
               FROM holds h
               LEFT JOIN unnest(p_lanes, p_lane_rooms) AS l (lane, room) ON h.scope = 'lane' AND l.lane = h.value
@@ -432,6 +442,11 @@ BEGIN
           AND (e.key IS NULL OR hashtext(e.key) NOT IN (SELECT unnest(p_busy)))
         ORDER BY e.id LIMIT 1) first
      WHERE o.room > 0
+       -- A key whose earlier entry waits in another hold, such as that of a paused lane, would take the place of one that can go.
+       AND (o.scope = 'lane' OR (SELECT b.id FROM entries b
+                                  WHERE b.stream = p_stream AND b.key = o.value AND b.status <> 'pending' AND b.status = 'held'
+                                    AND b.id < first.id AND NOT b.id <@ p_active
+                                  ORDER BY b.id LIMIT 1) IS NULL)
      ORDER BY first.id LIMIT c_holds
   ), held AS MATERIALIZED (
     SELECT x.*, h.hold_id, h.scope
@@ -681,18 +696,20 @@ $$;
 -- and nothing is reported to the floor), 'empty', 'busy' (another claim of the stream is
 -- running: come back in a millisecond or two), 'paused', 'unregistered' (register_stream first).
 -- p_floor, p_epoch, p_lease_floor, p_hold_floor, p_vxids, p_bounds come from the worker's ClaimFloor and the OUT
--- columns from live_min to used go back to it.
+-- columns from live_min to used go back to it. p_server is the server_since() that they were learned under: another server
+-- may hand out the same ids again, and so nothing is known of it. Null: the same one.
 CREATE FUNCTION claim(
   p_stream text, p_worker uuid, p_instance text, p_lease_id uuid, p_lease_ms int,
   p_limit int, p_max_bytes bigint, p_by_key boolean, p_hold_key boolean, p_lane text, p_max_abandoned int,
   p_floor bigint, p_epoch bigint, p_lease_floor bigint, p_hold_floor bigint,
   p_vxids text[], p_bounds bigint[], p_dead uuid[],
   p_lanes text[], p_lane_rooms int[], p_lane_room int, p_keys text[], p_key_rooms int[], p_key_room int,
+  p_server timestamptz DEFAULT NULL,
   OUT status text, OUT entries int, OUT lease_no bigint, OUT more boolean, OUT suspect boolean,
   OUT live_min bigint, OUT picked_from bigint, OUT epoch bigint, OUT next_lease_floor bigint,
   OUT next_hold_floor bigint,
   OUT sequence_last bigint, OUT shown text[], OUT used text[],
-  OUT others uuid[], OUT taken_over int, OUT abandoned bigint[], OUT parked int, OUT repicks int, OUT server_started timestamptz, OUT claimed_at timestamptz)
+  OUT others uuid[], OUT taken_over int, OUT abandoned bigint[], OUT parked int, OUT repicks int, OUT server_since timestamptz, OUT claimed_at timestamptz)
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 SET plan_cache_mode = force_generic_plan
@@ -739,7 +756,10 @@ BEGIN
   END IF;
   -- Losing a claim's commit means that nobody holds the lease: the entries are claimed again.
   PERFORM set_config('synchronous_commit', 'off', true);
-  server_started := pg_postmaster_start_time(); claimed_at := v_now;
+  server_since := server_since(); claimed_at := v_now;
+  IF p_server <> server_since THEN
+    p_floor := 0; p_lease_floor := 0; p_hold_floor := 0; p_vxids := '{}'; p_bounds := '{}';
+  END IF;
   taken_over := 0; abandoned := '{}'; parked := 0; repicks := 0; entries := 0; more := false; suspect := false;
 
   -- 1. One claim of a stream at a time.
@@ -754,7 +774,7 @@ BEGIN
   -- The same claim was made before and its answer was lost: under the stream lock it is certain whether
   -- it took effect. Entries that the worker does not know it holds would be overtaken by later ones.
   UPDATE leases l SET expires_at = clock_timestamp() + p_lease_ms * interval '1 millisecond'
-   WHERE l.lease_id = p_lease_id AND l.worker = p_worker
+   WHERE l.lease_id = p_lease_id AND l.worker = p_worker AND NOT l.released
   RETURNING l.remaining, l.lease_no, l.suspect INTO v_repeated;
   IF FOUND THEN
     status := 'repeated'; entries := v_repeated.remaining; lease_no := v_repeated.lease_no;
@@ -764,6 +784,10 @@ BEGIN
   IF v_paused THEN
     status := 'paused';
     RETURN;
+  END IF;
+
+  IF cardinality(p_dead) > 0 THEN  -- whoever is back is not dead: the worker may have asked long ago
+    p_dead := ARRAY(SELECT d FROM unnest(p_dead) d WHERE d NOT IN (SELECT present_workers(p_dead)));
   END IF;
 
   -- 2. Leases: who else is here, what is out. One statement for both, so that no key is free whose
@@ -848,7 +872,11 @@ BEGIN
           v_parked := v_parked + v_passed;
         END IF;
       END IF;
-      suspect := v_suspects AND v_my_suspect IS NOT TRUE;
+      suspect := v_suspects AND v_my_suspect IS NOT TRUE
+                 AND pg_try_advisory_xact_lock(hashtext('outfall.suspect'), hashtext(p_worker::text));
+      IF suspect THEN  -- one in all its streams: another one would die with it, and seem to have done it
+        suspect := NOT EXISTS (SELECT FROM leases l WHERE l.worker = p_worker AND l.suspect);
+      END IF;
       SELECT * INTO v_pick FROM pick_disturbed(p_stream, v_now, v_start, v_scan, v_active, v_busy, v_parked, p_limit, p_max_bytes,
         p_by_key, p_lane, v_lanes, v_lane_rooms, p_lane_room, p_keys, p_key_rooms, p_key_room,
         v_blocked, v_waiting_lanes, CASE WHEN NOT v_suspects THEN v_waiting_keys END, next_hold_floor, v_suspect_at, suspect);

@@ -48,6 +48,9 @@ BEGIN
     result := 'repeated';
     RETURN;
   END IF;
+  IF EXISTS (SELECT FROM unnest(p_returned) i WHERE NOT i <@ v_lease.ids) THEN
+    RAISE EXCEPTION 'lease % returns entries that it does not hold', p_lease_id;
+  END IF;
   SELECT array_agg(i) INTO v_dead FROM generate_subscripts(p_statuses, 1) i WHERE p_statuses[i] = 'dead_lettered';
   IF v_dead IS NULL THEN
     PERFORM set_config('synchronous_commit', 'off', true);
@@ -138,7 +141,7 @@ BEGIN
        id_offsets, envelope_ids, created_offsets, attempts, types, keys, record_ids)
     SELECT p_now, v_first, v_last, min(g.created_at), max(g.created_at), count(*), p_stream, p_provider,
            array_agg((g.id - v_first)::int), array_agg(g.envelope_id),
-           array_agg(least((date_part('epoch', p_now - g.created_at) * 1000)::bigint, 2147483647)::int),
+           array_agg(greatest(least((date_part('epoch', p_now - g.created_at) * 1000)::bigint, 2147483647), -2147483648)::int),
            array_agg(g.attempts + 1), array_agg(g.type), nullif(array_agg(g.key), array_fill(NULL::text, ARRAY[count(*)::int])),
            p_record_ids
       FROM gone g
@@ -152,7 +155,7 @@ BEGIN
        id_offsets, envelope_ids, created_offsets, attempts, types, keys, record_ids)
     SELECT p_now, v_first, v_last, min(g.created_at), max(g.created_at), count(*), p_stream, p_provider,
            array_agg((g.id - v_first)::int), array_agg(g.envelope_id),
-           array_agg(least((date_part('epoch', p_now - g.created_at) * 1000)::bigint, 2147483647)::int),
+           array_agg(greatest(least((date_part('epoch', p_now - g.created_at) * 1000)::bigint, 2147483647), -2147483648)::int),
            array_agg(g.attempts + 1), array_agg(g.type), nullif(array_agg(g.key), array_fill(NULL::text, ARRAY[count(*)::int])),
            p_record_ids
       FROM (SELECT * FROM gone ORDER BY id) g
@@ -237,7 +240,8 @@ END;
 -- p_tracking, are the transactions that a floor tracks below its start: once one has ended, its entries
 -- lie below the floor. One light query for any number of streams.
 CREATE FUNCTION due_streams(
-  p_streams text[], p_floors bigint[], p_tracking text[], p_vxids text[], p_bounds bigint[])
+  p_streams text[], p_floors bigint[], p_tracking text[], p_vxids text[], p_bounds bigint[],
+  p_server timestamptz DEFAULT NULL)
 RETURNS SETOF text
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
@@ -246,7 +250,9 @@ AS $$
 DECLARE
   v_now timestamptz := clock_timestamp();
 BEGIN
-  IF cardinality(p_vxids) > 0 THEN
+  IF p_server <> server_since() THEN
+    p_floors := array_fill(0::bigint, ARRAY[cardinality(p_streams)]);
+  ELSIF cardinality(p_vxids) > 0 THEN
     SELECT array_agg(least(s.floor, b.bound) ORDER BY s.place) INTO p_floors
       FROM unnest(p_streams, p_floors) WITH ORDINALITY AS s (stream, floor, place)
       LEFT JOIN (SELECT t.stream, min(t.bound) AS bound

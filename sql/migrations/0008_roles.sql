@@ -33,7 +33,7 @@ $$;
 
 -- Functions are everybody's to call unless that is taken away.
 REVOKE ALL ON FUNCTION
-  status_code, new_envelope_id, lane_of, xid_visible_in, payload_bytes, move_to_dead_letters, take_over,
+  status_code, new_envelope_id, lane_of, xid_visible_in, payload_bytes, server_since, move_to_dead_letters, take_over,
   waiting_keys, pick_fresh, many_ranges, scan_start, pass_over, pick_disturbed, park, empty_parkings, tend_holds, claim, leased_entries, settle, settle_delivered, renew, release,
   forgive, register_streams, due_streams, hold_presence, present_workers, enqueue, utc_text, begin_operation, lock_stream, record_operation,
   take_entry, wake_holds, pause_stream, resume_stream, pause_destination, resume_destination, retry_entry,
@@ -64,7 +64,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON leases, holds, parkings TO outbox_worker
 GRANT SELECT, INSERT ON dead_letters, receipts TO outbox_worker;
 GRANT SELECT ON receipts_default, destinations, replays, operations, schema_version, delivered, all_entries TO outbox_worker;
 GRANT EXECUTE ON FUNCTION
-  status_code, lane_of, xid_visible_in, payload_bytes, move_to_dead_letters, take_over, waiting_keys, pick_fresh, many_ranges, scan_start, pass_over, pick_disturbed,
+  status_code, lane_of, xid_visible_in, payload_bytes, server_since, move_to_dead_letters, take_over, waiting_keys, pick_fresh, many_ranges, scan_start, pass_over, pick_disturbed,
   park, empty_parkings, tend_holds, claim, leased_entries, settle, settle_delivered, renew, release, forgive, register_streams,
   due_streams, hold_presence, present_workers, pause_destination, utc_text, envelope_time, search_delivered, find_delivered, explain_live_entry,
   explain_entry, filter_names, list_dead_letters, sample_streams, unbound_streams, sample_database, status,

@@ -574,10 +574,10 @@ const Rule kRules[] = {
      "reorder"},
     {"ARepeatedClaimFindsItsLease",
      lost_claim,
-     {.patches =
-          {{"0002_claim",
-            "   WHERE l.lease_id = p_lease_id AND l.worker = p_worker\n  RETURNING l.remaining",
-            "   WHERE false\n  RETURNING l.remaining"}}},
+     {.patches = {{"0002_claim",
+                   "   WHERE l.lease_id = p_lease_id AND l.worker = p_worker AND NOT l.released\n  "
+                   "RETURNING l.remaining",
+                   "   WHERE false\n  RETURNING l.remaining"}}},
      "defect"},
     {"ARepeatedClaimIsAsOldAsItsFirstAsking",
      lost_claim_during_a_failure,

@@ -1,6 +1,8 @@
 // Goal: after a restart of the database nothing is written under a lease from before, as what was
 // confirmed before may be undone.
-// Method: a real server that is stopped hard between a claim and its settle.
+// Method: a real server that is stopped hard between a claim and its settle, or of which one
+// process is killed, after which it recovers and says that it had started long before.
+#include <csignal>
 
 #include <gtest/gtest.h>
 
@@ -8,11 +10,36 @@
 #include "store/postgres/postgres_store.h"
 #include "store/store_error.h"
 #include "tests/support/temp_postgres.h"
+#include "tests/support/wait_until.h"
 
 namespace outfall::test {
 namespace {
 
-TEST(RestartDoubt, ASettleWaitsUntilTheLeasesAreReleased) {
+void restart_hard(TempPostgres& server) {
+  server.restart(StopMode::immediate);
+}
+
+// What the OOM killer does.
+void kill_one_process(TempPostgres& server) {
+  PgClient other = server.connect();
+  const std::string started = other.value("SELECT pg_postmaster_start_time()");
+  PgClient victim = server.connect();
+  ASSERT_EQ(kill(static_cast<pid_t>(victim.number("SELECT pg_backend_pid()")), SIGKILL), 0);
+  wait_until(
+      [&] {
+        try {
+          return server.connect().value("SELECT pg_postmaster_start_time()") == started &&
+                 server.log().find("all server processes terminated") != std::string::npos;
+        } catch (const PgError&) {
+          return false;
+        }
+      },
+      "the server recovers under the same start time");
+}
+
+class RestartDoubt : public testing::TestWithParam<void (*)(TempPostgres&)> {};
+
+TEST_P(RestartDoubt, ASettleWaitsUntilTheLeasesAreReleased) {
   TempPostgres server;
   postgres::ConnectOptions options;
   options.url = server.dsn();
@@ -35,7 +62,7 @@ TEST(RestartDoubt, ASettleWaitsUntilTheLeasesAreReleased) {
 
   // The lease must be there afterwards: its commit was asynchronous.
   sql.exec("CHECKPOINT");
-  server.restart(StopMode::immediate);
+  GetParam()(server);
   session = store.open_session();
   ASSERT_TRUE(store.leases_in_doubt());
   try {
@@ -50,7 +77,15 @@ TEST(RestartDoubt, ASettleWaitsUntilTheLeasesAreReleased) {
   EXPECT_EQ(after.number("SELECT count(*) FROM outbox.leases"), 1);
   session->release();
   EXPECT_FALSE(store.leases_in_doubt());
+  // Released, it is this worker's to claim again.
+  claim.lease_id = system_random().uuid();
+  EXPECT_EQ(session->claim(claim).batch.entries.size(), 1u);
 }
+
+INSTANTIATE_TEST_SUITE_P(All, RestartDoubt, testing::Values(&restart_hard, &kill_one_process),
+                         [](const auto& test) {
+                           return test.index == 0 ? "ARestart" : "ACrashOfOneProcess";
+                         });
 
 }  // namespace
 }  // namespace outfall::test

@@ -11,6 +11,7 @@ outfall_test(sql_test
     ${CMAKE_CURRENT_LIST_DIR}/sql_receipts_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/sql_replay_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/sql_roles_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/sql_claims_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/sql_sample_test.cc
   LIBS outfall_store_postgres outfall_test_support fmt::fmt
   TIMEOUT 600

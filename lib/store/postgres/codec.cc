@@ -147,6 +147,14 @@ Params& Params::uuid(const Uuid& value) {
   return *this;
 }
 
+Params& Params::timestamp_or_null(const std::optional<WallTime>& value) {
+  if (!value) return null(kTimestamptz);
+  begin(kTimestamptz);
+  put64(static_cast<std::uint64_t>(value->time_since_epoch().count() - kEpoch2000Us));
+  end();
+  return *this;
+}
+
 Params& Params::int4_array(std::span<const std::int32_t> values) {
   begin(kInt4Array);
   array_header(kInt4, values.size(), false);

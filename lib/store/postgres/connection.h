@@ -45,6 +45,7 @@ class Params {
   Params& int4(std::int32_t value);
   Params& int8(std::int64_t value);
   Params& uuid(const Uuid& value);
+  Params& timestamp_or_null(const std::optional<WallTime>& value);
   Params& int4_array(std::span<const std::int32_t> values);
   Params& int8_array(std::span<const std::int64_t> values);
   Params& text_array(std::span<const std::string> values);

@@ -6,9 +6,9 @@
 
 namespace outfall::postgres {
 
-ClaimFloor::Input ClaimFloors::input(const std::string& stream) {
+ClaimFloors::Input ClaimFloors::input(const std::string& stream) {
   const MutexLock lock(mutex_);
-  return floors_[stream].input();
+  return {.floor = floors_[stream].input(), .server = server_, .generation = generation_};
 }
 
 std::vector<std::int64_t> ClaimFloors::starts(std::span<const std::string> streams) {
@@ -22,6 +22,7 @@ std::vector<std::int64_t> ClaimFloors::starts(std::span<const std::string> strea
 ClaimFloors::Poll ClaimFloors::poll(std::span<const std::string> streams) {
   const MutexLock lock(mutex_);
   Poll poll;
+  poll.server = server_;
   for (const std::string& stream : streams) {
     ClaimFloor::Input input = floors_[stream].input();
     poll.starts.push_back(input.start);
@@ -36,8 +37,8 @@ ClaimFloors::Poll ClaimFloors::poll(std::span<const std::string> streams) {
 }
 
 std::int64_t ClaimFloors::completed(const std::string& stream, std::uint64_t generation,
-                                    const ClaimFloor::Report& report, WallTime server_started) {
-  saw_server(server_started);
+                                    const ClaimFloor::Report& report, WallTime server_since) {
+  saw_server(server_since);
   const MutexLock lock(mutex_);
   if (generation != generation_) return 0;
   ClaimFloor& floor = floors_[stream];
@@ -45,14 +46,14 @@ std::int64_t ClaimFloors::completed(const std::string& stream, std::uint64_t gen
   return std::max<std::int64_t>(0, floor.sequence_last() + 1 - floor.start());
 }
 
-void ClaimFloors::saw_server(WallTime started) {
+void ClaimFloors::saw_server(WallTime since) {
   const MutexLock lock(mutex_);
-  if (server_started_ && *server_started_ != started) {
+  if (server_ && *server_ != since) {
     floors_.clear();
     ++generation_;
     leases_in_doubt_ = true;
   }
-  server_started_ = started;
+  server_ = since;
 }
 
 bool ClaimFloors::leases_in_doubt() {
@@ -69,11 +70,6 @@ void ClaimFloors::forget() {
   const MutexLock lock(mutex_);
   floors_.clear();
   ++generation_;
-}
-
-std::uint64_t ClaimFloors::generation() {
-  const MutexLock lock(mutex_);
-  return generation_;
 }
 
 PostgresStore::PostgresStore(ConnectOptions options, Uuid worker, std::string instance,

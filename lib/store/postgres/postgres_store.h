@@ -19,36 +19,43 @@ namespace outfall::postgres {
 // Safe to use from several threads.
 class ClaimFloors {
  public:
-  // The server of a session or an answer. Another start time than before means that the server was
-  // restarted or is another one: floors are forgotten, and leases are in doubt.
-  void saw_server(WallTime started);
+  // The server of a session or an answer, by server_since(). Another one than before means that the
+  // server was restarted, has crashed or is another one: floors are forgotten, and leases are in
+  // doubt.
+  void saw_server(WallTime since);
   [[nodiscard]] bool leases_in_doubt();
   void leases_released();
 
-  [[nodiscard]] ClaimFloor::Input input(const std::string& stream);
+  // What a claim takes, and under which server and generation that was learned.
+  struct Input {
+    ClaimFloor::Input floor;
+    std::optional<WallTime> server;
+    std::uint64_t generation = 0;
+  };
+  [[nodiscard]] Input input(const std::string& stream);
   [[nodiscard]] std::vector<std::int64_t> starts(std::span<const std::string> streams);
-  // What due_streams() takes: the starts, and the tracked transactions below them with their
-  // streams.
+  // What due_streams() takes: the starts, the tracked transactions below them with their streams,
+  // and the server.
   struct Poll {
     std::vector<std::int64_t> starts;
     std::vector<std::string> tracking;
     std::vector<std::string> transactions;
     std::vector<std::int64_t> bounds;
+    std::optional<WallTime> server;
   };
   [[nodiscard]] Poll poll(std::span<const std::string> streams);
   // Takes in a completed claim and returns the floor's lag. Ignored when the floors were forgotten
   // after input() was taken, or when the server is another one than before (then all are
   // forgotten).
   std::int64_t completed(const std::string& stream, std::uint64_t generation,
-                         const ClaimFloor::Report& report, WallTime server_started);
+                         const ClaimFloor::Report& report, WallTime server_since);
   // At every reconnect: a promoted standby may hand out ids again.
   void forget();
-  [[nodiscard]] std::uint64_t generation();
 
  private:
   Mutex mutex_;
   std::map<std::string, ClaimFloor> floors_ OUTFALL_GUARDED_BY(mutex_);
-  std::optional<WallTime> server_started_ OUTFALL_GUARDED_BY(mutex_);
+  std::optional<WallTime> server_ OUTFALL_GUARDED_BY(mutex_);
   std::uint64_t generation_ OUTFALL_GUARDED_BY(mutex_) = 0;
   bool leases_in_doubt_ OUTFALL_GUARDED_BY(mutex_) = false;
 };

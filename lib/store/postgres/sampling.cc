@@ -85,7 +85,7 @@ DatabaseLook PostgresSampling::read(std::int32_t count_limit) {
 void PostgresSampling::read_streams(DatabaseLook& look, std::int32_t count_limit) {
   std::vector<std::int64_t> lease_floors;
   for (const std::string& stream : streams_) {
-    lease_floors.push_back(floors_.input(stream).lease_floor);
+    lease_floors.push_back(floors_.input(stream).floor.lease_floor);
   }
   const Result rows =
       call("sample_streams", "p_streams => $1, p_floors => $2, p_cap => $3, p_lease_floors => $4",

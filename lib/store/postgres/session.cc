@@ -55,8 +55,9 @@ PostgresSession::PostgresSession(const ConnectOptions& options, const Uuid& work
   }
   check_may_work(connection_);
   floors_.saw_server(
-      connection_.query("SELECT pg_catalog.pg_postmaster_start_time()", Params()).timestamp(0, 0));
-  calls_ = {.claim = call(connection_, "claim", 24),
+      connection_.query("SELECT " + connection_.qualified("server_since") + "()", Params())
+          .timestamp(0, 0));
+  calls_ = {.claim = call(connection_, "claim", 25),
             .leased_entries = call(connection_, "leased_entries", 1),
             .settle = call(connection_, "settle", 16),
             .renew = call(connection_, "renew", 3),
@@ -64,7 +65,7 @@ PostgresSession::PostgresSession(const ConnectOptions& options, const Uuid& work
             .forgive = call(connection_, "forgive", 1),
             .park_destination = call(connection_, "pause_destination", 4),
             .register_streams = call(connection_, "register_streams", 1),
-            .due_streams = call(connection_, "due_streams", 5)};
+            .due_streams = call(connection_, "due_streams", 6)};
 }
 
 void PostgresSession::register_streams(std::span<const std::string> streams) {
@@ -78,14 +79,16 @@ std::vector<std::string> PostgresSession::due_streams(std::span<const std::strin
                                                                 .int8_array(poll.starts)
                                                                 .text_array(poll.tracking)
                                                                 .text_array(poll.transactions)
-                                                                .int8_array(poll.bounds));
+                                                                .int8_array(poll.bounds)
+                                                                .timestamp_or_null(poll.server));
   std::vector<std::string> due;
   for (int row = 0; row < rows.rows(); ++row) due.emplace_back(rows.bytes(row, 0));
   return due;
 }
 
 Params PostgresSession::claim_params(const ClaimRequest& request,
-                                     const ClaimFloor::Input& floor) const {
+                                     const ClaimFloors::Input& input) const {
+  const ClaimFloor::Input& floor = input.floor;
   const auto [lanes, lane_rooms] = split(request.lanes);
   const auto [keys, key_rooms] = split(request.keys);
   Params params;
@@ -112,7 +115,8 @@ Params PostgresSession::claim_params(const ClaimRequest& request,
       .int4(request.lane_room)
       .text_array(keys)
       .int4_array(key_rooms)
-      .int4(request.key_room);
+      .int4(request.key_room)
+      .timestamp_or_null(input.server);
   return params;
 }
 
@@ -125,13 +129,13 @@ void PostgresSession::refuse_leases_in_doubt() const {
 
 ClaimResult PostgresSession::claim(const ClaimRequest& request) {
   refuse_leases_in_doubt();
-  const std::uint64_t generation = floors_.generation();
+  const ClaimFloors::Input input = floors_.input(request.stream);
   const MonotonicTime asked_at = clock_.monotonic();
   // Not a structured binding: clang 14 cannot capture one in a lambda.
   OUTFALL_CRASH_POINT("claim", "begun");
   const std::pair<Result, Result> both =
-      connection_.query_both(calls_.claim, claim_params(request, floors_.input(request.stream)),
-                             calls_.leased_entries, Params().uuid(request.lease_id));
+      connection_.query_both(calls_.claim, claim_params(request, input), calls_.leased_entries,
+                             Params().uuid(request.lease_id));
   OUTFALL_CRASH_POINT("claim", "committed");
   const Result& answer = both.first;
   const Result& rows = both.second;
@@ -151,7 +155,9 @@ ClaimResult PostgresSession::claim(const ClaimRequest& request) {
 
   result.more = answer.boolean(0, column("more"));
   // A claim that was made before and is only repeated has nothing to report.
-  if (status != "repeated") take_report(answer, request.stream, generation, result);
+  if (status != "repeated") take_report(answer, request.stream, input.generation, result);
+  // The claim may be the first to meet another server: its lease is given up with all the others.
+  refuse_leases_in_doubt();
   if (status == "empty") return result;
 
   result.status = ClaimStatus::batch;
@@ -186,7 +192,7 @@ void PostgresSession::take_report(const Result& answer, const std::string& strea
   report.shown = answer.text_array(0, column("shown"));
   report.used = answer.text_array(0, column("used"));
   result.floor_lag =
-      floors_.completed(stream, generation, report, answer.timestamp(0, column("server_started")));
+      floors_.completed(stream, generation, report, answer.timestamp(0, column("server_since")));
   if (!answer.is_null(0, column("others")))
     result.other_workers = answer.uuid_array(0, column("others"));
   result.taken_over = answer.int4(0, column("taken_over"));

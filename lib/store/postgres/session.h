@@ -29,7 +29,7 @@ class PostgresSession final : public StoreSession {
  private:
   void refuse_leases_in_doubt() const;
   [[nodiscard]] Params claim_params(const ClaimRequest& request,
-                                    const ClaimFloor::Input& floor) const;
+                                    const ClaimFloors::Input& input) const;
   void take_report(const Result& answer, const std::string& stream, std::uint64_t generation,
                    ClaimResult& result);
 

@@ -1,0 +1,142 @@
+// Goal: what a claim and a settle decide about entries that wait, workers that died and servers
+// that were switched. Method: the real SQL through the store, one call at a time; what happens
+// beside each other is played by claim_torture_test.
+#include "tests/integration/sql_fixture.h"
+
+namespace outfall::test {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+class SqlClaims : public SqlTest {
+ protected:
+  // What died with workers so often that it is tried alone.
+  EntryId suspected(const std::string& stream) {
+    const EntryId id = enqueue(stream, "k");
+    sql_.exec(
+        "UPDATE entries SET abandoned = 4, status = 'deferred', available_at = now(), "
+        "deferred_since = now() WHERE id = " +
+        std::to_string(id));
+    return id;
+  }
+};
+
+TEST_F(SqlClaims, KeysThatWaitForAPausedDestinationDoNotStarveAKeyThatFailedOnce) {
+  Worker worker(database_.dsn());
+  worker.lane = "type";
+  EXPECT_THAT(worker.drain("orders"), IsEmpty());  // registers the stream
+  sql_.exec("SELECT pause_destination('orders', 'a', 'ana', 'it is away')");
+  sql_.exec(
+      "INSERT INTO entries (stream, type, key, payload) SELECT 'orders', t, 'key-' || k, '1' "
+      "FROM generate_series(1, 450) k, (VALUES ('a'), ('b')) v (t) ORDER BY k, t");
+  EXPECT_THAT(worker.drain("orders"), IsEmpty());
+  std::vector<EntryId> innocent;
+  for (int i = 0; i < 5; ++i) innocent.push_back(enqueue("orders", "innocent", "b"));
+  const LeasedBatch batch = worker.claim("orders");
+  ASSERT_EQ(ids_of(batch), innocent);
+  SettleRequest failed;
+  failed.lease_id = batch.lease_id;
+  failed.others.push_back({innocent[0], EntryStatus::retryable_failure, true, std::chrono::hours(1),
+                           "http.500", "it said no"});
+  failed.returned.assign(innocent.begin() + 1, innocent.end());
+  (void)worker.session().settle(failed);
+  EXPECT_THAT(worker.drain("orders"), IsEmpty());
+  sql_.exec("UPDATE entries SET available_at = now() WHERE status = 'retryable_failure'");
+  sql_.exec("UPDATE holds SET due_at = now() WHERE value = 'innocent'");
+  EXPECT_EQ(worker.drain("orders"), innocent);
+
+  sql_.exec("SELECT resume_destination('orders', 'a', 'ana', 'it is back')");
+  sql_.exec("UPDATE holds SET due_at = now()");
+  EXPECT_EQ(worker.drain("orders").size(), 900U);
+}
+
+TEST_F(SqlClaims, WhatIsTriedAloneIsAloneInAllStreamsOfItsWorker) {
+  const EntryId orders = suspected("orders");
+  const EntryId bills = suspected("bills");
+  Worker worker(database_.dsn());
+  const LeasedBatch first = worker.claim("orders");
+  ASSERT_THAT(ids_of(first), ElementsAre(orders));
+  EXPECT_TRUE(first.suspect);
+  EXPECT_THAT(ids_of(worker.claim("bills")), IsEmpty());
+  Worker other(database_.dsn(), "worker-2");
+  const LeasedBatch elsewhere = other.claim("bills");
+  EXPECT_THAT(ids_of(elsewhere), ElementsAre(bills));
+  other.give_back(elsewhere);
+  worker.deliver(first);
+  EXPECT_THAT(ids_of(worker.claim("bills")), ElementsAre(bills));
+}
+
+TEST_F(SqlClaims, AWorkerThatIsBackIsNotTakenForDead) {
+  const EntryId id = enqueue("orders");
+  Worker living(database_.dsn());
+  ASSERT_THAT(ids_of(living.claim("orders")), ElementsAre(id));
+  const std::string name = sql_.value("SELECT worker FROM leases");
+  PgClient presence = connect();
+  ASSERT_EQ(presence.value("SELECT hold_presence($1)", {name}), "t");
+  Worker other(database_.dsn(), "worker-2");
+  ClaimRequest request;
+  request.stream = "orders";
+  request.lease_id = system_random().uuid();
+  request.dead_workers = {*Uuid::parse(name)};
+  EXPECT_EQ(other.session().claim(request).taken_over, 0);
+  presence.exec("SELECT pg_advisory_unlock_all()");
+  const ClaimResult after = other.session().claim(request);
+  EXPECT_EQ(after.taken_over, 1);
+  EXPECT_THAT(ids_of(after.batch), ElementsAre(id));
+}
+
+// A pooler that is led to another server keeps the connection. That server may hand out ids again.
+TEST_F(SqlClaims, BehindAPoolerAnotherServerIsFoundBeforeAnythingOfItIsSent) {
+  for (int i = 0; i < 20; ++i) enqueue("orders", "k");
+  Worker worker(database_.dsn());
+  EXPECT_EQ(worker.drain("orders").size(), 20U);
+  const EntryId late = enqueue("orders", "k");
+  sql_.exec("SELECT setval('entries_id_seq', 4)");
+  sql_.exec("SELECT pg_stat_reset_shared('wal')");
+  const EntryId early = enqueue("orders", "k");
+  ASSERT_LT(early, late);
+  EXPECT_THAT(worker.session().due_streams(std::vector<std::string>{"orders"}),
+              ElementsAre("orders"));
+  try {
+    worker.claim("orders");
+    FAIL() << "it was leased under the ids of another server";
+  } catch (const StoreError& error) {
+    EXPECT_EQ(error.kind(), StoreErrorKind::conflict);
+  }
+  worker.session().release();
+  EXPECT_EQ(worker.drain("orders"), (std::vector<EntryId>{early, late}));
+}
+
+TEST_F(SqlClaims, ASettleReturnsOnlyWhatItsLeaseHolds) {
+  const EntryId first = enqueue("orders");
+  enqueue("orders");
+  Worker worker(database_.dsn());
+  SettleRequest request;
+  request.lease_id = worker.claim("orders").lease_id;
+  request.returned = {first};
+  (void)worker.session().settle(request);
+  // The same call again, as from a connection that stood still.
+  try {
+    (void)worker.session().settle(request);
+    FAIL() << "an entry was returned twice";
+  } catch (const StoreError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("returns entries that it does not hold"));
+  }
+  EXPECT_EQ(sql_.number("SELECT remaining FROM leases"), 1);
+}
+
+TEST_F(SqlClaims, AReceiptTakesAnEntryOfAnyAge) {
+  enqueue("orders");
+  enqueue("orders");
+  sql_.exec(
+      "UPDATE entries SET created_at = now() + CASE id % 2 WHEN 0 THEN 1 ELSE -1 END * "
+      "interval '90 days'");
+  Worker worker(database_.dsn());
+  EXPECT_EQ(worker.drain("orders").size(), 2U);
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM delivered"), 2);
+}
+
+}  // namespace
+}  // namespace outfall::test
