@@ -318,6 +318,10 @@ void StreamDrain::leave_next_probes_to_others(const HeldEntry& entry, Transition
   if (!probe_at || transition.counts_attempt) return;
   const auto pause = std::chrono::ceil<Milliseconds>(*probe_at - now);
   transition.delay = std::max(transition.delay, 3 * pause + host_.options().poll_idle);
+  if (transition.next || transition.parks_destination) return;
+  // Given back it would be first in line: a delay is kept only with what is written.
+  transition.next = EntryStatus::deferred;
+  transition.blocks_key = options_.policy.ordering == Ordering::key;
 }
 
 void StreamDrain::decide_other(HeldEntry& entry, Outcome& outcome) {

@@ -1,6 +1,7 @@
 // The worker with webhooks, real from the table to the endpoint: an endpoint that is gone for good,
 // one that is away for a while, and a slow one beside a fast one.
 #include <map>
+#include <mutex>
 #include <set>
 
 #include <gmock/gmock.h>
@@ -212,6 +213,31 @@ TEST_F(WebhookWorker, AnEndpointThatAnswers5xxKeepsItsEntries) {
   EXPECT_EQ(dead_letters_of_all(), 0);
   EXPECT_EQ(expect_order(server_.requests()), 300U);
   expect_fresh_timestamps(server_.requests());
+}
+
+// A firewall before the application that dislikes one payload: by the answer the endpoint refuses
+// everybody.
+TEST_F(WebhookWorker, AnEndpointThatRefusesOneEntryStillGetsThoseOfOtherKeys) {
+  std::mutex mutex;
+  std::string refused;
+  std::atomic<bool> refuses = true;
+  server_.answer_by([&](const HttpRequest& request) {
+    const std::lock_guard lock(mutex);
+    const std::string id = request.header("webhook-id").value_or("");
+    if (refused.empty()) refused = id;
+    return HttpAnswer{.status = refuses && id == refused ? 403 : 200};
+  });
+  enqueue_for({"acme"}, 300, 30);
+  WorkerProcess worker(options(server_.port(), "breaker.probe_max = \"300ms\""));
+  wait_until([&] { return delivered() == 290; }, "the entries of the 29 other keys");
+  EXPECT_EQ(live("orders"), 10);
+  EXPECT_EQ(most_attempts(), 1);
+  refuses = false;
+  wait_until_empty("orders");
+  EXPECT_EQ(delivered(), 300);
+  EXPECT_EQ(dead_letters_of_all(), 0);
+  EXPECT_EQ(most_attempts(), 1);
+  EXPECT_EQ(expect_order(server_.requests()), 300U);
 }
 
 TEST_F(WebhookWorker, LeasesAreRenewedWhileASlowEndpointTakesLongerThanOneLasts) {
