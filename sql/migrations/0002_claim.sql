@@ -444,9 +444,9 @@ BEGIN
      WHERE o.room > 0
        -- A key whose earlier entry waits in another hold, such as that of a paused lane, would take the place of one that can go.
        AND (o.scope = 'lane' OR (SELECT b.id FROM entries b
-                                  WHERE b.stream = p_stream AND b.key = o.value AND b.status <> 'pending' AND b.status = 'held'
-                                    AND b.id < first.id AND NOT b.id <@ p_active
-                                  ORDER BY b.id LIMIT 1) IS NULL)
+                                  WHERE b.stream = p_stream AND b.key >= o.value AND b.key <= o.value AND b.status <> 'pending'
+                                    AND b.status = 'held' AND b.id < first.id AND NOT b.id <@ p_active
+                                  ORDER BY b.key, b.id LIMIT 1) IS NULL)
      ORDER BY first.id LIMIT c_holds
   ), held AS MATERIALIZED (
     SELECT x.*, h.hold_id, h.scope
@@ -663,7 +663,9 @@ BEGIN
   END IF;
 
   -- What blocks a key is read in the order of the one index that leads to it, from the key's first row on, and judged
-  -- afterwards: a plan that was made while little waited may else read, for each hold, all that waits in the stream.
+  -- afterwards: a plan that was made while little waited may else read, for each hold, all that waits in the stream. Two
+  -- bounds and not an equality, which would leave the order to the primary key; as the columns before them are equal, the
+  -- scan ends with the key, and not in the dead rows of the next ones.
   WITH looked AS MATERIALIZED (
     SELECT h.hold_id,
            CASE WHEN (SELECT d.key = h.value AND d.id < first.id
@@ -672,11 +674,11 @@ BEGIN
                                ORDER BY x.stream, x.key, x.id LIMIT 1) d)
              THEN 'infinity'::timestamptz
            ELSE (SELECT greatest(p_now + interval '20 milliseconds', max(b.available_at))
-                   FROM (SELECT e.key, e.id, e.status, e.available_at FROM entries e
-                          WHERE (e.stream, e.key) >= (p_stream, h.value) AND e.stream <= p_stream
+                   FROM (SELECT e.id, e.status, e.available_at FROM entries e
+                          WHERE e.stream = p_stream AND e.key >= h.value AND e.key <= h.value
                             AND e.status <> 'pending' AND e.key IS NOT NULL
-                          ORDER BY e.stream, e.key, e.id LIMIT c_heads) b
-                  WHERE b.key = h.value AND b.id < first.id AND b.status IN ('retryable_failure', 'deferred')
+                          ORDER BY e.key, e.id LIMIT c_heads) b
+                  WHERE b.id < first.id AND b.status IN ('retryable_failure', 'deferred')
                  HAVING count(*) > 0) END AS due_at
       FROM holds h
      CROSS JOIN LATERAL (SELECT e.id FROM entries e WHERE e.hold_id = h.hold_id AND e.status = 'held'
