@@ -78,6 +78,10 @@ class KafkaRunTest : public WorkerTest {
     EXPECT_EQ(first_copies(topic).at("shared").size(), static_cast<std::size_t>(100 - held));
     EXPECT_EQ(dead_letters("kafka.msg_size_too_large"), 1);
     EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 1);
+    // Records are sent apart only where the broker has rejected a batch.
+    const bool rejected =
+        worker.metric("outfall_kafka_isolated_records_total{emitter=\"bus\"}") > 0;
+    EXPECT_EQ(rejected, emitter == kOnlyTheBrokerKnows);
     EXPECT_EQ(worker.stop(), 0);
   }
 

@@ -71,6 +71,8 @@ TEST_F(RunPayloads, APayloadAboveTheStreamsLimitIsADeadLetterAndTheRestGoesOn) {
   WorkerProcess worker({.dsn = database_.dsn(), .streams = to_file("max_payload = \"1KiB\"")});
   wait_until_empty("orders");
   EXPECT_EQ(dead_letters("outbox.payload_too_large"), 1);
+  EXPECT_THAT(sql_.value("SELECT reason FROM dead_letters"),
+              testing::HasSubstr("max_payload is 1024"));
   EXPECT_EQ(worker.events("events").size(), 1u);
 }
 

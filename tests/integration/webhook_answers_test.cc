@@ -1,5 +1,9 @@
 // Every row of the table of errors against a real server, and what becomes of its answers.
 #include <algorithm>
+#include <cerrno>
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <gmock/gmock.h>
 
@@ -96,6 +100,45 @@ TEST_F(WebhookAnswers, AHandshakeThatIsCutOff) {
   gate.cut_after(Direction::to_server, 10);
   settings_.text("url", "https://127.0.0.1:" + std::to_string(gate.port()) + "/");
   EXPECT_EQ(told(deliver_one()), "destination_unavailable webhook.tls_handshake");
+}
+
+// Whatever opens a descriptor in this process finds none while this lives.
+class NoDescriptors {
+ public:
+  NoDescriptors() {
+    rlimit limit{};
+    EXPECT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
+    before_ = limit;
+    // The kernel's poll() takes no more descriptors than the limit, so the open ones stay below it.
+    const int first = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+    EXPECT_GE(first, 0);
+    limit.rlim_cur = static_cast<rlim_t>(first) + 64;
+    EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
+    for (int taken = first; taken >= 0; taken = ::dup(first)) taken_.push_back(taken);
+    EXPECT_EQ(errno, EMFILE);
+  }
+  ~NoDescriptors() {
+    for (const int taken : taken_) ::close(taken);
+    EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &before_), 0);
+  }
+  NoDescriptors(const NoDescriptors&) = delete;
+  NoDescriptors& operator=(const NoDescriptors&) = delete;
+
+ private:
+  rlimit before_{};
+  std::vector<int> taken_;
+};
+
+TEST_F(WebhookAnswers, WhereDescriptorsAreShortEntriesWaitAndNobodyIsBlamed) {
+  start();
+  {
+    const NoDescriptors none;
+    const Outcome& outcome = deliver_one();
+    EXPECT_EQ(told(outcome), "deferred webhook.local_resources");
+    EXPECT_EQ(outcome.retry_after, milliseconds{1000});
+  }
+  EXPECT_EQ(server_.connections(), 0U);
+  EXPECT_EQ(told(deliver_one()), "delivered");
 }
 
 TEST_F(WebhookAnswers, ALostConnectionMayHaveDelivered) {

@@ -12,6 +12,7 @@
 #include <mutex>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <strings.h>
 #include <sys/socket.h>
 #include <system_error>
@@ -283,6 +284,9 @@ class HttpRecorder::Server {
 
   void accept_all() {
     while (true) {
+      // accept4() wants a descriptor before it waits, and a test may have left none for the moment.
+      pollfd connection{listener_, POLLIN, 0};
+      ::poll(&connection, 1, -1);
       const int fd = ::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
       const std::lock_guard lock(mutex_);
       if (fd < 0 || stopping_) {

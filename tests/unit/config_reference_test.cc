@@ -94,6 +94,26 @@ TEST(Reference, EveryEmittersPageHoldsItsGeneratedSettings) {
   }
 }
 
+TEST(Reference, EveryEmittersPageNamesItsMetrics) {
+  EmitterRegistry registry;
+  register_emitters(registry);
+  std::size_t metrics = 0;
+  for (const std::string_view kind : registry.kinds()) {
+    const std::string page =
+        read_file(kSource / fmt::format("docs/reference/emitters/{}.md", kind));
+    for (const EmitterMetricSpec& metric : registry.find(kind)->metrics) {
+      ++metrics;
+      const std::string name = fmt::format("`outfall_{}_{}", kind, metric.name);
+      const std::string labelled =
+          metric.label.empty() ? name + "`" : fmt::format("{}{{{}}}`", name, metric.label);
+      EXPECT_TRUE(page.find(name + "`") != std::string::npos ||
+                  page.find(labelled) != std::string::npos)
+          << labelled;
+    }
+  }
+  EXPECT_GT(metrics, 15U);
+}
+
 class Sample : public ConfigFixture {
  protected:
   Sample() { register_emitters(real_); }

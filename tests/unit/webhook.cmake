@@ -9,3 +9,4 @@ outfall_test(webhook_test
     ${CMAKE_CURRENT_LIST_DIR}/webhook_url_test.cc
   LIBS outfall_emitter_webhook outfall_test_emitter
   LABELS unit)
+target_compile_definitions(webhook_test PRIVATE OUTFALL_SOURCE_FOLDER="${CMAKE_SOURCE_DIR}")

@@ -3,6 +3,7 @@
 
 #include "emitters/webhook/classify.h"
 #include "emitters/webhook/retry_after.h"
+#include "tests/support/temp_folder.h"
 
 namespace outfall::webhook {
 namespace {
@@ -108,6 +109,15 @@ INSTANTIATE_TEST_SUITE_P(
                  "webhook.stream_reset"},
         FaultRow{Fault::timeout, Kind::possibly_delivered, Extra::none, "webhook.timeout"},
         FaultRow{Fault::timeout, Kind::possibly_delivered, Extra::lost, "webhook.timeout", true}));
+
+TEST(WebhookClassify, EveryCodeIsInTheReference) {
+  const std::string page =
+      test::read_file(OUTFALL_SOURCE_FOLDER "/docs/reference/emitters/webhook.md");
+  for (std::size_t fault = 1; fault < kFaults; ++fault) {
+    const std::string code(code_of(static_cast<Fault>(fault)));
+    EXPECT_NE(page.find("| `" + code + "` |"), std::string::npos) << code;
+  }
+}
 
 TEST(WebhookClassify, TheStatusLineSettlesItWhateverHappensToTheBody) {
   EXPECT_EQ(classify({.status = 202, .fault = Fault::timeout}, {}).kind, Kind::delivered);
