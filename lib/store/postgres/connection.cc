@@ -306,18 +306,35 @@ std::pair<Result, Result> Connection::query_both(const std::string& first,
   if (PQpipelineSync(connection_.get()) == 0) lost(libpq_words(PQerrorMessage(connection_.get())));
   flush(deadline);
   sent_point(first);
+  const auto [one, two] = receive_both(deadline);
+  return {*one, *two};
+}
+
+// The results of a pipeline of two. Both are read, also when one is an error, so that the
+// connection is out of pipeline mode afterwards: what is sent in it goes without a Sync, and the
+// server would wait for that with the locks of the statement.
+std::pair<std::optional<Result>, std::optional<Result>> Connection::receive_both(
+    MonotonicTime deadline) {
   std::optional<StoreError> failure;
-  std::optional<Result> one;
-  try {
-    one = receive(deadline);
-  } catch (const StoreError& error) {
-    if (connection_ == nullptr) throw;
-    failure = error;
+  const auto next = [&]() -> std::optional<Result> {
+    try {
+      return receive(deadline);
+    } catch (const StoreError& error) {
+      if (connection_ == nullptr) throw;
+      if (!failure) failure = error;
+      return std::nullopt;
+    }
+  };
+  std::optional<Result> one = next();
+  std::optional<Result> two = next();
+  if (PQexitPipelineMode(connection_.get()) == 0)
+    lost(libpq_words(PQerrorMessage(connection_.get())));
+  if (!two) {
+    // Its failure has undone the SET before it.
+    script("SET statement_timeout = " + std::to_string(options_.statement_timeout.count()));
   }
-  Result two = receive(deadline);
-  PQexitPipelineMode(connection_.get());
   if (failure) throw StoreError(*failure);
-  return {std::move(*one), std::move(two)};
+  return {std::move(one), std::move(two)};
 }
 
 Result Connection::script(const std::string& sql) {

@@ -141,6 +141,7 @@ class Connection {
   void send_timeout(Milliseconds timeout);
   void ensure_prepared(const std::string& sql, const Params& params);
   Result receive(MonotonicTime deadline);
+  std::pair<std::optional<Result>, std::optional<Result>> receive_both(MonotonicTime deadline);
   PGresult* next_result(MonotonicTime deadline);
   void flush(MonotonicTime deadline);
   void wait(bool for_write, MonotonicTime deadline);

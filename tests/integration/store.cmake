@@ -1,0 +1,5 @@
+outfall_test(store_test
+  SOURCES
+    ${CMAKE_CURRENT_LIST_DIR}/store_connection_test.cc
+  LIBS outfall_store_postgres outfall_test_support
+  LABELS integration postgres)

@@ -1,0 +1,83 @@
+// Goal: after a statement that failed, a connection is what it was before.
+// Method: the store's own connection against a real server.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "store/postgres/connection.h"
+#include "store/store_error.h"
+#include "tests/support/temp_postgres.h"
+
+namespace outfall::test {
+namespace {
+
+using postgres::Connection;
+using postgres::ConnectOptions;
+using postgres::Params;
+using std::chrono::steady_clock;
+
+class StoreConnection : public testing::Test {
+ protected:
+  StoreConnection() : sql_(database_.connect()) {
+    options_.url = database_.dsn();
+    options_.statement_timeout = Milliseconds{5000};
+    options_.claim_timeout = Milliseconds{500};
+  }
+
+  // The error of a call that must fail.
+  template <typename Call>
+  static StoreError error_of(Call call) {
+    try {
+      (void)call();
+    } catch (const StoreError& error) {
+      return error;
+    }
+    throw std::logic_error("it did not fail");
+  }
+
+  TestDatabase database_;
+  PgClient sql_;
+  ConnectOptions options_;
+};
+
+constexpr const char* kTimeout = "SELECT current_setting('statement_timeout')";
+constexpr const char* kFine = "SELECT 1::int8";
+
+// It went on in pipeline mode: the next statement had no Sync, and its caller waited for nothing
+// while the server held its locks.
+TEST_F(StoreConnection, AfterAFailedSecondStatementTheNextOneIsAnsweredAtOnce) {
+  Connection connection(options_);
+  sql_.exec("CREATE TABLE numbers (n int8)");
+  const StoreError error = error_of([&] {
+    return connection.query_both(kFine, {}, "SELECT pg_catalog.text(1 / (SELECT 0))", {});
+  });
+  EXPECT_THAT(error.what(), testing::HasSubstr("division by zero"));
+  EXPECT_FALSE(error.session_lost());
+  const auto asked_at = steady_clock::now();
+  (void)connection.query("INSERT INTO numbers VALUES (7)", {});
+  EXPECT_LT(steady_clock::now() - asked_at, options_.statement_timeout);
+  EXPECT_EQ(sql_.number("SELECT n FROM numbers"), 7) << "it is not committed";
+  EXPECT_EQ(connection.query(kTimeout, {}).bytes(0, 0), "5s");
+  const auto both = connection.query_both(kFine, {}, kFine, {});
+  EXPECT_EQ(both.first.int8(0, 0) + both.second.int8(0, 0), 2);
+}
+
+TEST_F(StoreConnection, AFailedFirstStatementLeavesTheConnectionAsItWas) {
+  Connection connection(options_);
+  const StoreError error =
+      error_of([&] { return connection.query_both("SELECT pg_sleep(30)", {}, kFine, {}); });
+  EXPECT_EQ(error.kind(), StoreErrorKind::timeout);
+  EXPECT_EQ(connection.query(kTimeout, {}).bytes(0, 0), "5s");
+}
+
+// Both fail: what is told is what failed first.
+TEST_F(StoreConnection, OfTwoFailuresTheFirstIsTold) {
+  Connection connection(options_);
+  const StoreError error = error_of([&] {
+    return connection.query_both("SELECT pg_sleep(30)", {}, "SELECT 1 / (SELECT 0)", {});
+  });
+  EXPECT_EQ(error.kind(), StoreErrorKind::timeout);
+  EXPECT_EQ(connection.query(kTimeout, {}).bytes(0, 0), "5s");
+}
+
+}  // namespace
+}  // namespace outfall::test
