@@ -66,18 +66,9 @@ std::optional<DatabasePool::Job> DatabasePool::take_job() {
   return std::nullopt;
 }
 
-// One try to open a session; after a failure waits `pause`, which grows. False when the pool stops.
-bool DatabasePool::reconnect(std::unique_ptr<StoreSession>& session, Milliseconds& pause,
-                             bool again) {
-  try {
-    session = open_();
-    pause = kFirstPause;
-    observer_.connected(again);
-    return true;
-  } catch (const StoreError& error) {
-    observer_.failed(error, true);
-    observer_.unavailable(error);
-  }
+// Waits `pause`, which grows; it is kFirstPause again when a session has done a job. False when the
+// pool stops.
+bool DatabasePool::back_off(Milliseconds& pause) {
   const Milliseconds jittered = between(pause / 2, pause, random_);
   pause = std::min(pause * 2, reconnect_max_);
   MutexLock lock(mutex_);
@@ -87,15 +78,42 @@ bool DatabasePool::reconnect(std::unique_ptr<StoreSession>& session, Millisecond
   return !stopping_;
 }
 
+// One try to open a session, with a pause after a failure. False when the pool stops.
+bool DatabasePool::reconnect(std::unique_ptr<StoreSession>& session, Milliseconds& pause,
+                             bool again) {
+  try {
+    session = open_();
+    observer_.connected(again);
+    return true;
+  } catch (const StoreError& error) {
+    observer_.failed(error, true);
+    observer_.unavailable(error);
+  }
+  return back_off(pause);
+}
+
 void DatabasePool::work() {
   std::unique_ptr<StoreSession> session;
   Milliseconds pause = kFirstPause;
   bool again = false;
+  bool fresh = true;  // the session has not done a job yet
   while (wait_for_job()) {
-    if (session == nullptr && !reconnect(session, pause, again)) return;
+    if (session == nullptr) {
+      if (!reconnect(session, pause, again)) return;
+      fresh = true;
+    }
     if (session == nullptr) continue;
     again = true;
-    if (std::optional<Job> job = take_job()) run(*job, session);
+    std::optional<Job> job = take_job();
+    if (!job) continue;
+    run(*job, session);
+    if (session != nullptr) {
+      fresh = false;
+      pause = kFirstPause;
+    } else if (fresh && !back_off(pause)) {
+      // A job that ends its session is asked again, and would be as fast as there are sessions.
+      return;
+    }
   }
 }
 

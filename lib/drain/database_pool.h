@@ -19,7 +19,8 @@ namespace outfall {
 
 // A few threads with a session each that run the worker's database calls, the most urgent first.
 // Connections are opened when there is work for them and re-opened with back-off, for as long as it
-// takes; jobs wait meanwhile, so that an outage loses nothing.
+// takes; jobs wait meanwhile, so that an outage loses nothing. A session that is lost on its first
+// job counts as one that could not be opened.
 //
 // submit() may be called from any thread and never blocks. Jobs run on the pool's threads.
 class DatabasePool {
@@ -63,6 +64,7 @@ class DatabasePool {
   bool wait_for_job();
   std::optional<Job> take_job();
   bool reconnect(std::unique_ptr<StoreSession>& session, Milliseconds& pause, bool again);
+  bool back_off(Milliseconds& pause);
 
   const Milliseconds reconnect_max_;
   const std::function<std::unique_ptr<StoreSession>()> open_;

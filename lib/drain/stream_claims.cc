@@ -141,7 +141,7 @@ void StreamDrain::claim_failed(const StoreError& error, const Uuid& lease_id) {
   host_.claim_ended();
   if (!error.session_lost()) {
     const std::string hint =
-        error.kind() == StoreErrorKind::timeout
+        error.kind() == StoreErrorKind::timeout && error.hint().empty()
             ? "it is tried again; where this goes on, raise database.claim_timeout"
             : error.hint();
     host_.log().limited(LogLevel::error, "claim/" + options_.name, "claim failed",

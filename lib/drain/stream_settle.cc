@@ -151,11 +151,12 @@ void StreamDrain::submit(const std::shared_ptr<Settle>& settle) {
 }
 
 // The call's fate is unknown after a lost session: the same request is asked again, marked as in
-// doubt.
+// doubt. At once the first time; a settle that costs a second session may be what ends them.
 void StreamDrain::settle_failed(const std::shared_ptr<Settle>& settle, const StoreError& error) {
   Settle::Part& part = settle->parts[settle->next];
+  const bool again = part.request.in_doubt;
   if (error.session_lost()) part.request.in_doubt = true;
-  if (error.session_lost() || part.lease->lost) return submit(settle);
+  if (part.lease->lost || (error.session_lost() && !again)) return submit(settle);
   host_.log().limited(LogLevel::error, "settle/" + options_.name, "settle failed, trying again",
                       {{"stream", options_.name},
                        {"lease_id", part.request.lease_id},

@@ -10,7 +10,8 @@ namespace outfall {
 enum class StoreErrorKind : std::uint8_t {
   unavailable,  // no connection, or it was lost: the call may or may not have taken effect
   read_only,    // a standby, or default_transaction_read_only: wait for the primary
-  timeout,      // the server cancelled the statement: it took no effect
+  timeout,      // the server gave the statement up, by a timeout or for want of disk or memory: it
+                // took no effect
   conflict,     // deadlock or serialisation: it took no effect, try again
   denied,       // the role lacks a right
   schema,       // tables or functions are missing or of another version

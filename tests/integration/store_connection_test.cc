@@ -79,5 +79,32 @@ TEST_F(StoreConnection, OfTwoFailuresTheFirstIsTold) {
   EXPECT_EQ(connection.query(kTimeout, {}).bytes(0, 0), "5s");
 }
 
+// Each was a lost connection, so that a full disk made a loop of connects.
+TEST_F(StoreConnection, WhatTheServerHasNoRoomForCostsNoConnection) {
+  Connection connection(options_);
+  sql_.exec(
+      "CREATE FUNCTION raise(p_code text) RETURNS int8 LANGUAGE plpgsql AS "
+      "'BEGIN RAISE EXCEPTION USING ERRCODE = p_code; END'");
+  for (const std::string code : {"53100", "53200", "53400", "58000", "58030", "58P01"}) {
+    const StoreError error =
+        error_of([&] { return connection.query("SELECT raise($1)", Params().text(code)); });
+    EXPECT_EQ(error.kind(), StoreErrorKind::timeout) << code;
+    EXPECT_THAT(error.hint(), testing::HasSubstr("tried again")) << code;
+    EXPECT_EQ(connection.query(kFine, {}).int8(0, 0), 1) << code;
+  }
+  const StoreError full =
+      error_of([&] { return connection.query("SELECT raise($1)", Params().text("53300")); });
+  EXPECT_TRUE(full.session_lost());
+}
+
+// Nothing is known of a statement whose session ended, whatever the server said it ended of.
+TEST_F(StoreConnection, ASessionThatEndedIsLostWhateverItsCode) {
+  Connection connection(options_);
+  const StoreError error = error_of([&] {
+    return connection.query("SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(30)", {});
+  });
+  EXPECT_TRUE(error.session_lost());
+}
+
 }  // namespace
 }  // namespace outfall::test

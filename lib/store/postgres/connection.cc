@@ -13,18 +13,23 @@ namespace {
 
 constexpr Milliseconds kClientMargin{2000};  // how much later than the server's timeout ours fires
 
+// No disk, no memory, a limit, or an error of the server's own system, in answer to a statement. It
+// was rolled back and its session lives, so that another session would only meet the same.
+bool lacks_resources(std::string_view state) {
+  constexpr std::string_view kTooManyConnections = "53300";
+  return (state.starts_with("53") && state != kTooManyConnections) || state.starts_with("58");
+}
+
 StoreErrorKind kind_of(std::string_view state) {
-  const auto starts = [&](std::string_view prefix) {
-    return state.substr(0, prefix.size()) == prefix;
-  };
+  const auto starts = [&](std::string_view prefix) { return state.starts_with(prefix); };
   if (state == "25006") return StoreErrorKind::read_only;
   if (state == "57014") return StoreErrorKind::timeout;  // query_canceled
   if (state == "55P03") return StoreErrorKind::timeout;  // lock_not_available
   if (starts("40")) return StoreErrorKind::conflict;
   if (state == "42501") return StoreErrorKind::denied;
-  // 53: out of resources; 57P: shutdown, crash recovery; 08: connection; 58: system error.
-  if (starts("53") || starts("57P") || starts("08") || starts("58"))
-    return StoreErrorKind::unavailable;
+  if (lacks_resources(state)) return StoreErrorKind::timeout;
+  // 53300: too many connections; 57P: shutdown, crash recovery; 08: connection.
+  if (starts("53") || starts("57P") || starts("08")) return StoreErrorKind::unavailable;
   if (starts("28") || starts("3D"))
     return StoreErrorKind::unavailable;  // may be mended on the server
   if (state == "42P01" || state == "42883" || state == "3F000" || state == "42703")
@@ -87,7 +92,11 @@ StoreError error_from(const PGresult* result, const std::string& fallback) {
   // A refusal is written for people; of anything else the code says more than the words.
   const std::string suffix =
       kind == StoreErrorKind::refused ? std::string() : std::string(" (SQLSTATE ") + state + ")";
-  return {kind, libpq_words(message) + suffix, hint != nullptr ? std::string(hint) : hint_for(kind),
+  const std::string own_hint =
+      lacks_resources(state)
+          ? "see to the database server's disk, memory and log; it is tried again"
+          : hint_for(kind);
+  return {kind, libpq_words(message) + suffix, hint != nullptr ? std::string(hint) : own_hint,
           state};
 }
 
@@ -225,8 +234,9 @@ Result Connection::receive(MonotonicTime deadline) {
     if (failed && PQstatus(connection_.get()) == CONNECTION_BAD) break;
   }
   if (kept == nullptr || failed || PQstatus(connection_.get()) == CONNECTION_BAD) {
-    StoreError error = error_from(kept.get(), PQerrorMessage(connection_.get()));
-    if (PQstatus(connection_.get()) == CONNECTION_BAD) connection_.reset();
+    const StoreError error = error_from(kept.get(), PQerrorMessage(connection_.get()));
+    // Whatever it died of, nothing is known of the statement.
+    if (PQstatus(connection_.get()) == CONNECTION_BAD) lost(error.what());
     throw error;
   }
   return Result(kept.release());
