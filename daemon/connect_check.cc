@@ -47,6 +47,7 @@ Connected ask_database(const Config& config) {
   result.problem.origin = config.database().origin("url");
   result.problem.setting = "database.url";
   try {
+    postgres::Examination(connect_options(config)).check_encoding();
     postgres::PostgresStore store(connect_options(config), system_random().uuid(),
                                   config.worker().text("instance"), system_clock());
     const SchemaState state = store.schema_state();

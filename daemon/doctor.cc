@@ -100,6 +100,14 @@ Findings judge_server(const json::object& server, bool pooler) {
                         fmt::format("the server is PostgreSQL {}", text_field(server, "version")),
                         "upgrade it to 15 or newer"});
   }
+  if (const std::string encoding = text_field(server, "encoding"); encoding != "UTF8") {
+    findings.push_back({"encoding", Severity::critical, text_field(server, "database"),
+                        fmt::format("the database has the encoding {}: a batch with an error "
+                                    "message that it cannot hold is never settled",
+                                    encoding),
+                        "create a database with ENCODING 'UTF8' TEMPLATE template0, migrate and "
+                        "restore there, and let database.url lead to it"});
+  }
   judge_writing(server, findings);
   judge_durability(server, findings);
   if (!flag_field(server, "autovacuum")) {

@@ -4,6 +4,8 @@ SELECT json_build_object(
          'version', current_setting('server_version'),
          'version_number', current_setting('server_version_num')::int,
          'set_for_role', format('ALTER ROLE %I SET', current_user),
+         'database', current_database(),
+         'encoding', pg_catalog.getdatabaseencoding(),
          'in_recovery', pg_is_in_recovery(),
          'read_only', current_setting('transaction_read_only')::boolean,
          'isolation', current_setting('transaction_isolation'),

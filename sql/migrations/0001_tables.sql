@@ -11,6 +11,19 @@
 CREATE SCHEMA IF NOT EXISTS :"schema";
 SET search_path = :"schema", pg_temp;
 
+-- Workers and emitters speak UTF-8. Elsewhere a single message of an error that the database cannot
+-- hold would keep its whole batch from ever being settled.
+DO $$
+BEGIN
+  IF pg_catalog.getdatabaseencoding() <> 'UTF8' THEN
+    RAISE EXCEPTION 'the database % has the encoding %, and an outbox needs UTF8',
+      current_database(), pg_catalog.getdatabaseencoding()
+      USING ERRCODE = 'feature_not_supported',
+            HINT = 'Create a database with ENCODING ''UTF8'' TEMPLATE template0.';
+  END IF;
+END;
+$$;
+
 CREATE TABLE schema_version (
   version    int PRIMARY KEY,
   name       text NOT NULL,

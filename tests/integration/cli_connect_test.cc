@@ -166,5 +166,17 @@ TEST_F(CliConnect, ReportsAllThatDoesNotAnswerAtOnceAndNoPassword) {
   EXPECT_EQ(error.at("problems").at(1).at("setting"), "emitters.log");
 }
 
+TEST_F(CliConnect, ADatabaseOfAnotherEncodingIsToldOf) {
+  PgClient admin = shared_postgres().connect();
+  admin.exec("DROP DATABASE IF EXISTS latin1");
+  admin.exec("CREATE DATABASE latin1 ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
+  write(shared_postgres().dsn("latin1"), folder_ / "lines");
+  const Finished finished = check();
+  EXPECT_EQ(finished.status.code, 78) << finished.output;
+  EXPECT_THAT(finished.error_output,
+              AllOf(StartsWith("outfall: outfall.toml:2:7: database.url: "),
+                    HasSubstr("has the encoding LATIN1"), HasSubstr("ENCODING 'UTF8'")));
+}
+
 }  // namespace
 }  // namespace outfall::test

@@ -408,6 +408,18 @@ TEST_F(CliDoctor, TheSchemaAndItsMigrations) {
   EXPECT_THAT(diagnose().only("schema").what, HasSubstr("has no schema \"outbox\""));
 }
 
+TEST_F(CliDoctor, ADatabaseOfAnotherEncoding) {
+  PgClient admin = sound_server().connect();
+  admin.exec("DROP DATABASE IF EXISTS latin1");
+  admin.exec("CREATE DATABASE latin1 ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
+  configure_dsn(sound_server().dsn("latin1", "a_worker"));
+  const Diagnosis other = diagnose();
+  EXPECT_EQ(other.code, 69);
+  EXPECT_THAT(other.checks(), ElementsAre("critical encoding", "critical schema"));
+  EXPECT_EQ(other.findings.front().about, "latin1");
+  EXPECT_THAT(other.findings.front().what, HasSubstr("has the encoding LATIN1"));
+}
+
 TEST_F(CliDoctor, AClockThatIsOff) {
   // The address sanitizer wants to be the first library, which libfaketime is.
   for (const std::string offset : {"+95", "-95"}) {

@@ -137,5 +137,22 @@ TEST_F(CliMigrate, AServerThatIsNotThereEndsWith69) {
   }
 }
 
+// Nothing demanded UTF8, until the first error message that the database could not hold.
+TEST_F(CliMigrate, ADatabaseOfAnotherEncodingIsRefused) {
+  PgClient admin = empty_.server().connect();
+  admin.exec("DROP DATABASE IF EXISTS latin1");
+  admin.exec("CREATE DATABASE latin1 ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
+  configure_url(empty_.server().dsn("latin1"), one_stream());
+  for (const auto& arguments :
+       std::vector<std::vector<std::string>>{{"migrate"}, {"migrate", "--dry-run"}}) {
+    const boost::json::object error = refused(78, arguments);
+    EXPECT_EQ(text_of(error, "message"),
+              "the database \"latin1\" has the encoding LATIN1, and an outbox needs UTF8");
+    EXPECT_THAT(text_of(error, "hint"), HasSubstr("ENCODING 'UTF8'"));
+  }
+  EXPECT_EQ(empty_.server().connect("latin1").value("SELECT to_regnamespace('outbox') IS NULL"),
+            "t");
+}
+
 }  // namespace
 }  // namespace outfall::test

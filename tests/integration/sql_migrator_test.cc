@@ -349,5 +349,19 @@ TEST(SqlMigratorServer, AnExistingSchemaNeedsNoRightOnTheDatabase) {
   EXPECT_EQ(Migrator(options).run().after, kSchemaVersion);
 }
 
+TEST_F(SqlMigrator, PsqlIsRefusedADatabaseOfAnotherEncoding) {
+  PgClient admin = shared_postgres().connect();
+  admin.exec("DROP DATABASE IF EXISTS latin1");
+  admin.exec("CREATE DATABASE latin1 ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
+  const Finished done = run({postgres_program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-1",
+                             "-f", files().front().string(), shared_postgres().dsn("latin1")});
+  EXPECT_EQ(done.status.code, 3);
+  EXPECT_THAT(done.error_output,
+              HasSubstr("the database latin1 has the encoding LATIN1, and an outbox needs UTF8"));
+  EXPECT_THAT(done.error_output, HasSubstr("ENCODING 'UTF8'"));
+  EXPECT_EQ(shared_postgres().connect("latin1").value("SELECT to_regnamespace('outbox') IS NULL"),
+            "t");
+}
+
 }  // namespace
 }  // namespace outfall::test

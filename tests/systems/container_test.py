@@ -59,7 +59,8 @@ class Postgres:
         shutil.chown(self.data, "postgres")
         self.port = free_port()
         as_postgres = ["runuser", "-u", "postgres", "--"]
-        run([*as_postgres, POSTGRES / "initdb", "-D", self.data, "--auth=trust", "--no-sync"])
+        run([*as_postgres, POSTGRES / "initdb", "-D", self.data, "--auth=trust", "--encoding=UTF8",
+             "--locale=C.UTF-8", "--no-sync"])
         self.server = subprocess.Popen(
             [*as_postgres, str(POSTGRES / "postgres"), "-D", str(self.data), "-p", str(self.port), "-k", str(self.data),
              "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"],

@@ -115,7 +115,7 @@ class Package(unittest.TestCase):
             shutil.copy(PACKAGE, m.root / "root/outfall.deb")
             shutil.copy(pathlib.Path(folder) / "next.deb", m.root / "root/next.deb")
             wait_until("PostgreSQL", lambda: m.inside("pg_isready", check=False).returncode == 0)
-            m.sql("CREATE DATABASE shop", "postgres")
+            m.sql("CREATE DATABASE shop ENCODING 'UTF8' TEMPLATE template0", "postgres")
             m.sql("CREATE ROLE outfall LOGIN SUPERUSER", "postgres")
             m.put("/etc/outfall/outfall.toml", CONFIGURATION)
             m.put("/etc/outfall/credentials/database-url", "postgresql:///shop?host=/var/run/postgresql&user=outfall",

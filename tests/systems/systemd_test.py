@@ -53,7 +53,7 @@ class Systemd(unittest.TestCase):
             m.chroot("apt-get", "install", "-y", "-q", "--no-install-recommends", "/tmp/outfall.deb")
             m.boot()
             wait_until("PostgreSQL", lambda: m.inside("pg_isready", check=False).returncode == 0)
-            m.sql("CREATE DATABASE shop", "postgres")
+            m.sql("CREATE DATABASE shop ENCODING 'UTF8' TEMPLATE template0", "postgres")
             m.sql(f"CREATE ROLE drain LOGIN SUPERUSER PASSWORD '{PASSWORD}'", "postgres")
             # One configuration file, one credential, one command.
             m.put("/etc/outfall/outfall.toml", CONFIGURATION)

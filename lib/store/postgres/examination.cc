@@ -44,6 +44,10 @@ SchemaState Examination::schema_state() {
   return read_schema_state(connection_);
 }
 
+void Examination::check_encoding() {
+  postgres::check_encoding(connection_);
+}
+
 std::string Examination::schema_remark() {
   const Migrator::Report report = Migrator(connection_.options()).plan();
   if (report.steps.empty()) return {};

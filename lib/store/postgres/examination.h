@@ -33,6 +33,8 @@ class Examination {
   // The answer to sql/NAME.sql.
   [[nodiscard]] std::string ask(std::string_view name);
   [[nodiscard]] SchemaState schema_state();
+  // Throws a StoreError of kind schema where the database's encoding is another one than UTF8.
+  void check_encoding();
   // What applied migrations are, compared with those of this binary: empty where all is well.
   // Throws a StoreError of kind schema where they differ.
   [[nodiscard]] std::string schema_remark();

@@ -147,6 +147,19 @@ void Migrator::check(const std::vector<Applied>& applied) const {
               "or check database.url and database.schema");
 }
 
+// By the migration itself psql is told the same; here it is told before anything is planned.
+void check_encoding(Connection& connection) {
+  const Result row =
+      connection.query("SELECT current_database()::text, getdatabaseencoding()::text", Params());
+  const std::string_view encoding = row.bytes(0, 1);
+  if (encoding == "UTF8") return;
+  throw StoreError(StoreErrorKind::schema,
+                   fmt::format("the database \"{}\" has the encoding {}, and an outbox needs UTF8",
+                               row.bytes(0, 0), encoding),
+                   "create a database with ENCODING 'UTF8' TEMPLATE template0, and let "
+                   "database.url lead there");
+}
+
 Migrator::Report Migrator::plan() {
   Connection connection = connect();
   const std::vector<Applied> applied = read_applied(connection);
@@ -158,6 +171,7 @@ Migrator::Report Migrator::plan() {
       report.steps.push_back({StepKind::adopt, there.version, there.name});
     }
   }
+  if (applied.size() < migrations_.size()) check_encoding(connection);
   for (const Migration& migration : migrations_.subspan(applied.size())) {
     report.steps.push_back({StepKind::apply, migration.version, std::string(migration.name)});
     report.after = migration.version;
@@ -197,6 +211,7 @@ bool Migrator::step(Connection& connection, Report& report) {
     if (report.before < 0) report.before = static_cast<int>(applied.size());
     const bool apply_next = applied.size() < migrations_.size();
     if (apply_next) {
+      check_encoding(connection);
       const Migration& next = migrations_[applied.size()];
       apply(connection, next);
       report.steps.push_back({StepKind::apply, next.version, std::string(next.name)});

@@ -36,7 +36,8 @@ inline constexpr int kWorkerProtocol = 1;
 //
 // One thread at a time; every call opens a connection and blocks as long as the migrations take,
 // waiting for any one lock at most lock_timeout. Failures are StoreErrors: kind schema when the
-// database has other migrations than this binary, or newer ones, and then nothing was changed; kind
+// database has other migrations than this binary, or newer ones, or another encoding than UTF8, and
+// then nothing was changed; kind
 // timeout when a lock could not be had. Those that were applied before a failure stay.
 class Migrator {
  public:
@@ -80,6 +81,9 @@ class Migrator {
 // Whether a worker of this binary can work with the schema that it finds; reads only. For `newer` a
 // schema counts only when it says that it no longer bears this worker.
 [[nodiscard]] SchemaState read_schema_state(Connection& connection);
+
+// Throws a StoreError of kind `schema` where the database's encoding is another one than UTF8.
+void check_encoding(Connection& connection);
 
 // Throws a StoreError of kind `denied` where the session's role is no worker's. The schema must
 // fit.
