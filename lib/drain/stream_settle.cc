@@ -15,6 +15,24 @@ constexpr Milliseconds kSettleDelay{20};
 // Pause before a settle that the server refused is tried again.
 constexpr Milliseconds kRetryDelay{500};
 
+// The lease was gone. In doubt, our own first try may have ended it as well as another worker that
+// has it now: which of them cannot be told, so that its deliveries count as possible duplicates.
+void count_stale(const std::string& stream, const SettleRequest& request, StreamMetrics& metrics,
+                 DrainHost& host) {
+  metrics.stale_settles.Increment();
+  metrics.duplicates_possible.Increment(static_cast<double>(request.delivered.size()));
+  host.log().limited(
+      LogLevel::warning, "stale_settle/" + stream,
+      request.in_doubt
+          ? "the lease is gone after a settle whose answer was lost; where another worker took it "
+            "over, its entries may be delivered twice"
+          : "the lease was taken over before its outcomes were written; its entries may be "
+            "delivered twice",
+      {{"stream", stream},
+       {"lease_id", request.lease_id},
+       {"delivered", request.delivered.size()}});
+}
+
 }  // namespace
 
 struct StreamDrain::Settle {
@@ -181,17 +199,7 @@ void StreamDrain::took_effect(Settle& settle, std::size_t index) {
   lease.settling = false;
   for (HeldKey* key : part.failed_keys) written(*key);
   if (part.result.stale) {
-    // In doubt, it was most likely our own first try that ended the lease.
-    if (!part.request.in_doubt) {
-      metrics_.stale_settles.Increment();
-      metrics_.duplicates_possible.Increment(static_cast<double>(part.request.delivered.size()));
-      host_.log().limited(LogLevel::warning, "stale_settle/" + options_.name,
-                          "the lease was taken over before its outcomes were written; its entries "
-                          "may be delivered twice",
-                          {{"stream", options_.name},
-                           {"lease_id", part.request.lease_id},
-                           {"delivered", part.request.delivered.size()}});
-    }
+    count_stale(options_.name, part.request, metrics_, host_);
     lose(lease);
     return;
   }

@@ -63,5 +63,21 @@ TEST_F(RunTrouble, ASettleThatEndsEachSessionIsTriedAtAMeasuredPace) {
   EXPECT_EQ(worker.stop(), 0);
 }
 
+// What another worker had taken over and delivered again was counted nowhere.
+TEST_F(RunTrouble, ASettleInDoubtWhoseLeaseIsGoneCountsPossibleDuplicates) {
+  enqueue_many("orders", 50, 5);
+  break_receipts("PERFORM pg_terminate_backend(pg_backend_pid())");
+  WorkerProcess worker({.dsn = database_.dsn(), .streams = to_file()});
+  wait_until([&] { return worker.metric("outfall_database_reconnects_total") >= 2; },
+             "the answer to a settle is lost");
+  // As another worker leaves them that has delivered them all.
+  sql_.exec("DELETE FROM leases; DELETE FROM entries");
+  worker.process().wait_for_output("after a settle whose answer was lost");
+  EXPECT_EQ(worker.metric("outfall_stale_settles_total{stream=\"orders\"}"), 1);
+  EXPECT_EQ(worker.metric("outfall_duplicates_possible_total{stream=\"orders\"}"), 50);
+  EXPECT_EQ(worker.metric("outfall_entries_settled_total{stream=\"orders\"}"), 0);
+  EXPECT_EQ(worker.stop(), 0);
+}
+
 }  // namespace
 }  // namespace outfall::test
