@@ -112,7 +112,7 @@ void Pipeline::not_delivered(Record& record, rd_kafka_resp_err_t error, Persiste
     return;
   }
   if (record.item->run != nullptr) record.topic->rejected = true;
-  if (fault == Fault::poison && persisted == Persisted::no) {
+  if (fault == Fault::poison) {
     group_rejected_ = true;
     if (!isolating_ || group_size_ > 1) {
       record.suspect = true;

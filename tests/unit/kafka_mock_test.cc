@@ -142,6 +142,20 @@ TEST_F(KafkaMockTest, ARejectedBatchIsSentApartAndNothingOfItIsLost) {
   }
 }
 
+// librdkafka tried the batch again by itself, and may have written it before: that one record of it
+// is bad is no less true, and the others are as good as without.
+TEST_F(KafkaMockTest, APoisonousRecordTakesNoOthersAlongAfterAnUncertainTry) {
+  settings_.number("linger", 50);  // so that all go in one request
+  start();
+  for (const int uncertain : {7, 20, -195}) {
+    for (const int error : {10, 18, 32, 43, 87}) {
+      SCOPED_TRACE(testing::Message() << uncertain << ", then " << error);
+      next_answers({uncertain, error});
+      expect_delivered(send(50));
+    }
+  }
+}
+
 // What was to be sent apart shares the destination's answer, which costs no attempt, and goes in
 // order afterwards.
 TEST_F(KafkaMockTest, ADestinationThatRefusesWhatIsSentApartSpendsNothing) {
