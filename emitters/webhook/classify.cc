@@ -168,11 +168,15 @@ Fault fault_of(const CurlResult& result) noexcept {
       return Fault::none;
     case CURLE_URL_MALFORMAT:
     case CURLE_UNSUPPORTED_PROTOCOL:
+      // The code is also that of an answer that is not HTTP, which says nothing of the URL.
+      if (result.sent) break;
       return Fault::bad_url;
     case CURLE_COULDNT_RESOLVE_PROXY:
     case CURLE_PROXY:
       return Fault::proxy;
     case CURLE_OUT_OF_MEMORY:
+      // The endpoint may have the request by then.
+      if (result.sent) break;
       return Fault::local_resources;
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_ISSUER_ERROR:

@@ -158,6 +158,16 @@ TEST_F(WebhookAnswers, NonsenseMayHaveBeenDelivered) {
       << outcome;
 }
 
+TEST_F(WebhookAnswers, AnAnswerThatIsNotHttpParksNothing) {
+  for (const char* answer :
+       {"garbage\r\n\r\n", "HTTP/4.2 200 OK\r\n\r\n", "HTTP/1.1 abc OK\r\n\r\n",
+        "HTTP/1.1 2000 OK\r\n\r\n", "SSH-2.0-OpenSSH_9.2p1\r\n"}) {
+    server_.answer_next({.body = answer, .fault = HttpFault::no_head});
+    emitter_.reset();
+    EXPECT_EQ(told(deliver_one()), "possibly_delivered webhook.connection_lost lost") << answer;
+  }
+}
+
 TEST_F(WebhookAnswers, AnEndpointThatAnswersNobodyCountsNoAttempt) {
   settings_.number("timeout", 300);
   server_.answer_always({.fault = HttpFault::hang});

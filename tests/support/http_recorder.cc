@@ -369,6 +369,9 @@ class HttpRecorder::Server {
           }
         }
         return !answer.close_after;
+      case HttpFault::no_head:
+        wire.send(answer.body);
+        return false;
     }
     return false;
   }

@@ -36,6 +36,7 @@ enum class HttpFault {
   close,     // the connection is closed in order instead of an answer
   cut_body,  // headers promise the whole body; half of it comes, then the end
   trickle,   // one byte every `pace`
+  no_head,   // the body alone, so that it may be no HTTP, and then the end
 };
 
 struct HttpAnswer {

@@ -185,6 +185,9 @@ TEST(WebhookClassify, CurlsCodesWithWhatWasNoticedBesideThem) {
   EXPECT_EQ(fault_of({.code = CURLE_GOT_NOTHING, .sent = true}), Fault::connection_lost);
   EXPECT_EQ(fault_of({.code = CURLE_HTTP2, .sent = true}), Fault::connection_lost);
   EXPECT_EQ(fault_of({.code = CURLE_HTTP2_STREAM, .sent = true}), Fault::stream_reset);
+  // An answer that is not HTTP, or that there is no memory for.
+  EXPECT_EQ(fault_of({.code = CURLE_UNSUPPORTED_PROTOCOL, .sent = true}), Fault::connection_lost);
+  EXPECT_EQ(fault_of({.code = CURLE_OUT_OF_MEMORY, .sent = true}), Fault::connection_lost);
   // TLS 1.3: the refusal of our certificate comes after the request was on its way.
   EXPECT_EQ(fault_of({.code = CURLE_RECV_ERROR,
                       .sent = true,
