@@ -9,7 +9,8 @@ constexpr auto kCodes = std::to_array<std::string_view>(
     {"webhook.none", "webhook.dns", "webhook.refused", "webhook.connect_timeout",
      "webhook.tls_handshake", "webhook.certificate", "webhook.client_certificate",
      "webhook.blocked_address", "webhook.bad_url", "webhook.proxy", "webhook.local_resources",
-     "webhook.connection_lost", "webhook.stream_reset", "webhook.timeout"});
+     "webhook.connection_lost", "webhook.stream_reset", "webhook.timeout",
+     "webhook.headers_too_large"});
 static_assert(kCodes.size() == kFaults);
 
 // An entry that finds no descriptor or no memory here is tried again soon.
@@ -149,6 +150,9 @@ Outcome classify(const Attempt& attempt, const StatusTable& statuses) {
       break;
     case Fault::stream_reset:
       outcome.kind = OutcomeKind::possibly_delivered;
+      break;
+    case Fault::headers_too_large:
+      outcome.kind = OutcomeKind::failed;
       break;
     case Fault::none:
     case Fault::dns:

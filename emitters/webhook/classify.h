@@ -52,8 +52,9 @@ enum class Fault : std::uint8_t {
   connection_lost,  // after the request was on its way
   stream_reset,     // HTTP/2: the endpoint gave up this request, and the connection lives
   timeout,          // after the request was on its way
+  headers_too_large,
 };
-inline constexpr std::size_t kFaults = 14;
+inline constexpr std::size_t kFaults = 15;
 
 // The stable error code of a fault, "webhook.refused".
 [[nodiscard]] std::string_view code_of(Fault fault) noexcept;

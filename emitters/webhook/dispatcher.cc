@@ -16,6 +16,9 @@ constexpr std::size_t kMostIdleConnections = 1024;
 // Descriptors that are left to the rest of the process.
 constexpr std::size_t kReservedFiles = 128;
 constexpr std::size_t kFewestConnections = 16;
+// libcurl takes no head above 1 MiB and says then that it is out of memory, which would pass. No
+// server that is known takes one of this size.
+constexpr std::size_t kMostHeadBytes = 512 << 10;
 
 std::size_t connections_within_limits(std::size_t wanted) {
   rlimit files{};
@@ -184,13 +187,10 @@ void Dispatcher::start_one(Endpoint& endpoint) {
   std::unique_ptr<Delivery> delivery;
   try {
     delivery = idle_delivery();
-    if (!gather(endpoint, *delivery)) {
+    if (!gather(endpoint, *delivery) || !build(*delivery)) {
       idle_.push_back(std::move(delivery));
       return;
     }
-    envelopes_.clear();
-    for (const QueuedItem& queued : delivery->items) envelopes_.push_back(queued.item->envelope);
-    builder_.build(delivery->request(), envelopes_, clock_.wall());
     active_.reserve(active_.size() + 1);
     if (!delivery->start(url_, endpoint.pace.timeout())) throw std::bad_alloc();
   } catch (...) {
@@ -201,6 +201,25 @@ void Dispatcher::start_one(Endpoint& endpoint) {
     return;
   }
   launch(endpoint, std::move(delivery));
+}
+
+bool Dispatcher::build(Delivery& delivery) {
+  envelopes_.clear();
+  for (const QueuedItem& queued : delivery.items) envelopes_.push_back(queued.item->envelope);
+  builder_.build(delivery.request(), envelopes_, clock_.wall());
+  const std::size_t bytes = delivery.request().head_bytes() + url_.size();
+  if (bytes <= kMostHeadBytes) return true;
+  Attempt attempt;
+  attempt.fault = Fault::headers_too_large;
+  const std::string detail = "the URL and the headers have " + std::to_string(bytes) +
+                             " bytes; more than 512 KiB are not sent";
+  attempt.detail = detail;
+  while (!delivery.items.empty()) {
+    Outcome outcome = classify(attempt, options_.statuses);
+    complete(delivery.items.back(), std::move(outcome));
+    delivery.items.pop_back();
+  }
+  return false;
 }
 
 void Dispatcher::launch(Endpoint& endpoint, std::unique_ptr<Delivery> delivery) {

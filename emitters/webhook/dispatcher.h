@@ -75,6 +75,8 @@ class Dispatcher {
   void start_ready();
   void start_one(Endpoint& endpoint);
   bool gather(Endpoint& endpoint, Delivery& delivery);
+  // Builds the request of what was gathered. False: it cannot be sent, and is complete.
+  bool build(Delivery& delivery);
   void launch(Endpoint& endpoint, std::unique_ptr<Delivery> delivery);
   // False: it must not be sent, and is complete.
   bool may_send(const QueuedItem& queued, MonotonicTime now, Milliseconds timeout);

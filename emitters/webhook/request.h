@@ -19,6 +19,8 @@ class Request {
  public:
   [[nodiscard]] curl_slist* headers() noexcept { return nodes_.data(); }
   [[nodiscard]] std::string_view body() const noexcept { return body_; }
+  // What the headers take at most.
+  [[nodiscard]] std::size_t head_bytes() const noexcept { return head_.size() + starts_.size(); }
   // "name: value" of each header, in order.
   [[nodiscard]] std::vector<std::string> lines() const;
 

@@ -168,6 +168,20 @@ TEST_F(WebhookAnswers, AnAnswerThatIsNotHttpParksNothing) {
   }
 }
 
+// libcurl calls a head above 1 MiB a lack of memory, for which an entry waited again and again.
+TEST_F(WebhookAnswers, HeadersThatNoRequestCanCarryAreTheEntrysOwnFault) {
+  settings_.list("forward_headers", {"x-*"});
+  const auto entry = [](std::size_t bytes) {
+    return TestEntry{.headers_json = R"({"x-large":")" + std::string(bytes, 'a') + "\"}"};
+  };
+  const auto outcomes = deliver({entry(2 << 20), entry(600 << 10), entry(400 << 10)});
+  EXPECT_EQ(told(*outcomes[0]), "failed webhook.headers_too_large");
+  EXPECT_EQ(told(*outcomes[1]), "failed webhook.headers_too_large");
+  EXPECT_THAT(outcomes[1]->error->message, HasSubstr("512 KiB"));
+  EXPECT_EQ(told(*outcomes[2]), "delivered");
+  EXPECT_EQ(server_.count(), 1U);
+}
+
 TEST_F(WebhookAnswers, AnEndpointThatAnswersNobodyCountsNoAttempt) {
   settings_.number("timeout", 300);
   server_.answer_always({.fault = HttpFault::hang});

@@ -107,6 +107,7 @@ INSTANTIATE_TEST_SUITE_P(
                  "webhook.connection_lost"},
         FaultRow{Fault::stream_reset, Kind::possibly_delivered, Extra::none,
                  "webhook.stream_reset"},
+        FaultRow{Fault::headers_too_large, Kind::failed, Extra::none, "webhook.headers_too_large"},
         FaultRow{Fault::timeout, Kind::possibly_delivered, Extra::none, "webhook.timeout"},
         FaultRow{Fault::timeout, Kind::possibly_delivered, Extra::lost, "webhook.timeout", true}));
 
