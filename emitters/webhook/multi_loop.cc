@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <netinet/in.h>
 #include <stdexcept>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <system_error>
 #include <unistd.h>
 
@@ -18,6 +20,17 @@ constexpr std::size_t kEventsPerTurn = 512;
 
 MonotonicTime now() {
   return std::chrono::steady_clock::now();
+}
+
+// The port of this end of a socket; 0 where there is none.
+int local_port_of(curl_socket_t socket) noexcept {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  if (::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size) != 0) return 0;
+  if (address.ss_family == AF_INET) {
+    return ntohs(reinterpret_cast<const sockaddr_in&>(address).sin_port);
+  }
+  return ntohs(reinterpret_cast<const sockaddr_in6&>(address).sin6_port);
 }
 
 }  // namespace
@@ -62,15 +75,60 @@ void MultiLoop::wake() noexcept {
   [[maybe_unused]] const ssize_t written = ::write(wake_, &one, sizeof one);
 }
 
-void MultiLoop::socket_opened(curl_socket_t) noexcept {
+MultiLoop::Watched& MultiLoop::at(curl_socket_t socket) {
+  const auto place = static_cast<std::size_t>(socket);
+  if (place >= watched_.size()) watched_.resize(place + 64);
+  return watched_[place];
+}
+
+void MultiLoop::socket_opened(curl_socket_t socket) noexcept try {
   ++open_sockets_;
   ++opened_sockets_;
+  at(socket).number = opened_sockets_;
+} catch (...) {  // Out of memory: it cannot be watched either.
 }
 
 void MultiLoop::socket_closed(curl_socket_t socket) noexcept {
   --open_sockets_;
   const auto place = static_cast<std::size_t>(socket);
-  if (place < watched_.size()) watched_[place] = {};
+  if (place >= watched_.size()) return;
+  connections_.erase(watched_[place].ends);
+  watched_[place] = {};
+}
+
+MultiLoop::Connection MultiLoop::connection(const std::string& ends, int local_port,
+                                            const std::vector<curl_socket_t>& opened) {
+  auto known = connections_.find(ends);
+  if (known == connections_.end()) {
+    // Of several that were tried at once the others are closed by now, or have another port.
+    const auto own = std::ranges::find_if(opened, [&](curl_socket_t socket) {
+      const Watched& watched = at(socket);
+      return watched.number != 0 && watched.ends.empty() && local_port_of(socket) == local_port;
+    });
+    if (own == opened.end()) return {};
+    known = connections_.emplace(ends, *own).first;
+    at(*own).ends = ends;
+  }
+  const Watched& watched = at(known->second);
+  return {known->second, watched.number, watched.answers};
+}
+
+MultiLoop::Watched* MultiLoop::find(const Connection& connection) noexcept {
+  const auto place = static_cast<std::size_t>(connection.socket);
+  if (connection.socket == CURL_SOCKET_BAD || place >= watched_.size()) return nullptr;
+  Watched& watched = watched_[place];
+  return watched.number == connection.number ? &watched : nullptr;
+}
+
+void MultiLoop::answered(const Connection& connection) noexcept {
+  if (Watched* const watched = find(connection)) ++watched->answers;
+}
+
+void MultiLoop::unanswered(const Connection& connection) noexcept {
+  const Watched* const watched = find(connection);
+  if (watched == nullptr || watched->answers != connection.answers) return;
+  // libcurl finds the end like any other, and closes the socket.
+  ::shutdown(connection.socket, SHUT_RDWR);
 }
 
 int MultiLoop::on_timer(CURLM*, long timeout_ms, void* loop) noexcept {
@@ -85,9 +143,7 @@ int MultiLoop::on_socket(CURL*, curl_socket_t socket, int what, void* loop, void
 }
 
 void MultiLoop::watch(curl_socket_t socket, int what) noexcept try {
-  const auto place = static_cast<std::size_t>(socket);
-  if (place >= watched_.size()) watched_.resize(place + 64);
-  Watched& watched = watched_[place];
+  Watched& watched = at(socket);
   watched.wanted = 0;
   if (what == CURL_POLL_REMOVE) return;
   if ((what & CURL_POLL_IN) != 0) watched.wanted |= EPOLLIN;

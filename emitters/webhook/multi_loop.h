@@ -2,6 +2,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include <curl/curl.h>
@@ -38,6 +41,24 @@ class MultiLoop {
   // libcurl has for it: it has to forget a descriptor before the number is used again.
   void socket_opened(curl_socket_t socket) noexcept;
   void socket_closed(curl_socket_t socket) noexcept;
+
+  // A connection that a request goes over, as it is when the request begins.
+  struct Connection {
+    curl_socket_t socket = CURL_SOCKET_BAD;
+    std::uint64_t number = 0;   // of the sockets that were opened; descriptors are used again
+    std::uint64_t answers = 0;  // that had come over it
+  };
+  // The one with these two ends, whatever is written in `ends`. `opened` are the sockets that were
+  // opened for the request, one of which it is where no request went over it before. Throws
+  // std::bad_alloc.
+  [[nodiscard]] Connection connection(const std::string& ends, int local_port,
+                                      const std::vector<curl_socket_t>& opened);
+  // To be told of each answer that came over it.
+  void answered(const Connection& connection) noexcept;
+  // No answer came in time. Ends the connection for all of its requests where none at all has come
+  // over it since then: libcurl would go on to use one of HTTP/2 that has died silently.
+  void unanswered(const Connection& connection) noexcept;
+
   [[nodiscard]] std::size_t open_sockets() const noexcept { return open_sockets_; }
   [[nodiscard]] std::uint64_t opened_sockets() const noexcept { return opened_sockets_; }
 
@@ -53,13 +74,19 @@ class MultiLoop {
   struct Watched {
     std::uint32_t registered = 0;
     std::uint32_t wanted = 0;
+    std::uint64_t number = 0;  // of an open connection, from 1 on; 0: it is libcurl's own
+    std::uint64_t answers = 0;
+    std::string ends = {};  // in connections_; empty: no request went over it yet
   };
+  [[nodiscard]] Watched& at(curl_socket_t socket);
+  [[nodiscard]] Watched* find(const Connection& connection) noexcept;
 
   CURLM* multi_ = nullptr;
   int epoll_ = -1;
   int wake_ = -1;
   MonotonicTime timer_at_ = MonotonicTime::max();
-  std::vector<Watched> watched_;  // by descriptor
+  std::vector<Watched> watched_;                                // by descriptor
+  std::unordered_map<std::string, curl_socket_t> connections_;  // by their ends
   std::size_t open_sockets_ = 0;
   std::uint64_t opened_sockets_ = 0;
 };

@@ -155,6 +155,8 @@ bool Transfer::start(const std::string& url, Milliseconds timeout) {
   refused_address_.clear();
   received_ = 0;
   head_ = {};
+  opened_.clear();
+  connection_ = {};
   sent_ = false;
   short_of_sockets_ = false;
   running_ = loop_.add(handle_);
@@ -181,6 +183,10 @@ curl_socket_t Transfer::on_open(void* self, curlsocktype, curl_sockaddr* address
   const curl_socket_t socket = open_checked(policy, *address, transfer.refused_address_);
   if (socket != CURL_SOCKET_BAD) {
     transfer.loop_.socket_opened(socket);
+    try {
+      transfer.opened_.push_back(socket);
+    } catch (...) {  // Out of memory: it is not known as a connection.
+    }
   } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
     transfer.short_of_sockets_ = true;
   }
@@ -193,8 +199,18 @@ int Transfer::on_close(void* loop, curl_socket_t socket) noexcept {
 }
 
 // Called when the connection stands, right before the request goes out.
-int Transfer::on_ready(void* self, char*, char*, int, int) noexcept {
-  static_cast<Transfer*>(self)->sent_ = true;
+int Transfer::on_ready(void* self, char* remote, char* local, int remote_port,
+                       int local_port) noexcept {
+  auto& transfer = *static_cast<Transfer*>(self);
+  transfer.sent_ = true;
+  transfer.connection_ = {};
+  try {
+    std::string& ends = transfer.ends_;
+    ends.assign(local).append(1, ' ').append(std::to_string(local_port)).append(1, ' ');
+    ends.append(remote).append(1, ' ').append(std::to_string(remote_port));
+    transfer.connection_ = transfer.loop_.connection(ends, local_port, transfer.opened_);
+  } catch (...) {  // Out of memory: it is not known as a connection.
+  }
   return CURL_PREREQFUNC_OK;
 }
 
@@ -258,6 +274,7 @@ Attempt Transfer::attempt(CURLcode code, WallTime now) {
   running_ = false;
   Attempt result;
   result.status = status();
+  if (result.status != 0) loop_.answered(connection_);
   if (result.status >= 300) {
     result.retry_after = retry_after_from(header("retry-after"), now);
     excerpt_ = clean(excerpt_, options_.excerpt_bytes);
@@ -270,6 +287,7 @@ Attempt Transfer::attempt(CURLcode code, WallTime now) {
                            .short_of_sockets = short_of_sockets_,
                            .has_proxy = !options_.proxy.empty(),
                            .message = error_.data()});
+  if (result.fault == Fault::timeout) loop_.unanswered(connection_);
   // An answer that ends before its status line, in order, or is not HTTP.
   if (result.fault == Fault::none) result.fault = Fault::connection_lost;
   if (result.fault == Fault::blocked_address) {

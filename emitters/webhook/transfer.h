@@ -61,7 +61,8 @@ class Transfer {
 
   static curl_socket_t on_open(void* self, curlsocktype, curl_sockaddr* address) noexcept;
   static int on_close(void* loop, curl_socket_t socket) noexcept;
-  static int on_ready(void* self, char*, char*, int, int) noexcept;
+  static int on_ready(void* self, char* remote, char* local, int remote_port,
+                      int local_port) noexcept;
   static std::size_t on_answer(char* data, std::size_t, std::size_t size, void* self) noexcept;
   [[nodiscard]] bool take_head(std::string_view part) noexcept;
 
@@ -76,6 +77,9 @@ class Transfer {
   std::array<char, CURL_ERROR_SIZE> error_{};
   std::size_t received_ = 0;  // bytes of the answer, its head included
   Head head_;
+  std::vector<curl_socket_t> opened_;  // for this request
+  MultiLoop::Connection connection_;   // that it goes over
+  std::string ends_;
   bool sent_ = false;
   bool short_of_sockets_ = false;
   bool running_ = false;

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include "tests/integration/webhook_fixture.h"
+#include "tests/support/tcp_gate.h"
 #include "tests/support/temp_nginx.h"
 #include "tests/support/test_authority.h"
 
@@ -43,6 +44,37 @@ TEST_F(WebhookTls, ManyRequestsShareAFewConnectionsOfHttp2) {
   for (const Outcome* outcome : outcomes) ASSERT_EQ(told(*outcome), "delivered");
   emitter_->stop(Milliseconds{1000});
   EXPECT_EQ(seen("x-protocol"), "HTTP/2.0");
+}
+
+// libcurl gives up the request alone and sends the next one over the same connection.
+TEST_F(WebhookTls, AConnectionOfHttp2ThatDiesSilentlyIsNotUsedAgain) {
+  TcpGate gate(front().port());
+  settings_.text("url", "https://127.0.0.1:" + std::to_string(gate.port()) + "/hooks")
+      .number("timeout", 1000);
+  EXPECT_EQ(told(deliver_one()), "delivered");
+  EXPECT_EQ(seen("x-protocol"), "HTTP/2.0");
+  gate.freeze_connections();
+  EXPECT_EQ(told(deliver_one()), "possibly_delivered webhook.timeout lost");
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(told(deliver_one()), "delivered");
+  EXPECT_EQ(gate.accepted(), 2U);
+}
+
+// One that only this request gets no answer over lives on, and the others with it.
+TEST_F(WebhookTls, AConnectionOfHttp2ThatAnswersOthersIsKept) {
+  TcpGate gate(front().port());
+  settings_.text("url", "https://127.0.0.1:" + std::to_string(gate.port()) + "/hooks")
+      .number("timeout", 1000);
+  EXPECT_EQ(told(deliver_one()), "delivered");
+  server_.answer_by([](const HttpRequest& request) {
+    return request.header("ce-type") == "slow"
+               ? HttpAnswer{.fault = HttpFault::hang}
+               : HttpAnswer{.delay = std::chrono::milliseconds{700}};
+  });
+  const auto outcomes = deliver({{.key = "a", .type = "slow"}, {.key = "b"}});
+  EXPECT_EQ(told(*outcomes[0]), "possibly_delivered webhook.timeout");
+  EXPECT_EQ(told(*outcomes[1]), "delivered");
+  EXPECT_EQ(told(deliver_one()), "delivered");
+  EXPECT_EQ(gate.accepted(), 1U);
 }
 
 TEST_F(WebhookTls, AServerWithHttp1OnlyIsServedAsWell) {

@@ -62,6 +62,7 @@ struct Connection {
   int server = -1;  // -1: admitted to hang
   std::array<Flow, 2> flows;
   bool over = false;
+  bool frozen = false;
 };
 
 constexpr std::array kDirections{Direction::to_server, Direction::to_client};
@@ -193,6 +194,12 @@ class TcpGate::Loop {
     }
   }
 
+  void freeze_connections() {
+    for (Connection& connection : connections_) {
+      connection.frozen = true;
+    }
+  }
+
   void half_close(Direction direction) {
     for (Connection& connection : connections_) {
       Flow& flow = connection.flows[index(direction)];
@@ -227,7 +234,9 @@ class TcpGate::Loop {
       changed_.notify_all();
       accept_all();
       for (Connection& connection : connections_) {
-        move(connection);
+        if (!connection.frozen) {
+          move(connection);
+        }
       }
       connections_.remove_if([](const Connection& connection) { return connection.over; });
     }
@@ -241,6 +250,9 @@ class TcpGate::Loop {
     }
     auto next = steady_clock::time_point::max();
     for (const Connection& connection : connections_) {
+      if (connection.frozen) {
+        continue;
+      }
       for (const Direction direction : kDirections) {
         const Flow& flow = connection.flows[index(direction)];
         const Faults& faults = this->faults(direction);
@@ -468,6 +480,10 @@ void TcpGate::cut_after(Direction direction, std::optional<std::uint64_t> bytes,
 
 void TcpGate::end_connections(Ending ending) {
   loop_->change([&] { loop_->end_connections(ending); });
+}
+
+void TcpGate::freeze_connections() {
+  loop_->change([&] { loop_->freeze_connections(); });
 }
 
 void TcpGate::half_close(Direction direction) {

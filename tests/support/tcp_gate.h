@@ -58,6 +58,9 @@ class TcpGate {
 
   // Ends every open connection now.
   void end_connections(Ending ending);
+  // Whatever is open stays so and hears nothing any more, for good: a path that is gone.
+  // Connections to come are not concerned.
+  void freeze_connections();
   // Tells the receiver of this direction that no more will come (half-close); the other direction
   // lives on.
   void half_close(Direction direction);
