@@ -145,17 +145,26 @@ int MultiLoop::on_socket(CURL*, curl_socket_t socket, int what, void* loop, void
 void MultiLoop::watch(curl_socket_t socket, int what) noexcept try {
   Watched& watched = at(socket);
   watched.wanted = 0;
-  if (what == CURL_POLL_REMOVE) return;
+  if (what == CURL_POLL_REMOVE) {
+    // libcurl closes its own descriptors, such as those of its resolver, without a word, and the
+    // next one of this number has to be registered anew.
+    if (watched.number == 0) forget(socket);
+    return;
+  }
   if ((what & CURL_POLL_IN) != 0) watched.wanted |= EPOLLIN;
   if ((what & CURL_POLL_OUT) != 0) watched.wanted |= EPOLLOUT;
   if (watched.registered == watched.wanted) return;
   epoll_event event{.events = watched.wanted, .data = {.fd = socket}};
-  // libcurl's own descriptors, such as that of its resolver, come and go unannounced.
   if (::epoll_ctl(epoll_, EPOLL_CTL_MOD, socket, &event) != 0) {
     ::epoll_ctl(epoll_, EPOLL_CTL_ADD, socket, &event);
   }
   watched.registered = watched.wanted;
 } catch (...) {  // Out of memory: the transfer runs into its time-out.
+}
+
+void MultiLoop::forget(curl_socket_t socket) noexcept {
+  ::epoll_ctl(epoll_, EPOLL_CTL_DEL, socket, nullptr);
+  watched_[static_cast<std::size_t>(socket)].registered = 0;
 }
 
 void MultiLoop::turn(Milliseconds at_most, const Done& done) {
@@ -176,8 +185,7 @@ void MultiLoop::turn(Milliseconds at_most, const Done& done) {
     }
     Watched& watched = watched_[static_cast<std::size_t>(socket)];
     if (watched.wanted == 0) {
-      ::epoll_ctl(epoll_, EPOLL_CTL_DEL, socket, nullptr);
-      watched.registered = 0;
+      forget(socket);
       continue;
     }
     int what = 0;

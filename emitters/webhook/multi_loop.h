@@ -66,6 +66,7 @@ class MultiLoop {
   static int on_socket(CURL*, curl_socket_t socket, int what, void* loop, void*) noexcept;
   static int on_timer(CURLM*, long timeout_ms, void* loop) noexcept;
   void watch(curl_socket_t socket, int what) noexcept;
+  void forget(curl_socket_t socket) noexcept;
   void collect(const Done& done);
 
   // What epoll was told about a descriptor, and what libcurl wants now. Between two transfers of a
