@@ -12,6 +12,9 @@ namespace {
 
 constexpr std::size_t kV4At = 12;  // where the IPv4 bytes of a mapped address begin
 constexpr int kMappedBits = 96;
+// Where the IPv4 bytes are after a NAT64 prefix of 48, 56, 64 and 96 bits; byte 8 is none of them.
+constexpr std::array<std::array<std::size_t, 4>, 4> kNat64Places{
+    {{6, 7, 9, 10}, {7, 9, 10, 11}, {9, 10, 11, 12}, {12, 13, 14, 15}}};
 
 Address mapped(const std::uint8_t* v4) noexcept {
   Address address;
@@ -82,23 +85,34 @@ bool Address::is_v4() const noexcept {
   return std::equal(kPrefix.begin(), kPrefix.end(), bytes.begin());
 }
 
-std::optional<Address> Address::embedded_v4() const noexcept {
-  if (is_v4()) return std::nullopt;
+Address::EmbeddedV4 Address::embedded_v4() const noexcept {
+  const auto one = [](const std::uint8_t* v4) { return EmbeddedV4{{mapped(v4)}, 1}; };
+  if (is_v4()) return {};
   const auto starts = [this](std::initializer_list<std::uint8_t> prefix) {
     return std::equal(prefix.begin(), prefix.end(), bytes.begin());
   };
-  if (starts({0x20, 0x02})) return mapped(bytes.data() + 2);  // 6to4
-  if (starts({0x20, 0x01, 0, 0})) {                           // Teredo: the client's, inverted
+  if (starts({0x20, 0x02})) return one(bytes.data() + 2);  // 6to4
+  if (starts({0x20, 0x01, 0, 0})) {                        // Teredo: the client's, inverted
     std::array<std::uint8_t, 4> v4{};
     std::transform(bytes.begin() + kV4At, bytes.end(), v4.begin(),
                    [](std::uint8_t byte) { return static_cast<std::uint8_t>(~byte); });
-    return mapped(v4.data());
+    return one(v4.data());
   }
-  const bool nat64 =
-      starts({0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0}) || starts({0, 0x64, 0xff, 0x9b, 0, 1});
+  // Networks take prefixes of any length out of this range, and the length says where the address
+  // is (RFC 6052, 2.2).
+  if (starts({0, 0x64, 0xff, 0x9b, 0, 1})) {
+    EmbeddedV4 embedded;
+    for (const auto& places : kNat64Places) {
+      std::array<std::uint8_t, 4> v4{};
+      std::ranges::transform(places, v4.begin(), [this](std::size_t at) { return bytes[at]; });
+      embedded.all[embedded.size++] = mapped(v4.data());
+    }
+    return embedded;
+  }
+  const bool nat64 = starts({0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0});
   const bool compatible = starts({0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0});
-  if (nat64 || compatible) return mapped(bytes.data() + kV4At);
-  return std::nullopt;
+  if (nat64 || compatible) return one(bytes.data() + kV4At);
+  return {};
 }
 
 std::string Address::to_string() const {
@@ -148,9 +162,11 @@ bool AddressPolicy::deny(std::string_view range) {
 }
 
 std::string_view AddressPolicy::refusal(const Address& address) const noexcept {
-  const auto embedded = address.embedded_v4();
+  const Address::EmbeddedV4 embedded = address.embedded_v4();
   const auto is_in = [&](std::span<const AddressRange> all) {
-    return within(all, address) || (embedded && within(all, *embedded));
+    return within(all, address) ||
+           std::any_of(embedded.all.begin(), embedded.all.begin() + embedded.size,
+                       [&](const Address& v4) { return within(all, v4); });
   };
   if (is_in(denied_)) return "it is in deny_cidrs";
   if (within(allowed_, address)) return {};

@@ -17,9 +17,16 @@ struct Address {
   [[nodiscard]] static std::optional<Address> from(const sockaddr* address) noexcept;
   [[nodiscard]] static std::optional<Address> parse(const std::string& text) noexcept;
   [[nodiscard]] bool is_v4() const noexcept;
-  // The IPv4 address that an IPv6 one leads to: NAT64, 6to4, Teredo and the compatible form.
-  [[nodiscard]] std::optional<Address> embedded_v4() const noexcept;
+  // The IPv4 addresses that an IPv6 one may lead to: NAT64, 6to4, Teredo and the compatible form.
+  // Several where the length of NAT64's prefix is not known, else one; the first `size` count.
+  struct EmbeddedV4;
+  [[nodiscard]] EmbeddedV4 embedded_v4() const noexcept;
   [[nodiscard]] std::string to_string() const;
+};
+
+struct Address::EmbeddedV4 {
+  std::array<Address, 4> all{};
+  std::size_t size = 0;
 };
 
 struct AddressRange {
