@@ -2,48 +2,9 @@
 
 #include <algorithm>
 
-#include <fmt/format.h>
-
 #include "core/crash_point.h"
-#include "core/headers.h"
 
 namespace outfall {
-
-namespace {
-
-constexpr std::size_t kManyLanes = 10000;
-
-constexpr std::size_t kLaneCharacters = 200;
-
-// The first characters of UTF-8 text, as many as sql's lane_of() takes.
-std::string_view cut(std::string_view text) {
-  if (text.size() <= kLaneCharacters) return text;
-  std::size_t characters = 0;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const bool begins = (static_cast<unsigned char>(text[i]) & 0xC0U) != 0x80U;
-    if (begins && ++characters > kLaneCharacters) return text.substr(0, i);
-  }
-  return text;
-}
-
-// The lane of an envelope by the stream's selector, as sql's lane_of() finds it; empty where there
-// is none.
-std::string_view select_lane(const std::string& selector, const Envelope& envelope,
-                             std::string& buffer) {
-  if (selector.empty()) return {};
-  if (selector == "type") return cut(envelope.type);
-  if (selector == "source") return cut(envelope.source);
-  if (selector == "subject") return cut(envelope.subject);
-  const std::string_view wanted =
-      std::string_view(selector).substr(std::string_view("header.").size());
-  buffer.clear();
-  for_each_header(envelope.headers_json, [&](std::string_view name, std::string_view value) {
-    if (name == wanted) buffer = value;
-  });
-  return cut(buffer);
-}
-
-}  // namespace
 
 StreamDrain::StreamDrain(StreamOptions options, Emitter& emitter, StreamMetrics& metrics,
                          DrainHost& host)
@@ -59,44 +20,6 @@ StreamDrain::StreamDrain(StreamOptions options, Emitter& emitter, StreamMetrics&
 void StreamDrain::set_options(StreamOptions options) {
   options_ = std::move(options);
   for (auto& [name, lane] : lanes_) lane->breaker.set_policy(options_.breaker);
-}
-
-HeldLane& StreamDrain::lane_of(const Envelope& envelope) {
-  std::string buffer;
-  const std::string_view name = select_lane(options_.lane, envelope, buffer);
-  const auto found = lanes_.find(name);
-  if (found != lanes_.end()) return *found->second;
-  forget_idle_lanes();
-  auto lane = std::make_unique<HeldLane>(options_.breaker);
-  lane->name = name;
-  // The series starts with one closed breaker, the first lane's.
-  if (!lanes_.empty()) metrics_.breakers(BreakerState::closed).Increment();
-  return *lanes_.emplace(lane->name, std::move(lane)).first->second;
-}
-
-// Lanes come from the entries, so their number is nobody's to bound but ours.
-void StreamDrain::forget_idle_lanes() {
-  if (lanes_.size() < kManyLanes) return;
-  const std::size_t before = lanes_.size();
-  std::erase_if(lanes_, [](const auto& item) {
-    return item.second->held == 0 && item.second->breaker.state() == BreakerState::closed;
-  });
-  metrics_.breakers(BreakerState::closed).Decrement(static_cast<double>(before - lanes_.size()));
-}
-
-// Whether the entry may go to its destination now; a probe of an open breaker is marked as one.
-bool StreamDrain::admit(HeldEntry& entry) {
-  switch (entry.lane->breaker.admit(host_.now())) {
-    case Breaker::Admission::send:
-      return true;
-    case Breaker::Admission::probe:
-      entry.probe = true;
-      count_breaker(BreakerState::open, BreakerState::half_open);
-      return true;
-    case Breaker::Admission::wait:
-      return false;
-  }
-  return false;
 }
 
 // Hands a lease's entries to the emitter, except those whose key or lane is closed, which are given
@@ -197,14 +120,6 @@ void StreamDrain::close_entry(HeldEntry& entry) {
   keys_.note_fill(key, *entry.leased->envelope.key, options_.key_limit(), host_.now());
 }
 
-void StreamDrain::note_fill(HeldLane& lane) {
-  if (lane.held >= options_.lane_in_flight) {
-    if (!lane.full_since) lane.full_since = host_.now();
-  } else if (lane.full_since && lane.held <= options_.lane_in_flight / 2) {
-    lane.full_since.reset();
-  }
-}
-
 // From now on nothing of this key is sent; what waits for its turn is given back. `unsettled`: an
 // outcome has to be written before the key is free again.
 void StreamDrain::block(HeldKey& key, bool unsettled) {
@@ -296,34 +211,6 @@ AttemptContext StreamDrain::attempt_context(const HeldEntry& entry, MonotonicTim
           .breaker_open = entry.lane->breaker.state() != BreakerState::closed};
 }
 
-void StreamDrain::tell_lane(HeldEntry& entry, OutcomeKind kind, const Transition& transition,
-                            MonotonicTime now) {
-  HeldLane& lane = *entry.lane;
-  const BreakerState before = lane.breaker.state();
-  const bool unsent = kind == OutcomeKind::blocked || kind == OutcomeKind::shutdown;
-  if (entry.probe && unsent) {
-    lane.breaker.return_probe(now);
-  } else {
-    lane.breaker.record(transition.breaker, entry.probe, now, host_.random());
-  }
-  lane_changed(lane, before, transition.error_code, transition.error_message);
-  if (transition.parks_destination) park(lane, transition);
-}
-
-// An entry that brings its destination down would else be each of its probes, being the first in
-// line again by then, and the lane would stay closed because of it.
-void StreamDrain::leave_next_probes_to_others(const HeldEntry& entry, Transition& transition,
-                                              MonotonicTime now) const {
-  const auto probe_at = entry.lane->breaker.next_probe();
-  if (!probe_at || transition.counts_attempt) return;
-  const auto pause = std::chrono::ceil<Milliseconds>(*probe_at - now);
-  transition.delay = std::max(transition.delay, 3 * pause + host_.options().poll_idle);
-  if (transition.next || transition.parks_destination) return;
-  // Given back it would be first in line: a delay is kept only with what is written.
-  transition.next = EntryStatus::deferred;
-  transition.blocks_key = options_.policy.ordering == Ordering::key;
-}
-
 void StreamDrain::decide_other(HeldEntry& entry, Outcome& outcome) {
   HeldLease& lease = *entry.lease;
   const MonotonicTime now = host_.now();
@@ -382,141 +269,6 @@ SettledOther StreamDrain::settled_other(const HeldEntry& entry, Transition& tran
                        {"entry_id", envelope.entry_id},
                        {"error_code", other.code}});
   return other;
-}
-
-// Every lane's breaker stands in the gauge of one state.
-void StreamDrain::count_breaker(BreakerState before, BreakerState after) {
-  metrics_.breakers(before).Decrement();
-  metrics_.breakers(after).Increment();
-}
-
-// What follows when the lane's breaker is no longer in the state `before`; nothing when it is.
-void StreamDrain::lane_changed(HeldLane& lane, BreakerState before, std::string_view error_code,
-                               std::string_view error) {
-  const BreakerState after = lane.breaker.state();
-  if (after == before) return;
-  count_breaker(before, after);
-  const std::string id = "breaker/" + options_.name + "/" + lane.name;
-  if (after == BreakerState::closed) {
-    const auto away =
-        std::chrono::duration_cast<std::chrono::seconds>(host_.now() - lane.away_since);
-    host_.log().limited(
-        LogLevel::warning, id + "/again", "destination answers again",
-        {{"stream", options_.name}, {"lane", lane.name}, {"after_seconds", away.count()}});
-    host_.look_at(*this, host_.now());
-    return;
-  }
-  if (before == BreakerState::closed) lane.away_since = host_.now();
-  if (!error_code.empty()) lane.error = fmt::format("{}: {}", error_code, error);
-  host_.log().limited(LogLevel::warning, id, "destination unavailable",
-                      {{"stream", options_.name},
-                       {"lane", lane.name},
-                       {"breaker", to_string(after)},
-                       {"error_code", error_code},
-                       {"error", error}});
-  if (const auto probe_at = lane.breaker.next_probe()) host_.look_at(*this, *probe_at);
-}
-
-// The destination is closed until an operator resumes it: written to the database, where every
-// claim of every worker sees it. Until that has happened the breaker holds the lane.
-void StreamDrain::park(HeldLane& lane, const Transition& transition) {
-  if (lane.parking) return;
-  lane.parking = true;
-  host_.log().warning(
-      "destination parked until it is resumed",
-      {{"stream", options_.name}, {"lane", lane.name}, {"error_code", transition.error_code}});
-  const std::string reason = transition.error_code + ": " + transition.error_message;
-  const auto done = [this, name = lane.name] {
-    host_.post([this, name] {
-      if (const auto found = lanes_.find(name); found != lanes_.end())
-        found->second->parking = false;
-    });
-  };
-  host_.submit(
-      {.urgency = DatabasePool::Urgency::settle,
-       .run =
-           [stream = options_.name, name = lane.name, reason, done](StoreSession& session) {
-             session.park_destination(stream, name, reason);
-             done();
-           },
-       .failed =
-           [done](const StoreError&) {
-             done(); /* its next answer parks it */
-           }});
-}
-
-// The lease is another worker's now: nothing of it is written, and of its keys nothing is sent.
-void StreamDrain::lose(HeldLease& lease) {
-  if (lease.lost) return;
-  lease.lost = true;
-  lease.deadline->move(MonotonicTime::min());
-  metrics_.lease_lost.Increment();
-  host_.log().limited(
-      LogLevel::warning, "lease_lost/" + options_.name, "lease lost",
-      {{"stream", options_.name}, {"lease_id", lease.batch.lease_id}, {"entries", lease.open}});
-  for (HeldKey* key : lease.unsettled.failed_keys) written(*key);
-  // Whoever has it now sends what was delivered and is not written, or is on its way.
-  metrics_.duplicates_possible.Increment(static_cast<double>(
-      lease.unsettled.delivered.size() +
-      static_cast<std::size_t>(std::count_if(
-          lease.entries.begin(), lease.entries.end(),
-          [](const HeldEntry& entry) { return entry.state == HeldEntry::State::sent; }))));
-  lease.unsettled = {};
-  forgive(lease);
-  for (HeldEntry& entry : lease.entries) {
-    if (entry.state == HeldEntry::State::done) continue;
-    if (entry.key != nullptr) block(*entry.key, false);
-    if (entry.state == HeldEntry::State::waiting) give_back(entry);
-  }
-}
-
-// Whoever took the lease counted a worker that died with its entries; this one did not.
-void StreamDrain::forgive(const HeldLease& lease) {
-  std::vector<EntryId> ids;
-  ids.reserve(lease.batch.entries.size());
-  for (const LeasedEntry& leased : lease.batch.entries) ids.push_back(leased.envelope.entry_id);
-  host_.submit({.urgency = DatabasePool::Urgency::renew,
-                .run = [ids = std::move(ids)](StoreSession& session) { session.forgive(ids); },
-                .failed = [](const StoreError&) { /* the count is only a suspicion */ }});
-}
-
-void StreamDrain::forget_done_leases() {
-  leases_.remove_if([](const std::unique_ptr<HeldLease>& lease) {
-    return lease->open == 0 && !lease->settling && lease->unsettled.empty();
-  });
-  metrics_.active_leases.Set(static_cast<double>(leases_.size()));
-}
-
-void StreamDrain::lose_all() {
-  // A claim in doubt is given up with the rest; while it is being asked again, its answer ends it.
-  if (claim_in_doubt_ && !claiming_) ++claims_ended_;
-  claim_in_doubt_.reset();
-  for (const auto& lease : leases_) lose(*lease);
-  forget_done_leases();
-  clear_keys();
-}
-
-void StreamDrain::collect_leases(MonotonicTime horizon, std::vector<Uuid>& leases) const {
-  for (const auto& lease : leases_) {
-    if (!lease->lost && lease->batch.valid_until < horizon) leases.push_back(lease->batch.lease_id);
-  }
-}
-
-void StreamDrain::renewed(const std::vector<Uuid>& asked, const std::vector<Uuid>& kept,
-                          MonotonicTime valid_until) {
-  for (const auto& lease : leases_) {
-    const Uuid& id = lease->batch.lease_id;
-    if (std::find(asked.begin(), asked.end(), id) == asked.end()) continue;
-    if (std::find(kept.begin(), kept.end(), id) != kept.end()) {
-      lease->batch.valid_until = valid_until;
-      lease->deadline->move(valid_until - send_margin());
-    } else if (!lease->settling) {
-      // One that is being settled may just be gone because the settle was the last.
-      lose(*lease);
-    }
-  }
-  forget_done_leases();
-  clear_keys();
 }
 
 void StreamDrain::stop() {

@@ -95,36 +95,40 @@ class StreamDrain {
   void clear_keys();
 
   // stream_drain.cc
-  HeldLane& lane_of(const Envelope& envelope);
   void dispatch(HeldLease& lease);
-  bool admit(HeldEntry& entry);
   bool too_large(HeldEntry& entry);
   void send(HeldLease& lease, std::vector<EmitItem> items);
   [[nodiscard]] Milliseconds send_margin() const;
   void send_next_of(HeldKey& key);
   [[nodiscard]] std::optional<EmitItem> begin_send(HeldEntry& entry);
   [[nodiscard]] bool must_wait(const HeldKey& key) const;
-  void park(HeldLane& lane, const Transition& transition);
   void decide_other(HeldEntry& entry, Outcome& outcome);
-  void leave_next_probes_to_others(const HeldEntry& entry, Transition& transition,
-                                   MonotonicTime now) const;
   void log_outcome(const HeldEntry& entry, const Outcome& outcome);
   [[nodiscard]] AttemptContext attempt_context(const HeldEntry& entry, MonotonicTime now) const;
-  void tell_lane(HeldEntry& entry, OutcomeKind kind, const Transition& transition,
-                 MonotonicTime now);
   SettledOther settled_other(const HeldEntry& entry, Transition& transition);
   void give_back(HeldEntry& entry);
   void block(HeldKey& key, bool unsettled);
   void close_entry(HeldEntry& entry);
+
+  // stream_lanes.cc
+  HeldLane& lane_of(const Envelope& envelope);
+  void forget_idle_lanes();
+  bool admit(HeldEntry& entry);
   void note_fill(HeldLane& lane);
+  void tell_lane(HeldEntry& entry, OutcomeKind kind, const Transition& transition,
+                 MonotonicTime now);
+  void leave_next_probes_to_others(const HeldEntry& entry, Transition& transition,
+                                   MonotonicTime now) const;
   void count_breaker(BreakerState before, BreakerState after);
   // `error_code`: of the answer that changed it; empty for a delivery.
   void lane_changed(HeldLane& lane, BreakerState before, std::string_view error_code = {},
                     std::string_view error = {});
+  void park(HeldLane& lane, const Transition& transition);
+
+  // stream_leases.cc
   void lose(HeldLease& lease);
-  void forget_done_leases();
-  void forget_idle_lanes();
   void forgive(const HeldLease& lease);
+  void forget_done_leases();
 
   // stream_settle.cc
   struct Settle;  // requests of one turn, in the order of their leases

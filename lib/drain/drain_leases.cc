@@ -1,0 +1,111 @@
+// What keeps the leases of a worker: their renewal, and its presence, without which others take
+// them.
+#include <algorithm>
+#include <utility>
+
+#include "drain/drain.h"
+
+namespace outfall {
+
+void Drain::arm_renewal(Milliseconds after) {
+  renewal_timer_.expires_after(after);
+  renewal_timer_.async_wait([this](const boost::system::error_code& error) {
+    if (!error) renew();
+  });
+}
+
+void Drain::renew() {
+  if (renewing_) return;
+  std::vector<Uuid> leases;
+  const MonotonicTime asked_at = now();
+  const MonotonicTime horizon = present_ ? asked_at + options_.lease * 2 / 3 : MonotonicTime::max();
+  for (const auto& [name, stream] : streams_) stream->collect_leases(horizon, leases);
+  if (leases.empty()) {
+    arm_renewal(std::min<Milliseconds>(options_.lease / 6, Milliseconds{1000}));
+    return;
+  }
+  renewing_ = true;
+  auto kept = std::make_shared<std::vector<Uuid>>();
+  submit({.urgency = DatabasePool::Urgency::renew,
+          .run =
+              [this, leases, kept, asked_at](StoreSession& session) {
+                *kept = session.renew(leases, options_.lease);
+                post([this, leases, kept, asked_at] {
+                  renewing_ = false;
+                  for (const auto& [name, stream] : streams_) {
+                    stream->renewed(leases, *kept, asked_at + options_.lease);
+                    stream->end_of_turn();
+                  }
+                  arm_renewal(std::min<Milliseconds>(options_.lease / 6, Milliseconds{1000}));
+                });
+              },
+          .failed =
+              [this](const StoreError&) {
+                post([this] {
+                  renewing_ = false;
+                  arm_renewal(Milliseconds{200});
+                });
+              }});
+}
+
+// After a restart of the server a settle that it had confirmed may be undone, and its lease be back
+// without this worker knowing. All leases are given up, known or not; the next claims take them
+// over.
+void Drain::recover_leases() {
+  if (recovering_ || !store_.leases_in_doubt()) return;
+  recovering_ = true;
+  log_.warning("the database has restarted; giving up all leases", {{"entries", held_entries_}});
+  for (const auto& [name, stream] : streams_) stream->lose_all();
+  submit({.urgency = DatabasePool::Urgency::settle,
+          .run =
+              [this](StoreSession& session) {
+                session.release();
+                post([this] {
+                  recovering_ = false;
+                  for (const auto& [name, stream] : streams_) look_at(*stream, now());
+                });
+              },
+          .failed =
+              [this](const StoreError&) {
+                post([this] {
+                  post_at(now() + Milliseconds{100}, [this] {
+                    recovering_ = false;
+                    recover_leases();
+                  });
+                });
+              }});
+}
+
+// Leases may have been taken while there was no presence: renewing them all tells which.
+void Drain::presence_held() {
+  if (present_) return;
+  present_ = true;
+  for (const auto& [name, stream] : streams_) looks_[stream.get()] = now();
+  renew();
+  arm_look();
+}
+
+void Drain::presence_lost(const StoreError& error) {
+  connection_lost(error);
+  if (!present_) return;
+  present_ = false;
+  for (const auto& [name, stream] : streams_) {
+    stream->give_back_unsent();
+    stream->end_of_turn();
+  }
+}
+
+// A session is gone, so the one that holds the presence may be gone, too: a server that restarts
+// ends them all. New leases would look like those of a dead worker until that shows.
+void Drain::doubt_presence() {
+  presence_doubts_ = presence_->look_now();
+}
+
+void Drain::presence_seen(std::uint64_t looks) {
+  if (presence_doubts_ == 0 || looks < presence_doubts_) return;
+  presence_doubts_ = 0;
+  for (const auto& [name, stream] : streams_) looks_[stream.get()] = now();
+  arm_look();
+}
+
+}  // namespace outfall

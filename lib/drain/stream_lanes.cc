@@ -1,0 +1,183 @@
+// The lanes of StreamDrain: which one an entry belongs to, whether it may be sent to its
+// destination, and what its outcome says about that.
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "core/headers.h"
+#include "drain/stream_drain.h"
+
+namespace outfall {
+
+namespace {
+
+constexpr std::size_t kManyLanes = 10000;
+
+constexpr std::size_t kLaneCharacters = 200;
+
+// The first characters of UTF-8 text, as many as sql's lane_of() takes.
+std::string_view cut(std::string_view text) {
+  if (text.size() <= kLaneCharacters) return text;
+  std::size_t characters = 0;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const bool begins = (static_cast<unsigned char>(text[i]) & 0xC0U) != 0x80U;
+    if (begins && ++characters > kLaneCharacters) return text.substr(0, i);
+  }
+  return text;
+}
+
+// The lane of an envelope by the stream's selector, as sql's lane_of() finds it; empty where there
+// is none.
+std::string_view select_lane(const std::string& selector, const Envelope& envelope,
+                             std::string& buffer) {
+  if (selector.empty()) return {};
+  if (selector == "type") return cut(envelope.type);
+  if (selector == "source") return cut(envelope.source);
+  if (selector == "subject") return cut(envelope.subject);
+  const std::string_view wanted =
+      std::string_view(selector).substr(std::string_view("header.").size());
+  buffer.clear();
+  for_each_header(envelope.headers_json, [&](std::string_view name, std::string_view value) {
+    if (name == wanted) buffer = value;
+  });
+  return cut(buffer);
+}
+
+}  // namespace
+
+HeldLane& StreamDrain::lane_of(const Envelope& envelope) {
+  std::string buffer;
+  const std::string_view name = select_lane(options_.lane, envelope, buffer);
+  const auto found = lanes_.find(name);
+  if (found != lanes_.end()) return *found->second;
+  forget_idle_lanes();
+  auto lane = std::make_unique<HeldLane>(options_.breaker);
+  lane->name = name;
+  // The series starts with one closed breaker, the first lane's.
+  if (!lanes_.empty()) metrics_.breakers(BreakerState::closed).Increment();
+  return *lanes_.emplace(lane->name, std::move(lane)).first->second;
+}
+
+// Lanes come from the entries, so their number is nobody's to bound but ours.
+void StreamDrain::forget_idle_lanes() {
+  if (lanes_.size() < kManyLanes) return;
+  const std::size_t before = lanes_.size();
+  std::erase_if(lanes_, [](const auto& item) {
+    return item.second->held == 0 && item.second->breaker.state() == BreakerState::closed;
+  });
+  metrics_.breakers(BreakerState::closed).Decrement(static_cast<double>(before - lanes_.size()));
+}
+
+// Whether the entry may go to its destination now; a probe of an open breaker is marked as one.
+bool StreamDrain::admit(HeldEntry& entry) {
+  switch (entry.lane->breaker.admit(host_.now())) {
+    case Breaker::Admission::send:
+      return true;
+    case Breaker::Admission::probe:
+      entry.probe = true;
+      count_breaker(BreakerState::open, BreakerState::half_open);
+      return true;
+    case Breaker::Admission::wait:
+      return false;
+  }
+  return false;
+}
+
+void StreamDrain::note_fill(HeldLane& lane) {
+  if (lane.held >= options_.lane_in_flight) {
+    if (!lane.full_since) lane.full_since = host_.now();
+  } else if (lane.full_since && lane.held <= options_.lane_in_flight / 2) {
+    lane.full_since.reset();
+  }
+}
+
+void StreamDrain::tell_lane(HeldEntry& entry, OutcomeKind kind, const Transition& transition,
+                            MonotonicTime now) {
+  HeldLane& lane = *entry.lane;
+  const BreakerState before = lane.breaker.state();
+  const bool unsent = kind == OutcomeKind::blocked || kind == OutcomeKind::shutdown;
+  if (entry.probe && unsent) {
+    lane.breaker.return_probe(now);
+  } else {
+    lane.breaker.record(transition.breaker, entry.probe, now, host_.random());
+  }
+  lane_changed(lane, before, transition.error_code, transition.error_message);
+  if (transition.parks_destination) park(lane, transition);
+}
+
+// An entry that brings its destination down would else be each of its probes, being the first in
+// line again by then, and the lane would stay closed because of it.
+void StreamDrain::leave_next_probes_to_others(const HeldEntry& entry, Transition& transition,
+                                              MonotonicTime now) const {
+  const auto probe_at = entry.lane->breaker.next_probe();
+  if (!probe_at || transition.counts_attempt) return;
+  const auto pause = std::chrono::ceil<Milliseconds>(*probe_at - now);
+  transition.delay = std::max(transition.delay, 3 * pause + host_.options().poll_idle);
+  if (transition.next || transition.parks_destination) return;
+  // Given back it would be first in line: a delay is kept only with what is written.
+  transition.next = EntryStatus::deferred;
+  transition.blocks_key = options_.policy.ordering == Ordering::key;
+}
+
+// Every lane's breaker stands in the gauge of one state.
+void StreamDrain::count_breaker(BreakerState before, BreakerState after) {
+  metrics_.breakers(before).Decrement();
+  metrics_.breakers(after).Increment();
+}
+
+// What follows when the lane's breaker is no longer in the state `before`; nothing when it is.
+void StreamDrain::lane_changed(HeldLane& lane, BreakerState before, std::string_view error_code,
+                               std::string_view error) {
+  const BreakerState after = lane.breaker.state();
+  if (after == before) return;
+  count_breaker(before, after);
+  const std::string id = "breaker/" + options_.name + "/" + lane.name;
+  if (after == BreakerState::closed) {
+    const auto away =
+        std::chrono::duration_cast<std::chrono::seconds>(host_.now() - lane.away_since);
+    host_.log().limited(
+        LogLevel::warning, id + "/again", "destination answers again",
+        {{"stream", options_.name}, {"lane", lane.name}, {"after_seconds", away.count()}});
+    host_.look_at(*this, host_.now());
+    return;
+  }
+  if (before == BreakerState::closed) lane.away_since = host_.now();
+  if (!error_code.empty()) lane.error = fmt::format("{}: {}", error_code, error);
+  host_.log().limited(LogLevel::warning, id, "destination unavailable",
+                      {{"stream", options_.name},
+                       {"lane", lane.name},
+                       {"breaker", to_string(after)},
+                       {"error_code", error_code},
+                       {"error", error}});
+  if (const auto probe_at = lane.breaker.next_probe()) host_.look_at(*this, *probe_at);
+}
+
+// The destination is closed until an operator resumes it: written to the database, where every
+// claim of every worker sees it. Until that has happened the breaker holds the lane.
+void StreamDrain::park(HeldLane& lane, const Transition& transition) {
+  if (lane.parking) return;
+  lane.parking = true;
+  host_.log().warning(
+      "destination parked until it is resumed",
+      {{"stream", options_.name}, {"lane", lane.name}, {"error_code", transition.error_code}});
+  const std::string reason = transition.error_code + ": " + transition.error_message;
+  const auto done = [this, name = lane.name] {
+    host_.post([this, name] {
+      if (const auto found = lanes_.find(name); found != lanes_.end())
+        found->second->parking = false;
+    });
+  };
+  host_.submit(
+      {.urgency = DatabasePool::Urgency::settle,
+       .run =
+           [stream = options_.name, name = lane.name, reason, done](StoreSession& session) {
+             session.park_destination(stream, name, reason);
+             done();
+           },
+       .failed =
+           [done](const StoreError&) {
+             done(); /* its next answer parks it */
+           }});
+}
+
+}  // namespace outfall

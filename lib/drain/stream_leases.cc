@@ -1,0 +1,82 @@
+// The leases of StreamDrain: how long they last, and what follows when they do not.
+#include <algorithm>
+
+#include "drain/stream_drain.h"
+
+namespace outfall {
+
+void StreamDrain::collect_leases(MonotonicTime horizon, std::vector<Uuid>& leases) const {
+  for (const auto& lease : leases_) {
+    if (!lease->lost && lease->batch.valid_until < horizon) leases.push_back(lease->batch.lease_id);
+  }
+}
+
+void StreamDrain::renewed(const std::vector<Uuid>& asked, const std::vector<Uuid>& kept,
+                          MonotonicTime valid_until) {
+  for (const auto& lease : leases_) {
+    const Uuid& id = lease->batch.lease_id;
+    if (std::find(asked.begin(), asked.end(), id) == asked.end()) continue;
+    if (std::find(kept.begin(), kept.end(), id) != kept.end()) {
+      lease->batch.valid_until = valid_until;
+      lease->deadline->move(valid_until - send_margin());
+    } else if (!lease->settling) {
+      // One that is being settled may just be gone because the settle was the last.
+      lose(*lease);
+    }
+  }
+  forget_done_leases();
+  clear_keys();
+}
+
+// The lease is another worker's now: nothing of it is written, and of its keys nothing is sent.
+void StreamDrain::lose(HeldLease& lease) {
+  if (lease.lost) return;
+  lease.lost = true;
+  lease.deadline->move(MonotonicTime::min());
+  metrics_.lease_lost.Increment();
+  host_.log().limited(
+      LogLevel::warning, "lease_lost/" + options_.name, "lease lost",
+      {{"stream", options_.name}, {"lease_id", lease.batch.lease_id}, {"entries", lease.open}});
+  for (HeldKey* key : lease.unsettled.failed_keys) written(*key);
+  // Whoever has it now sends what was delivered and is not written, or is on its way.
+  metrics_.duplicates_possible.Increment(static_cast<double>(
+      lease.unsettled.delivered.size() +
+      static_cast<std::size_t>(std::count_if(
+          lease.entries.begin(), lease.entries.end(),
+          [](const HeldEntry& entry) { return entry.state == HeldEntry::State::sent; }))));
+  lease.unsettled = {};
+  forgive(lease);
+  for (HeldEntry& entry : lease.entries) {
+    if (entry.state == HeldEntry::State::done) continue;
+    if (entry.key != nullptr) block(*entry.key, false);
+    if (entry.state == HeldEntry::State::waiting) give_back(entry);
+  }
+}
+
+// Whoever took the lease counted a worker that died with its entries; this one did not.
+void StreamDrain::forgive(const HeldLease& lease) {
+  std::vector<EntryId> ids;
+  ids.reserve(lease.batch.entries.size());
+  for (const LeasedEntry& leased : lease.batch.entries) ids.push_back(leased.envelope.entry_id);
+  host_.submit({.urgency = DatabasePool::Urgency::renew,
+                .run = [ids = std::move(ids)](StoreSession& session) { session.forgive(ids); },
+                .failed = [](const StoreError&) { /* the count is only a suspicion */ }});
+}
+
+void StreamDrain::lose_all() {
+  // A claim in doubt is given up with the rest; while it is being asked again, its answer ends it.
+  if (claim_in_doubt_ && !claiming_) ++claims_ended_;
+  claim_in_doubt_.reset();
+  for (const auto& lease : leases_) lose(*lease);
+  forget_done_leases();
+  clear_keys();
+}
+
+void StreamDrain::forget_done_leases() {
+  leases_.remove_if([](const std::unique_ptr<HeldLease>& lease) {
+    return lease->open == 0 && !lease->settling && lease->unsettled.empty();
+  });
+  metrics_.active_leases.Set(static_cast<double>(leases_.size()));
+}
+
+}  // namespace outfall
