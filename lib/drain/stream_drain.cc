@@ -40,37 +40,45 @@ void StreamDrain::dispatch(HeldLease& lease) {
       key->last_waiting = &entry;
       continue;
     }
+    if (refuse_too_large(entry)) {
+      if (key != nullptr) keys_.forget_if_idle(*key);
+      continue;
+    }
     if (!admit(entry)) {
       give_back(entry);
       continue;
     }
-    if (const auto item = begin_send(entry)) items.push_back(*item);
+    items.push_back(begin_send(entry));
   }
   send(lease, std::move(items));
 }
 
-// From here on the entry counts as sent. Nothing where it has its outcome without being handed
-// over.
-std::optional<EmitItem> StreamDrain::begin_send(HeldEntry& entry) {
+// From here on the entry counts as sent.
+EmitItem StreamDrain::begin_send(HeldEntry& entry) {
   entry.state = HeldEntry::State::sent;
   if (entry.key != nullptr) ++entry.key->sent;
   if (OUTFALL_RULE_BROKEN("settle-before-answer"))
     entry.lease->unsettled.delivered.push_back(&entry);
-  if (too_large(entry)) return std::nullopt;
-  return EmitItem{&entry.leased->envelope, reinterpret_cast<std::uint64_t>(&entry),
-                  entry.lane->name, entry.key == nullptr ? nullptr : &entry.key->run};
+  return {&entry.leased->envelope, reinterpret_cast<std::uint64_t>(&entry), entry.lane->name,
+          entry.key == nullptr ? nullptr : &entry.key->run};
 }
 
-// An entry above the stream's limit fails without being sent.
-bool StreamDrain::too_large(HeldEntry& entry) {
+// An entry above the stream's limit fails without being sent. Its lane learns nothing from that,
+// for the destination was not asked; and the caller goes on with its key, for it is often in the
+// middle of that.
+bool StreamDrain::refuse_too_large(HeldEntry& entry) {
   const auto bytes = static_cast<std::int64_t>(entry.leased->envelope.payload.size());
   if (options_.max_payload_bytes == 0 || bytes <= options_.max_payload_bytes) return false;
-  Completion completion;
-  completion.outcome =
+  const Outcome outcome =
       Outcome::of(OutcomeKind::failed, "outbox.payload_too_large",
                   "the payload has " + std::to_string(bytes) + " bytes; max_payload is " +
                       std::to_string(options_.max_payload_bytes));
-  completed(entry, completion);
+  if (host_.log().enabled(LogLevel::trace)) log_outcome(entry, outcome);
+  metrics_.attempts(outcome.kind).Increment();
+  const MonotonicTime now = host_.now();
+  Transition transition =
+      decide(outcome, attempt_context(entry, now), options_.policy, host_.random());
+  conclude(entry, transition, now);
   return true;
 }
 
@@ -91,17 +99,22 @@ bool StreamDrain::must_wait(const HeldKey& key) const {
   return key_window_ > 0 && (key.sent >= key_window_ || key.first_waiting != nullptr);
 }
 
-// The next waiting entry of a key that has room again at the emitter.
+// The next waiting entries of a key, as far as it has room at the emitter. The key is forgotten
+// when nothing is left to know of it.
 void StreamDrain::send_next_of(HeldKey& key) {
-  if (key.first_waiting == nullptr || key.sent >= key_window_ || key.blocked) return;
-  HeldEntry& entry = *key.first_waiting;
-  key.first_waiting = entry.next_waiting;
-  if (key.first_waiting == nullptr) key.last_waiting = nullptr;
-  if (!host_.may_send() || stopping_ || !admit(entry)) {
-    give_back(entry);
-    return;
+  while (key.first_waiting != nullptr && key.sent < key_window_ && !key.blocked) {
+    HeldEntry& entry = *key.first_waiting;
+    key.first_waiting = entry.next_waiting;
+    if (key.first_waiting == nullptr) key.last_waiting = nullptr;
+    const bool may_send = host_.may_send() && !stopping_;
+    if (may_send && refuse_too_large(entry)) continue;
+    if (may_send && admit(entry)) {
+      send(*entry.lease, {begin_send(entry)});
+    } else {
+      give_back(entry);
+    }
   }
-  if (const auto item = begin_send(entry)) send(*entry.lease, {*item});
+  keys_.forget_if_idle(key);
 }
 
 // The entry has its outcome: its places in key, lane and worker are free.
@@ -191,10 +204,7 @@ void StreamDrain::completed(HeldEntry& entry, Completion& completion) {
     }
     unsettled.delivered.push_back(&entry);
   }
-  if (entry.key != nullptr) {
-    send_next_of(*entry.key);
-    keys_.forget_if_idle(*entry.key);
-  }
+  if (entry.key != nullptr) send_next_of(*entry.key);
 }
 
 AttemptContext StreamDrain::attempt_context(const HeldEntry& entry, MonotonicTime now) const {
@@ -212,7 +222,6 @@ AttemptContext StreamDrain::attempt_context(const HeldEntry& entry, MonotonicTim
 }
 
 void StreamDrain::decide_other(HeldEntry& entry, Outcome& outcome) {
-  HeldLease& lease = *entry.lease;
   const MonotonicTime now = host_.now();
   Transition transition =
       decide(outcome, attempt_context(entry, now), options_.policy, host_.random());
@@ -221,29 +230,34 @@ void StreamDrain::decide_other(HeldEntry& entry, Outcome& outcome) {
   if (transition.possible_duplicate) metrics_.duplicates_possible.Increment();
   if (!transition.next || *transition.next == EntryStatus::held) {
     give_back(entry);
-    return;
+  } else if (conclude(entry, transition, now)) {
+    send_next_of(*entry.key);
   }
+}
+
+// Takes down what becomes of an entry that was not delivered. True when its key may go on, which is
+// left to the caller, as is forgetting the key.
+bool StreamDrain::conclude(HeldEntry& entry, Transition& transition, MonotonicTime now) {
+  HeldLease& lease = *entry.lease;
   close_entry(entry);
   if (lease.lost) {
     if (entry.key != nullptr) block(*entry.key, false);
-    return;
+    return false;
   }
   Unsettled& unsettled = lease.unsettled;
   if (unsettled.empty()) unsettled.since = now;
   unsettled.others.push_back(settled_other(entry, transition));
-  if (entry.key == nullptr) return;
+  if (entry.key == nullptr) return false;
   if (transition.blocks_key) {
     unsettled.failed_keys.push_back(entry.key);
     block(*entry.key, true);
-  } else {
-    // The emitter broke the run; with nothing of the key out, the entries behind begin the next
-    // one.
-    if (entry.key->sent == 0 && !entry.key->blocked) {
-      entry.key->run.broken.store(false, std::memory_order_release);
-    }
-    send_next_of(*entry.key);
-    keys_.forget_if_idle(*entry.key);
+    return false;
   }
+  // The emitter broke the run; with nothing of the key out, the entries behind begin the next one.
+  if (entry.key->sent == 0 && !entry.key->blocked) {
+    entry.key->run.broken.store(false, std::memory_order_release);
+  }
+  return true;
 }
 
 SettledOther StreamDrain::settled_other(const HeldEntry& entry, Transition& transition) {

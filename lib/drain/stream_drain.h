@@ -96,13 +96,14 @@ class StreamDrain {
 
   // stream_drain.cc
   void dispatch(HeldLease& lease);
-  bool too_large(HeldEntry& entry);
+  bool refuse_too_large(HeldEntry& entry);
   void send(HeldLease& lease, std::vector<EmitItem> items);
   [[nodiscard]] Milliseconds send_margin() const;
   void send_next_of(HeldKey& key);
-  [[nodiscard]] std::optional<EmitItem> begin_send(HeldEntry& entry);
+  [[nodiscard]] EmitItem begin_send(HeldEntry& entry);
   [[nodiscard]] bool must_wait(const HeldKey& key) const;
   void decide_other(HeldEntry& entry, Outcome& outcome);
+  bool conclude(HeldEntry& entry, Transition& transition, MonotonicTime now);
   void log_outcome(const HeldEntry& entry, const Outcome& outcome);
   [[nodiscard]] AttemptContext attempt_context(const HeldEntry& entry, MonotonicTime now) const;
   SettledOther settled_other(const HeldEntry& entry, Transition& transition);

@@ -318,5 +318,69 @@ TEST_F(WebhookWorker, WhatIsPassedOverForAClosedEndpointComesInOrderWhenItOpens)
   EXPECT_EQ(sql_.number("SELECT count(*) FROM parkings"), 0);
 }
 
+// What a stream with this limit refuses, and what it takes.
+constexpr const char* kLimit = "max_payload = \"64B\"";
+const std::string kLarge = "\"" + std::string(100, 'x') + "\"";
+
+// The worker ended, or went on with memory that was another's, when the last of a key was refused
+// while an answer to the one before it was taken in.
+TEST_F(WebhookWorker, APayloadAboveTheLimitBehindASmallOneOfItsKeyEndsNothing) {
+  sql_.query(
+      "INSERT INTO entries (stream, type, key, payload, headers) SELECT 'orders', 't', 'k' || i, "
+      "CASE WHEN n = 1 THEN '{}'::json ELSE $1::json END, '{\"endpoint\": \"acme\"}' "
+      "FROM generate_series(1, 50) i, generate_series(1, 2) n ORDER BY n, i",
+      {kLarge});
+  WorkerProcess worker(options(server_.port(), kLimit));
+  wait_until_empty("orders");
+  EXPECT_EQ(delivered(), 50);
+  EXPECT_EQ(dead_letters("outbox.payload_too_large"), 50);
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+TEST_F(WebhookWorker, ManyPayloadsAboveTheLimitInARowOfOneKeyDoNotStopIt) {
+  constexpr int kRow = 900;
+  const auto enqueue_small = [&](int n) {
+    enqueue("orders", "k", "{\"n\": " + std::to_string(n) + "}");
+  };
+  enqueue_small(1);
+  sql_.query(
+      "INSERT INTO entries (stream, type, key, payload) SELECT 'orders', 't', 'k', $1::json "
+      "FROM generate_series(1, $2::int)",
+      {kLarge, std::to_string(kRow)});
+  enqueue_small(2);
+  enqueue_small(3);
+  // Without a template in its URL, the stream is one lane.
+  WorkerProcess::Options one_lane = options(server_.port(), kLimit);
+  one_lane.streams.replace(one_lane.streams.find("/{header.endpoint}"), 18, "/acme");
+  WorkerProcess worker(one_lane);
+  wait_until_empty("orders");
+  EXPECT_EQ(delivered(), 3);
+  EXPECT_EQ(dead_letters("outbox.payload_too_large"), kRow);
+  EXPECT_EQ(expect_order(server_.requests()), 3U);
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+// Nobody has asked the endpoint, so nothing is known of it: it stays closed until it answers. The
+// entry that closed it waits longer than its next probes do, and leaves them to those behind it.
+TEST_F(WebhookWorker, APayloadAboveTheLimitIsNoAnswerOfAnEndpointThatIsAway) {
+  server_.answer_always({.status = 503});
+  WorkerProcess worker(
+      options(server_.port(),
+              std::string("breaker.failures = 1\nbreaker.probe_max = \"300ms\"\n") + kLimit));
+  enqueue_for({"acme"}, 1);
+  worker.process().wait_for_output("destination unavailable");
+  for (int i = 0; i < 20; ++i)
+    sql_.query(
+        "INSERT INTO entries (stream, type, key, payload, headers) VALUES "
+        "('orders', 't', $1, $2, '{\"endpoint\": \"acme\"}')",
+        {"large-" + std::to_string(i), kLarge});
+  wait_until([&] { return dead_letters("outbox.payload_too_large") == 20; }, "all are refused");
+  EXPECT_THAT(worker.log(), Not(HasSubstr("destination answers again")));
+  server_.answer_always({});
+  wait_until_empty("orders");
+  EXPECT_EQ(delivered(), 1);
+  EXPECT_EQ(worker.stop(), 0);
+}
+
 }  // namespace
 }  // namespace outfall::test
