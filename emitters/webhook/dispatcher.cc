@@ -274,9 +274,7 @@ bool Dispatcher::may_send(const QueuedItem& queued, MonotonicTime now, Milliseco
     complete_kind(queued, OutcomeKind::blocked);
     return false;
   }
-  // Where no lease is, there is no deadline.
-  const MonotonicTime until = queued.batch->batch.send_until();
-  if (until != MonotonicTime::max() && until - now < timeout) {
+  if (queued.batch->batch.send_until() < now + timeout) {
     complete_kind(queued, OutcomeKind::shutdown);
     return false;
   }

@@ -109,6 +109,8 @@ class Drain final : private DrainHost {
   void arm_beat();
   void arm_renewal(Milliseconds after);
   void renew();
+  void renewed(const std::vector<Uuid>& asked, const std::vector<Uuid>& kept,
+               MonotonicTime valid_until, std::uint64_t presence);
   void recover_leases();
   void presence_held();
   void presence_lost(const StoreError& error);
@@ -154,6 +156,7 @@ class Drain final : private DrainHost {
   bool renewing_ = false;
   bool recovering_ = false;
   bool present_ = false;
+  std::uint64_t presences_ = 0;  // so far; the last may be over
   bool stopping_ = false;
 
   Mutex state_mutex_;

@@ -25,18 +25,14 @@ void Drain::renew() {
     return;
   }
   renewing_ = true;
+  const std::uint64_t presence = present_ ? presences_ : 0;
   auto kept = std::make_shared<std::vector<Uuid>>();
   submit({.urgency = DatabasePool::Urgency::renew,
           .run =
-              [this, leases, kept, asked_at](StoreSession& session) {
+              [this, leases, kept, asked_at, presence](StoreSession& session) {
                 *kept = session.renew(leases, options_.lease);
-                post([this, leases, kept, asked_at] {
-                  renewing_ = false;
-                  for (const auto& [name, stream] : streams_) {
-                    stream->renewed(leases, *kept, asked_at + options_.lease);
-                    stream->end_of_turn();
-                  }
-                  arm_renewal(std::min<Milliseconds>(options_.lease / 6, Milliseconds{1000}));
+                post([this, leases, kept, asked_at, presence] {
+                  renewed(leases, *kept, asked_at + options_.lease, presence);
                 });
               },
           .failed =
@@ -46,6 +42,20 @@ void Drain::renew() {
                   arm_renewal(Milliseconds{200});
                 });
               }});
+}
+
+// An answer that was asked for in another presence, or in none, does not tell whether a lease was
+// taken since.
+void Drain::renewed(const std::vector<Uuid>& asked, const std::vector<Uuid>& kept,
+                    MonotonicTime valid_until, std::uint64_t presence) {
+  renewing_ = false;
+  const bool same_presence = present_ && presence == presences_;
+  for (const auto& [name, stream] : streams_) {
+    stream->renewed(asked, kept, valid_until, same_presence);
+    stream->end_of_turn();
+  }
+  if (present_ && !same_presence) return renew();
+  arm_renewal(std::min<Milliseconds>(options_.lease / 6, Milliseconds{1000}));
 }
 
 // After a restart of the server a settle that it had confirmed may be undone, and its lease be back
@@ -80,6 +90,7 @@ void Drain::recover_leases() {
 void Drain::presence_held() {
   if (present_) return;
   present_ = true;
+  ++presences_;
   for (const auto& [name, stream] : streams_) looks_[stream.get()] = now();
   renew();
   arm_look();
@@ -89,10 +100,7 @@ void Drain::presence_lost(const StoreError& error) {
   connection_lost(error);
   if (!present_) return;
   present_ = false;
-  for (const auto& [name, stream] : streams_) {
-    stream->give_back_unsent();
-    stream->end_of_turn();
-  }
+  for (const auto& [name, stream] : streams_) stream->withhold_unsent();
 }
 
 // A session is gone, so the one that holds the presence may be gone, too: a server that restarts

@@ -90,6 +90,7 @@ struct HeldLease {
   std::shared_ptr<SendDeadline> deadline;
   std::int32_t open = 0;  // entries without an outcome
   bool lost = false;      // taken over: nothing of it is written any more
+  bool withheld = false;  // it may be: nothing of it is sent before a renewal has told
   bool settling = false;
 };
 

@@ -13,7 +13,7 @@ namespace outfall {
 
 // Holds this worker's presence on a connection and thread of its own, and watches others'. While it
 // has none, others may think this worker dead and take its leases: then `lost` was called last, and
-// nothing may be sent until `held` is.
+// no delivery may begin until `held` is.
 //
 // Callbacks run on the watch's thread. watch() may be called from any thread.
 class PresenceWatch {

@@ -290,15 +290,6 @@ void StreamDrain::stop() {
   give_back_unsent();
 }
 
-void StreamDrain::give_back_unsent() {
-  for (const auto& lease : leases_) {
-    for (HeldEntry& entry : lease->entries) {
-      if (entry.state == HeldEntry::State::waiting) give_back(entry);
-    }
-  }
-  end_of_turn();
-}
-
 StreamDrain::Report StreamDrain::report() const {
   Report report{.stream = options_.name,
                 .emitter = options_.emitter,

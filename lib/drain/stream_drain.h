@@ -47,17 +47,19 @@ class StreamDrain {
   // All completions of a turn were taken in: writes what is worth writing.
   void end_of_turn();
 
-  // Leases that need renewal before `horizon`.
+  // Leases that need renewal before `horizon`, and those that are withheld.
   void collect_leases(MonotonicTime horizon, std::vector<Uuid>& leases) const;
+  // `present`: others saw this worker alive since before the renewal was asked for.
   void renewed(const std::vector<Uuid>& asked, const std::vector<Uuid>& kept,
-               MonotonicTime valid_until);
+               MonotonicTime valid_until, bool present);
 
   // No more claims; what was not sent is given back.
   void stop();
   // No lease can be relied on any more: nothing of what is held is written or sent.
   void lose_all();
-  // Others may think this worker dead: what was not sent is given back, nothing else changes.
-  void give_back_unsent();
+  // Others may think this worker dead: what was not sent is given back, also by the emitter, until
+  // a renewal has shown whose the leases are.
+  void withhold_unsent();
   [[nodiscard]] bool idle() const { return leases_.empty() && !claiming_ && !settling_; }
   [[nodiscard]] std::int32_t held_entries() const { return held_entries_; }
   [[nodiscard]] std::size_t held_leases() const { return leases_.size(); }
@@ -127,6 +129,7 @@ class StreamDrain {
   void park(HeldLane& lane, const Transition& transition);
 
   // stream_leases.cc
+  void give_back_unsent();
   void lose(HeldLease& lease);
   void forgive(const HeldLease& lease);
   void forget_done_leases();

@@ -7,18 +7,21 @@ namespace outfall {
 
 void StreamDrain::collect_leases(MonotonicTime horizon, std::vector<Uuid>& leases) const {
   for (const auto& lease : leases_) {
-    if (!lease->lost && lease->batch.valid_until < horizon) leases.push_back(lease->batch.lease_id);
+    if (lease->lost) continue;
+    if (lease->withheld || lease->batch.valid_until < horizon)
+      leases.push_back(lease->batch.lease_id);
   }
 }
 
 void StreamDrain::renewed(const std::vector<Uuid>& asked, const std::vector<Uuid>& kept,
-                          MonotonicTime valid_until) {
+                          MonotonicTime valid_until, bool present) {
   for (const auto& lease : leases_) {
     const Uuid& id = lease->batch.lease_id;
     if (std::find(asked.begin(), asked.end(), id) == asked.end()) continue;
     if (std::find(kept.begin(), kept.end(), id) != kept.end()) {
       lease->batch.valid_until = valid_until;
-      lease->deadline->move(valid_until - send_margin());
+      lease->withheld = lease->withheld && !present;
+      if (!lease->withheld) lease->deadline->move(valid_until - send_margin());
     } else if (!lease->settling) {
       // One that is being settled may just be gone because the settle was the last.
       lose(*lease);
@@ -28,11 +31,28 @@ void StreamDrain::renewed(const std::vector<Uuid>& asked, const std::vector<Uuid
   clear_keys();
 }
 
+void StreamDrain::give_back_unsent() {
+  for (const auto& lease : leases_) {
+    for (HeldEntry& entry : lease->entries) {
+      if (entry.state == HeldEntry::State::waiting) give_back(entry);
+    }
+  }
+  end_of_turn();
+}
+
+void StreamDrain::withhold_unsent() {
+  for (const auto& lease : leases_) {
+    lease->withheld = true;
+    lease->deadline->end();
+  }
+  give_back_unsent();
+}
+
 // The lease is another worker's now: nothing of it is written, and of its keys nothing is sent.
 void StreamDrain::lose(HeldLease& lease) {
   if (lease.lost) return;
   lease.lost = true;
-  lease.deadline->move(MonotonicTime::min());
+  lease.deadline->end();
   metrics_.lease_lost.Increment();
   host_.log().limited(
       LogLevel::warning, "lease_lost/" + options_.name, "lease lost",

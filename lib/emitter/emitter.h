@@ -51,12 +51,15 @@ struct EmitItem {
 };
 
 // Until when the lease of a batch surely lasts. The drain moves it on with every renewal, and into
-// the past when the lease is lost; emitters only read it. From any thread.
+// the past when the lease is lost or may be; emitters only read it. From any thread.
 class SendDeadline {
  public:
   explicit SendDeadline(MonotonicTime at) noexcept : at_(at) {}
   [[nodiscard]] MonotonicTime at() const noexcept { return at_.load(std::memory_order_relaxed); }
   void move(MonotonicTime at) noexcept { at_.store(at, std::memory_order_relaxed); }
+  // Into the past, from which nothing is sent. Not to the smallest time that there is: what is left
+  // until then is more than a duration holds, and would count as a long time to come.
+  void end() noexcept { move(MonotonicTime{}); }
 
  private:
   std::atomic<MonotonicTime> at_;

@@ -38,6 +38,8 @@ void ModelEmitter::start(const JobPtr& job) {
 void ModelEmitter::send(const JobPtr& job) {
   const EntryId id = job->item.envelope->entry_id;
   world_.trace("w{}    sends {}", worker_.number(), id);
+  if (!worker_.present())
+    world_.defect("entry " + std::to_string(id) + " was sent by a worker without a presence");
   const auto answered = [this, job, id](ModelSink::Answer answer) {
     if (answer.chargeable) ++database_.row(id).chargeable;
     auto outcome = std::make_shared<Outcome>(std::move(answer.outcome));

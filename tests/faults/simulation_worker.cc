@@ -135,15 +135,18 @@ void ModelWorker::renew() {
   const Milliseconds pause = std::min<Milliseconds>(options_.lease / 6, Milliseconds{1000});
   if (leases.empty()) return arm_renewal(pause);
   renewing_ = true;
+  const std::uint64_t presence = present_ ? presences_ : 0;
   auto kept = std::make_shared<std::vector<Uuid>>();
   submit({.urgency = DatabasePool::Urgency::renew,
           .run =
-              [this, leases, kept, asked_at, pause](StoreSession& session) {
+              [this, leases, kept, asked_at, pause, presence](StoreSession& session) {
                 *kept = session.renew(leases, options_.lease);
-                post([this, leases, kept, asked_at, pause] {
+                post([this, leases, kept, asked_at, pause, presence] {
                   renewing_ = false;
-                  stream_.renewed(leases, *kept, asked_at + options_.lease);
+                  const bool same_presence = present_ && presence == presences_;
+                  stream_.renewed(leases, *kept, asked_at + options_.lease, same_presence);
                   stream_.end_of_turn();
+                  if (present_ && !same_presence) return renew();
                   arm_renewal(pause);
                 });
               },
@@ -194,8 +197,7 @@ void ModelWorker::lose_presence() {
   if (!present_) return;
   present_ = false;
   world_.trace("w{}    has no presence", number_);
-  stream_.give_back_unsent();
-  stream_.end_of_turn();
+  stream_.withhold_unsent();
   later(world_.now() + world_.between(1000, 250'000), [this] { regain_presence(); });
 }
 
@@ -208,6 +210,7 @@ void ModelWorker::regain_presence() {
   database_.lock(number_);
   present_since_ = world_.now();
   present_ = true;
+  ++presences_;
   look_at(stream_, world_.now());
   renew();
 }

@@ -65,6 +65,8 @@ class ModelWorker final : public DrainHost {
   void start();
   [[nodiscard]] int number() const { return number_; }
   [[nodiscard]] bool alive() const { return alive_; }
+  // Whether others see it alive, as far as it knows.
+  [[nodiscard]] bool present() const { return present_; }
 
   // ---- faults
   void kill();
@@ -154,6 +156,7 @@ class ModelWorker final : public DrainHost {
 
   // The presence.
   bool present_ = false;
+  std::uint64_t presences_ = 0;
   MonotonicTime present_since_{};
   std::vector<Uuid> seen_workers_;
   std::vector<Uuid> dead_workers_;

@@ -259,6 +259,57 @@ TEST_F(WebhookWorker, LeasesAreRenewedWhileASlowEndpointTakesLongerThanOneLasts)
   EXPECT_EQ(worker.stop(), 0);
 }
 
+// Its lease would let it go on for half a minute; the other worker sees at once that it is gone.
+TEST_F(WebhookWorker, AWorkerThatIsCutOffSendsNothingMoreThatAnotherMayHaveTakenOver) {
+  TcpGate gate(shared_postgres().port());
+  HttpRecorder of_other;
+  server_.answer_always({.delay = milliseconds{200}});
+  WorkerProcess::Options behind_gate = options(server_.port(), {}, "max_in_flight = 1");
+  behind_gate.dsn = shared_postgres().dsn_at(gate.port(), database_.name());
+  enqueue_for({"acme"}, 60, 60);
+  WorkerProcess cut_off(behind_gate);
+  (void)server_.wait_for(3);
+  gate.admit(Admission::refuse);
+  gate.end_connections(Ending::reset);
+  const auto present = [&] { return cut_off.status().at("database").at("present").as_bool(); };
+  wait_until([&] { return !present(); }, "it knows");
+  const auto knew = steady_clock::now();
+  WorkerProcess other(options(of_other.port()));
+  wait_until_empty("orders");
+  // One may have been on its way. The other worker takes longer than that to begin.
+  EXPECT_GT(of_other.requests().back().arrived, knew + milliseconds{800});
+  EXPECT_LT(server_.requests().back().arrived, knew + milliseconds{400});
+  EXPECT_LT(server_.count(), 60U);
+  EXPECT_EQ(other.stop(), 0);
+
+  gate.admit(Admission::accept);
+  enqueue_for({"globex"}, 5);
+  wait_until_empty("orders");
+  EXPECT_EQ(delivered(), 65);
+  EXPECT_EQ(most_attempts(), 1);
+  EXPECT_EQ(cut_off.stop(), 0);
+}
+
+TEST_F(WebhookWorker, AWorkerWhosePresenceIsCutForAMomentGivesBackWhatItHasNotSentAndGoesOn) {
+  server_.answer_always({.delay = milliseconds{50}});
+  enqueue_for({"acme"}, 80, 20);
+  WorkerProcess worker(options(server_.port(), {}, "max_in_flight = 2"));
+  for (std::size_t i = 1; i <= 3; ++i) {
+    (void)server_.wait_for(i * 10);
+    const std::string session =
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_locks JOIN pg_database d ON d.oid = "
+        "database WHERE locktype = 'advisory' AND datname = current_database()";
+    EXPECT_GE(sql_.number(session), 1);
+  }
+  wait_until_empty("orders");
+  EXPECT_EQ(server_.count(), 80U) << "something was sent twice";
+  EXPECT_EQ(expect_order(server_.requests()), 80U);
+  EXPECT_EQ(delivered(), 80);
+  EXPECT_EQ(most_attempts(), 1);
+  EXPECT_GT(worker.metric("outfall_returned_total{stream=\"orders\"}"), 0);
+  EXPECT_EQ(worker.stop(), 0);
+}
+
 TEST_F(WebhookWorker, ASlowEndpointDoesNotDelayAFastOne) {
   server_.answer_by([](const HttpRequest& request) {
     return HttpAnswer{.delay = milliseconds{request.target == "/slow" ? 1000 : 0}};

@@ -321,9 +321,14 @@ TEST_P(EmitterConformance, ItemsWithoutARunOweEachOtherNothing) {
 
 TEST_P(EmitterConformance, BeginsNothingAfterTheDeadline) {
   create();
-  const auto tokens = drain_.emit(*emitter_, {{.key = "late"}, {}}, Clock::now());
-  drain_.wait_for_all();
-  EXPECT_EQ(drain_.kinds(tokens), std::vector<OutcomeKind>(2, OutcomeKind::shutdown));
+  SendDeadline lost(MonotonicTime::max());
+  lost.end();
+  for (const MonotonicTime deadline : {Clock::now(), lost.at()}) {
+    const auto tokens = drain_.emit(*emitter_, {{.key = "late"}, {}}, deadline);
+    drain_.wait_for_all();
+    EXPECT_EQ(drain_.kinds(tokens), std::vector<OutcomeKind>(2, OutcomeKind::shutdown));
+    drain_.new_runs();
+  }
   if (const auto received = subject_->received()) {
     EXPECT_TRUE(received->empty());
   }
