@@ -332,6 +332,31 @@ TEST_F(WebhookWorker, ASlowEndpointDoesNotDelayAFastOne) {
   worker.stop();
 }
 
+// As many as docs/operating/capacity.md says: four lanes of 75 leave half a batch of the 400.
+TEST_F(WebhookWorker, SlowEndpointsThatLeaveRoomForHalfABatchDoNotDelayAFastOne) {
+  server_.answer_by([](const HttpRequest& request) {
+    return HttpAnswer{.delay = milliseconds{request.target == "/fast" ? 0 : 1500}};
+  });
+  enqueue_for({"s1", "s2", "s3", "s4"}, 200, 200);
+  auto small = options(server_.port(), "lane_in_flight = 50", "max_in_flight = 2");
+  small.drain += "\nmax_in_flight = 400\nbatch_entries = 100";
+  WorkerProcess worker(small);
+  const auto held = [&] { return worker.metric("outfall_in_flight_entries{stream=\"orders\"}"); };
+  wait_until([&] { return held() >= 4 * 45; }, "the slow lanes are full");
+  const auto start = steady_clock::now();
+  enqueue_for({"fast"}, 200, 100);
+  wait_until(
+      [&] {
+        const std::string query =
+            "SELECT count(*) FROM entries WHERE headers->>'endpoint' = 'fast'";
+        return sql_.number(query) == 0;
+      },
+      "the fast endpoint's entries are delivered");
+  EXPECT_LT(steady_clock::now() - start, milliseconds{5000});
+  EXPECT_GE(live("orders"), 4 * 100) << "they were not slow";
+  worker.stop();
+}
+
 TEST_F(WebhookWorker, AKeyWhoseEntriesTakeForeverClosesNoLaneForTheOthers) {
   std::atomic<bool> stuck = true;
   server_.answer_by([&](const HttpRequest& request) {
