@@ -3,6 +3,7 @@ Prometheus with the shipped rules."""
 
 import pathlib
 import shutil
+import signal
 import subprocess
 import tempfile
 
@@ -52,6 +53,38 @@ kind = "noop"
 crash_type = "report.deadly"
 """
 
+# What runbooks call that is not here: a journal and a supervisor.
+SHELL = """\
+# For a shell to look around with:  . {folder}/env
+export PATH="{path}:$PATH"
+export OUTFALL_CONFIG="{folder}/worker-1.toml"
+export PGHOST=127.0.0.1 PGPORT={port} PGUSER=postgres PGDATABASE=shop
+export WORKER={worker} PROMETHEUS={prometheus}
+
+# The runbooks' commands, for the workers of this installation instead of a service of this machine.
+journalctl() {{
+  case " $* " in
+  *" -k "*) ;;
+  *" -p warning "*) cat "{folder}"/worker-*.log | grep -E '^[^ ]+ (warning|error|critical) ' ;;
+  *) cat "{folder}"/worker-*.log ;;
+  esac
+}}
+systemctl() {{
+  case $1 in
+  status) ps -o pid,lstart,stat,args -C outfall | grep -e PID -e "{folder}" ;;
+  reload)
+    for file in "{folder}"/worker-*.toml; do outfall check-config --config "$file" > /dev/null || return; done
+    order_of_game_day reload ;;
+  start | stop | restart | kill) order_of_game_day "$1" ;;
+  *) echo "systemctl: only status, start, stop, restart, kill and reload are here" >&2; return 64 ;;
+  esac
+}}
+order_of_game_day() {{
+  echo "$1" > "{folder}/order.new" && mv "{folder}/order.new" "{folder}/order" || return
+  while [ -e "{folder}/order" ]; do sleep 0.1; done
+}}
+"""
+
 
 def migrate(binary, postgres):
     postgres.sql("CREATE DATABASE shop", database="postgres")
@@ -89,7 +122,7 @@ class Installation:
             raise
 
     def _start(self, workers, max_in_flight, lease, template):
-        self.postgres = Postgres(self.folder / "postgres", template)
+        self.postgres = Postgres(self.folder / "postgres", template, durable=True)
         self._cleanup.append(self.postgres.stop)
         if not template:
             migrate(self.binary, self.postgres)
@@ -141,12 +174,25 @@ class Installation:
         return done.stdout
 
     def _write_environment(self):
-        (self.folder / "env").write_text(
-            f"# For a shell to look around with:  . {self.folder}/env\n"
-            f"export PATH=\"{self.binary.parent}:{self.postgres.bin}:$PATH\"\n"
-            f"export OUTFALL_CONFIG=\"{self.folder}/worker-1.toml\"\n"
-            f"export PGHOST=127.0.0.1 PGPORT={self.postgres.port} PGUSER=postgres PGDATABASE=shop\n"
-            f"export WORKER={self.worker.url} PROMETHEUS={self.prometheus.url}\n", encoding="utf-8")
+        (self.folder / "env").write_text(SHELL.format(
+            folder=self.folder, path=f"{self.binary.parent}:{self.postgres.bin}", port=self.postgres.port,
+            worker=self.worker.url, prometheus=self.prometheus.url), encoding="utf-8")
+
+    def obey(self):
+        """What the shell's `systemctl` has left to be done with the workers, if anything; gives its name."""
+        file = self.folder / "order"
+        if not file.exists():
+            return None
+        order = file.read_text(encoding="utf-8").strip()
+        for worker in self.workers:
+            if order in ("stop", "restart", "kill"):
+                worker.child.stop(signal.SIGKILL if order == "kill" else signal.SIGTERM)
+            if order in ("start", "restart") and not worker.child.running():
+                worker.start(wait=False)
+            if order == "reload":
+                worker.child.send(signal.SIGHUP)
+        file.unlink()
+        return order
 
     def wait_until_calm(self):
         """Everything is scraped, every stream delivers, and nothing fires or is about to; what was late
@@ -157,6 +203,10 @@ class Installation:
                     and not query('ALERTS{alertname!="OutfallObjectiveBurnSlow"}')
                     and not query("outfall:waiting_seconds > 1"))
         wait_until(calm, "a calm start", 180)
+
+    def before_end(self, action):
+        """`action` is called first when everything is stopped: what begin() has left running ends there."""
+        self._cleanup.append(action)
 
     def stop(self):
         while self._cleanup:

@@ -124,9 +124,9 @@ class Child:
 
 class Postgres:
     """A server of its own, trusting everybody on the loopback; with `template`, the data folder of one
-    that is stopped, it begins as a copy of that."""
+    that is stopped, it begins as a copy of that. A durable one has nothing for `outfall doctor` to find."""
 
-    def __init__(self, folder, template=None):
+    def __init__(self, folder, template=None, durable=False):
         self.folder = folder
         self.bin = next((pathlib.Path(path) for path in POSTGRES_BINS if os.path.exists(path)), None)
         if self.bin is None:
@@ -143,10 +143,10 @@ class Postgres:
         if template:
             subprocess.run(["cp", "-a", str(template), str(self.data)], check=True)
         else:
-            self._initialise()
+            self._initialise(durable)
         self.start()
 
-    def _initialise(self):
+    def _initialise(self, durable):
         made = Child([self.bin / "initdb", "-D", self.data, "-U", "postgres", "--auth=trust",
                       "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"],
                      self.folder.parent / "initdb.log", user=self.user)
@@ -154,8 +154,9 @@ class Postgres:
             raise Trouble(f"initdb failed: {made.tail()}")
         with (self.data / "postgresql.conf").open("a", encoding="utf-8") as settings:
             settings.write("listen_addresses = '127.0.0.1'\n"
-                           "unix_socket_directories = ''\nfsync = off\nfull_page_writes = off\n"
-                           "shared_buffers = '32MB'\nmax_connections = 60\n")
+                           "unix_socket_directories = ''\nshared_buffers = '32MB'\nmax_connections = 60\n")
+            if not durable:
+                settings.write("fsync = off\nfull_page_writes = off\n")
 
     def start(self):
         self.child = Child([self.bin / "postgres", "-D", self.data, "-p", self.port], self.folder.parent / "postgres.log",
@@ -323,6 +324,8 @@ class Worker:
             f"[admin]\nlisten = \"127.0.0.1:{self.port}\"\n", encoding="utf-8")
 
     def start(self, environment=None, wait=True):
+        if self.child and self.child.running():
+            return
         self.child = Child([self.binary, "run", "--config", self.config],
                            self.folder / f"{self.name}.log", environment=environment)
         if wait:

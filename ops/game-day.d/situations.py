@@ -25,6 +25,8 @@ class Situation:
     factor: int = 60
     # Whether the alert ends with the trouble, and not a window after it.
     ends: bool = True
+    # Where the mending is not all the operator's: the part of those who would be called.
+    others: Callable = None
     # Other alerts that are part of it; a critical one among them is as right as the first.
     also: tuple = ()
 
@@ -37,10 +39,12 @@ SITUATIONS = {}
 
 
 def situation(alert, story, **options):
-    """Makes a class with begin() and mend() a situation, named like it with hyphens."""
+    """Makes a class with begin() and mend(), and others() where there is one, a situation, named like it
+    with hyphens."""
     def register(cls):
         name = "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in cls.__name__)[1:]
-        SITUATIONS[name] = Situation(name, alert, story, cls.begin, cls.mend, **options)
+        SITUATIONS[name] = Situation(name, alert, story, cls.begin, cls.mend,
+                                     others=getattr(cls, "others", None), **options)
         return cls
     return register
 
@@ -85,6 +89,7 @@ class DeadlyEntry:
                     here.worker.start(wait=False)
         supervisor = threading.Thread(target=supervise)
         supervisor.start()
+        here.before_end(lambda: (over.set(), supervisor.join()))
         here.postgres.sql("SELECT outbox.enqueue('reports', 'report.deadly', '{}')")
         return over, supervisor
 
@@ -253,6 +258,9 @@ class EverythingRefused:
     def begin(here):
         answer(here.consumer, 422)
 
+    def others(here, _):
+        answer_well(here.consumer)
+
     def mend(here, _):
         answer_well(here.consumer)
         here.outfall("dead-letters", "replay", "--stream", "orders", "--reason", "the consumer was rolled back")
@@ -263,6 +271,8 @@ class OneRefused:
     def begin(here):
         here.consumer.answer = lambda kind: (422 if kind == "order.odd" else 200, 0.0)
         here.postgres.sql("SELECT outbox.enqueue('orders', 'order.odd', '{}', p_key => 'odd')")
+
+    others = EverythingRefused.others
 
     def mend(here, _):
         answer_well(here.consumer)
@@ -280,6 +290,8 @@ class KeyHeld:
         OneRefused.begin(here)
         here.postgres.sql("SELECT outbox.enqueue('orders', 'order.placed', '{}', p_key => 'odd')"
                           " FROM generate_series(1, 3)")
+
+    others = EverythingRefused.others
 
     def mend(here, _):
         OneRefused.mend(here, None)
@@ -320,6 +332,7 @@ class WorkersDie:
             answer(sink, 200, 0.4)
         killer = threading.Thread(target=kill)
         killer.start()
+        here.before_end(lambda: (over.set(), killer.join()))
         return over, killer
 
     def mend(here, begun):
