@@ -8,6 +8,7 @@
 #include "daemon/json_fields.h"
 #include "daemon/operating.h"
 #include "daemon/text_output.h"
+#include "daemon/wiring.h"
 
 namespace outfall {
 namespace {
@@ -52,11 +53,13 @@ ExitCode list(const Context& context, const PausedOptions& options) {
   });
 }
 
-// Whether this configuration has the stream and lets nothing select its lanes; its workers may have
-// another one.
-bool without_lanes(const Config& config, const DestinationOptions& options) {
+// Whether this configuration has the stream and lets nothing select its lanes, neither its `lane`
+// nor its emitter; its workers may have another one.
+bool without_lanes(const Context& context, const Config& config,
+                   const DestinationOptions& options) {
   const auto stream = config.streams().find(options.stream);
-  return stream != config.streams().end() && stream->second.settings.text("lane").empty();
+  return stream != config.streams().end() &&
+         stream_options(config, context.registry, stream->second).lane.empty();
 }
 
 ExitCode set_paused(const Context& context, const DestinationOptions& options, bool pause) {
@@ -76,7 +79,7 @@ ExitCode set_paused(const Context& context, const DestinationOptions& options, b
                                options.lane.empty() ? "''" : printable(options.lane),
                                printable(record.stream), was == pause ? "was already" : "is now",
                                pause ? "paused" : "running");
-    if (pause && !options.lane.empty() && without_lanes(config, options)) {
+    if (pause && !options.lane.empty() && without_lanes(context, config, options)) {
       context.out << fmt::format(
           "note: streams.{}.lane is not set here: where its workers do not set it either, this "
           "holds nothing, and only the lane '' stops the stream\n",

@@ -3,6 +3,7 @@
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
+#include "daemon/admin/client.h"
 #include "daemon/commands.h"
 #include "daemon/connect_check.h"
 #include "daemon/doctor.h"
@@ -36,6 +37,7 @@ class Doctor {
 
   Diagnosis examine() {
     examine_database();
+    examine_worker();
     for (const auto& [name, emitter] : config_.emitters()) examine_emitter(emitter);
     std::ranges::stable_sort(diagnosis_.findings, std::ranges::greater(), &Finding::severity);
     return std::move(diagnosis_);
@@ -103,12 +105,19 @@ class Doctor {
                        half, limits_);
   }
 
+  static std::string schema_change(SchemaFit fit) {
+    if (fit == SchemaFit::newer) return "use a newer outfall";
+    if (fit == SchemaFit::older) return "`outfall migrate`";
+    // Beside an outbox that was lost, renamed or not restored, a new one would only hide that.
+    return "check database.url and database.schema; `outfall migrate` only where there never was "
+           "one";
+  }
+
   Findings examine_schema(postgres::Examination& database) {
     const SchemaState state = database.schema_state();
     fits_ = state.fit == SchemaFit::fits;
     if (!fits_) {
-      return {{"schema", Severity::critical, schema_, state.detail,
-               state.fit == SchemaFit::newer ? "use a newer outfall" : "`outfall migrate`"}};
+      return {{"schema", Severity::critical, schema_, state.detail, schema_change(state.fit)}};
     }
     try {
       const std::string remark = database.schema_remark();
@@ -122,7 +131,24 @@ class Doctor {
 
   Findings examine_streams() const {
     postgres::PostgresOperatorStore store(options());
-    return judge_streams(status_document(store, config_));
+    return judge_streams(status_document(store, config_), limits_);
+  }
+
+  // What a destination did last is known to each worker alone. This is the one of this
+  // configuration; there need not be one here.
+  void examine_worker() {
+    const std::string address = own_worker(config_);
+    if (address.empty()) return;
+    constexpr Milliseconds kPatience{1000};
+    try {
+      const json::value status = json::parse(admin_get(address, "/status", kPatience));
+      std::ranges::move(judge_worker(status.as_object(), address),
+                        std::back_inserter(diagnosis_.findings));
+      diagnosis_.checked.emplace_back("worker");
+    } catch (const std::exception& error) {
+      diagnosis_.skipped.emplace_back("worker",
+                                      fmt::format("none answers at {}: {}", address, error.what()));
+    }
   }
 
   void examine_emitter(const EmitterConfig& emitter) {

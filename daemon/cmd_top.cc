@@ -63,13 +63,8 @@ class TopReader {
 
   static WorkerView ask_worker(const std::string& address) {
     WorkerView view{.address = address, .status = {}, .problem = {}};
-    const std::size_t colon = address.rfind(':');
-    std::string host = address.substr(0, colon);
-    if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
     try {
-      view.status =
-          json::parse(admin_get(host, address.substr(colon + 1), "/status", kWorkerTimeout))
-              .as_object();
+      view.status = json::parse(admin_get(address, "/status", kWorkerTimeout)).as_object();
     } catch (const std::exception& error) {
       view.problem = error.what();
     }

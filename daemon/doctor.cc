@@ -79,6 +79,57 @@ void judge_pooled_session(const json::object& server, Findings& findings) {
   }
 }
 
+// What an operator must know of one stream of the configuration.
+void judge_stream(const json::object& stream, const DoctorLimits& limits, Findings& findings) {
+  const std::string name = printable(text_field(stream, "stream"));
+  const double due_seconds = number_field(stream, "oldest_due_seconds");
+  const json::value* served = stream.if_contains("served");
+  if (flag_field(stream, "paused")) {
+    findings.push_back(
+        {"paused", Severity::note, name,
+         fmt::format("the stream {} was paused by {}: {}", name,
+                     printable(text_field(stream, "paused_by"), 60),
+                     printable(text_field(stream, "paused_reason"), 200)),
+         fmt::format("`outfall streams resume {} --reason ...`", shell_quoted(name))});
+    return;
+  }
+  if (served != nullptr && served->is_bool() && !served->as_bool()) {
+    const bool waits = due_seconds > 0;
+    findings.push_back(
+        {"no_worker", waits ? Severity::critical : Severity::note, name,
+         fmt::format("no running worker serves the stream {}{}", name,
+                     waits ? fmt::format(", and its oldest entry has been waiting for {}",
+                                         age_of_seconds(due_seconds))
+                           : std::string()),
+         "start `outfall run`; where it runs, its log and `outfall health` say why it has no "
+         "session"});
+  } else if (due_seconds * 1000 >= static_cast<double>(limits.waiting.count())) {
+    findings.push_back(
+        {"waiting", Severity::warning, name,
+         fmt::format("the oldest entry of the stream {} that could be delivered has been waiting "
+                     "for {}, although a worker serves it",
+                     name, age_of_seconds(due_seconds)),
+         "`outfall health` says whether the worker answers, its log why nothing goes out, and "
+         "`outfall top` whether the backlog shrinks"});
+  }
+  const double held_seconds = number_field(stream, "oldest_blocked_seconds");
+  if (held_seconds * 1000 >= static_cast<double>(limits.held.count())) {
+    findings.push_back({"held", Severity::warning, name,
+                        fmt::format("{} of the stream {} {} held behind others, the oldest for {}",
+                                    counted(integer_field(stream, "held"), "entry"), name,
+                                    integer_field(stream, "held") == 1 ? "is" : "are",
+                                    age_of_seconds(held_seconds)),
+                        "`outfall entry show` of one says what it waits for"});
+  }
+  if (const std::int64_t dead = integer_field(stream, "dead_letters"); dead > 0) {
+    findings.push_back(
+        {"dead_letters", Severity::note, name,
+         fmt::format("the stream {} has {} that nobody has decided about", name,
+                     counted(dead, "dead letter")),
+         fmt::format("`outfall dead-letters list --stream {}`", shell_quoted(name))});
+  }
+}
+
 }  // namespace
 
 std::string_view to_string(Severity severity) noexcept {
@@ -244,7 +295,7 @@ Findings judge_clock(std::chrono::microseconds offset, std::chrono::microseconds
            "clock; the times of webhook signatures, Kafka records and logs by this one"}};
 }
 
-Findings judge_streams(const json::object& status) {
+Findings judge_streams(const json::object& status, const DoctorLimits& limits) {
   Findings findings;
   for (const json::value& value : array_field(status, "unbound")) {
     const json::object& stream = value.as_object();
@@ -259,20 +310,28 @@ Findings judge_streams(const json::object& status) {
                      name)});
   }
   for (const json::value& value : array_field(status, "streams")) {
+    judge_stream(value.as_object(), limits, findings);
+  }
+  return findings;
+}
+
+Findings judge_worker(const json::object& status, const std::string& address) {
+  Findings findings;
+  for (const json::value& value : array_field(status, "streams")) {
     const json::object& stream = value.as_object();
     const std::string name = printable(text_field(stream, "stream"));
-    const json::value* served = stream.if_contains("served");
-    if (flag_field(stream, "paused")) {
+    for (const json::value& one : array_field(stream, "breakers")) {
+      const json::object& breaker = one.as_object();
+      const std::string lane = printable(text_field(breaker, "lane"));
+      const std::string error = printable(text_field(breaker, "error"), 200);
       findings.push_back(
-          {"paused", Severity::note, name,
-           fmt::format("the stream {} was paused by {}: {}", name,
-                       printable(text_field(stream, "paused_by"), 60),
-                       printable(text_field(stream, "paused_reason"), 200)),
-           fmt::format("`outfall streams resume {} --reason ...`", shell_quoted(name))});
-    } else if (served != nullptr && served->is_bool() && !served->as_bool()) {
-      findings.push_back({"no_worker", Severity::note, name,
-                          fmt::format("no running worker serves the stream {}", name),
-                          "start `outfall run`"});
+          {"breaker", Severity::critical, name,
+           fmt::format("the worker at {} has held back {} of the stream {} for {}{}{}", address,
+                       lane.empty() ? "everything" : "what is for " + lane, name,
+                       age_of_seconds(number_field(breaker, "away_seconds")),
+                       error.empty() ? "" : ": ", error),
+           "mend the destination, or what it refuses of ours (credentials, certificates). Nothing "
+           "is to be restarted: the worker probes every few seconds"});
     }
   }
   return findings;

@@ -34,6 +34,9 @@ using Findings = std::vector<Finding>;
 struct DoctorLimits {
   Milliseconds long_transaction{600'000};  // from here on an open transaction is a finding
   Milliseconds clock_offset{2'000};
+  // As long as the objective allows, and as OutfallHeldTooLong waits.
+  Milliseconds waiting{60'000};
+  Milliseconds held{1'800'000};
 };
 
 // sql/doctor/server.sql. `pooler`: a transaction pooler stands in between, so that the role and not
@@ -51,6 +54,8 @@ struct DoctorLimits {
                                    std::chrono::microseconds uncertainty,
                                    const DoctorLimits& limits);
 // The document of `outfall status`.
-[[nodiscard]] Findings judge_streams(const boost::json::object& status);
+[[nodiscard]] Findings judge_streams(const boost::json::object& status, const DoctorLimits& limits);
+// The /status of the worker at `address`.
+[[nodiscard]] Findings judge_worker(const boost::json::object& status, const std::string& address);
 
 }  // namespace outfall

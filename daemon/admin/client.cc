@@ -49,4 +49,11 @@ std::string admin_get(const std::string& host, const std::string& port, const st
   return std::move(response.body());
 }
 
+std::string admin_get(const std::string& address, const std::string& target, Milliseconds timeout) {
+  const std::size_t colon = address.rfind(':');
+  std::string host = address.substr(0, colon);
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  return admin_get(host, address.substr(colon + 1), target, timeout);
+}
+
 }  // namespace outfall

@@ -12,4 +12,8 @@ namespace outfall {
 [[nodiscard]] std::string admin_get(const std::string& host, const std::string& port,
                                     const std::string& target, Milliseconds timeout);
 
+// The same of the worker at HOST:PORT, where an IPv6 address is in brackets.
+[[nodiscard]] std::string admin_get(const std::string& address, const std::string& target,
+                                    Milliseconds timeout);
+
 }  // namespace outfall

@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 
 #include "tests/integration/worker_fixture.h"
+#include "tests/support/http_recorder.h"
 #include "tests/support/wait_until.h"
 
 namespace outfall::test {
@@ -164,6 +165,78 @@ TEST_F(CliDoctor, FindsNothingWhereAllIsWell) {
   const Diagnosis stopped = diagnose();
   EXPECT_EQ(stopped.code, 0);
   EXPECT_EQ(stopped.only("no_worker").about, "orders");
+  EXPECT_EQ(stopped.findings[0].severity, "note");
+  enqueue("orders", "ana");
+  const Diagnosis waits = diagnose();
+  EXPECT_EQ(waits.code, 69);
+  EXPECT_EQ(waits.only("no_worker").severity, "critical");
+  EXPECT_THAT(waits.findings[0].what, HasSubstr("its oldest entry has been waiting for"));
+}
+
+TEST_F(CliDoctor, AWorkerThatHangs) {
+  WorkerProcess worker(
+      {.dsn = sound_server().dsn(database_.name(), "a_worker"), .streams = to_file()});
+  enqueue("orders", "ana");
+  wait_until_empty("orders");
+  workers_matter_ = true;
+  wait_until([&] { return diagnose().checks().empty(); }, "the worker is seen");
+  worker.freeze();
+  enqueue("orders", "ana");
+  EXPECT_THAT(diagnose().findings, IsEmpty()) << "a moment is nothing";
+  sql_.exec("UPDATE entries SET created_at = created_at - interval '61 s'");
+  const Diagnosis hangs = diagnose();
+  EXPECT_EQ(hangs.code, 75);
+  EXPECT_EQ(hangs.only("waiting").about, "orders");
+  EXPECT_THAT(hangs.findings[0].what, HasSubstr("has been waiting for 1m 1s, although a worker"));
+  folder_.write("outfall.toml", worker.configuration());
+  const Diagnosis asked = diagnose();
+  EXPECT_THAT(asked.not_checked, ElementsAre("worker"));
+  worker.thaw();
+  wait_until_empty("orders");
+  EXPECT_THAT(diagnose().checked, Contains("worker"));
+}
+
+TEST_F(CliDoctor, ADestinationThatRefusesUs) {
+  HttpRecorder refuses;
+  refuses.answer_always({.status = 401});
+  WorkerProcess worker(
+      {.dsn = sound_server().dsn(database_.name(), "a_worker"),
+       .streams = fmt::format("[streams.orders]\nemitter = \"hooks\"\n"
+                              "[emitters.hooks]\nkind = \"webhook\"\nurl = \"{}\"\n",
+                              refuses.url("/in"))});
+  folder_.write("outfall.toml", worker.configuration());
+  enqueue("orders", "ana");
+  wait_until([&] { return !diagnose().findings.empty(); }, "its breaker opens");
+  const Diagnosis refused = diagnose();
+  EXPECT_EQ(refused.code, 69);
+  EXPECT_EQ(refused.only("breaker").about, "orders");
+  EXPECT_THAT(refused.findings[0].what,
+              AllOf(HasSubstr("everything of the stream orders"), HasSubstr("HTTP 401")));
+}
+
+TEST_F(CliDoctor, WhatIsHeldAndDeadLetters) {
+  sql_.exec("SELECT register_streams(ARRAY['orders'])");
+  enqueue("orders", "ana");
+  sql_.exec(
+      "SELECT dead_letter_entry(p_entry_id => (SELECT id FROM entries), p_hold_key => true, "
+      "p_actor => 'ana', p_reason => 'x')");
+  const Diagnosis one = diagnose();
+  EXPECT_EQ(one.code, 0);
+  EXPECT_THAT(one.only("dead_letters").what, HasSubstr("the stream orders has 1 dead letter that"));
+  EXPECT_THAT(one.findings[0].change, HasSubstr("outfall dead-letters list --stream orders"));
+
+  enqueue("orders", "ana");
+  sql_.exec(
+      "INSERT INTO holds (stream, scope, value, due_at, reason) VALUES ('orders', 'key', 'ana', "
+      "now(), 'x');"
+      "UPDATE entries SET status = 'held', hold_id = (SELECT hold_id FROM holds), "
+      "created_at = now() - interval '29 minutes'");
+  EXPECT_THAT(diagnose().checks(), ElementsAre("note dead_letters"));
+  sql_.exec("UPDATE entries SET created_at = now() - interval '31 minutes'");
+  const Diagnosis held = diagnose();
+  EXPECT_EQ(held.code, 75);
+  EXPECT_THAT(held.checks(), ElementsAre("warning held", "note dead_letters"));
+  EXPECT_THAT(held.findings[0].what, HasSubstr("1 entry of the stream orders is held"));
 }
 
 TEST_F(CliDoctor, ATransactionThatIsLeftOpen) {
@@ -405,7 +478,9 @@ TEST_F(CliDoctor, TheSchemaAndItsMigrations) {
 
   const TestDatabase empty("template1", sound_server());
   configure_dsn(sound_server().dsn(empty.name(), "a_worker"));
-  EXPECT_THAT(diagnose().only("schema").what, HasSubstr("has no schema \"outbox\""));
+  const Diagnosis none = diagnose();
+  EXPECT_THAT(none.only("schema").what, HasSubstr("has no schema \"outbox\""));
+  EXPECT_THAT(none.findings[0].change, HasSubstr("only where there never was one"));
 }
 
 TEST_F(CliDoctor, ADatabaseOfAnotherEncoding) {

@@ -98,6 +98,19 @@ TEST_F(CliStreams, TheNamelessDestinationIsWrittenInQuotes) {
       done({"destinations", "list", "--stream", "orders"}).at("destinations").as_array().empty());
 }
 
+// A webhook whose URL is made of a header has lanes without `lane`.
+TEST_F(CliStreams, LanesThatTheEmitterSelectsAreKnown) {
+  enqueue("orders");
+  configure(
+      "[streams.orders]\nemitter = \"hooks\"\n[emitters.hooks]\nkind = \"webhook\"\n"
+      "url = \"https://{header.endpoint}/in\"\nallow_hosts = [\"*.example\"]\n");
+  const Finished paused =
+      outfall({"destinations", "pause", "orders", "a.example", "--reason", "x"});
+  EXPECT_CODE(paused, 0);
+  EXPECT_THAT(paused.output, AllOf(StartsWith("destination a.example of orders is now paused\n"),
+                                   testing::Not(HasSubstr("note:"))));
+}
+
 TEST_F(CliStreams, ADestinationThatIsNotPausedCannotBeResumed) {
   enqueue("orders");
   const auto resume = [&](const std::string& stream, const std::string& lane) {
