@@ -325,8 +325,22 @@ def sql_documented(tree):
                               f"function {name} is not in {page}")
 
 
+def shown_version(tree):
+    """What a newcomer compares with the terminal shows the newest schema; elsewhere an old one may be the point."""
+    newest = max((int(match[1]) for path in tree.files
+                  if (match := re.fullmatch(r"sql/migrations/(\d{4})_\w+\.sql", path))), default=0)
+    for path in tree.matching((".md",)):
+        if path != "README.md" and not path.startswith("docs/start/"):
+            continue
+        for number, line in enumerate(tree.text(path).splitlines(), 1):
+            for shown in re.findall(r'schema "outbox"(?:,| is at| is up to date at) version (\d+)', line):
+                if int(shown) != newest:
+                    yield Problem(path, number, f"shows schema version {shown}, and the newest is {newest}")
+
+
 RULES = (include_direction, owned_headers, sql_in_sql, dead_links, readme_everywhere, pragma_once,
-         file_lengths, function_lengths, unfinished_or_local, no_sleeps_in_tests, sql_documented)
+         file_lengths, function_lengths, unfinished_or_local, no_sleeps_in_tests, sql_documented,
+         shown_version)
 
 
 def check(root):

@@ -81,6 +81,15 @@ class Rules(unittest.TestCase):
         }
         self.assertEqual(self.problems(house_rules.dead_links, files), ["README.md:6", "docs/a.md:4"])
 
+    def test_shown_version(self):
+        files = {
+            "README.md": 'schema "outbox" is at version 9\nschema "outbox" is at version 10\n',
+            "docs/start/a.md": 'ok\nschema "outbox", version 9, at 2026\nschema "outbox", version 10, at\n',
+            "docs/operating/upgrading.md": 'schema "outbox" is at version 9 and this outfall needs 10\n',
+            "sql/migrations/0009_a.sql": "", "sql/migrations/0010_b.sql": "",
+        }
+        self.assertEqual(self.problems(house_rules.shown_version, files), ["README.md:1", "docs/start/a.md:2"])
+
     def test_readme_everywhere(self):
         files = {"lib/core/a.h": "", "lib/core/README.md": "", "emitters/noop/a.cc": "",
                  "lib/store/README.md": "", "lib/store/postgres/a.cc": "", "emitters/all.cc": ""}
