@@ -39,6 +39,9 @@ std::string_view hint_for(std::string_view description) {
       description.find("integer:") != std::string_view::npos) {
     return "write text, durations and sizes in double quotes";
   }
+  if (description.find("string: unescaped control characters") != std::string_view::npos) {
+    return "close the text with its quote on the line where it begins";
+  }
   if (description.find("cannot redefine") != std::string_view::npos) {
     return "it is given twice: keep one of the two";
   }
@@ -61,7 +64,8 @@ class Descriptor {
 };
 
 FileProblem errno_problem() {
-  return {fmt::format("cannot be read: {}", std::generic_category().message(errno))};
+  return {.message = fmt::format("cannot be read: {}", std::generic_category().message(errno)),
+          .denied = errno == EACCES};
 }
 
 }  // namespace
@@ -113,7 +117,7 @@ std::variant<std::string, FileProblem> read_small_file(const std::string& path) 
   if (file.get() < 0) return errno_problem();
   struct stat status {};
   if (fstat(file.get(), &status) != 0) return errno_problem();
-  if (S_ISDIR(status.st_mode)) return FileProblem{"is a directory"};
+  if (S_ISDIR(status.st_mode)) return FileProblem{.message = "is a directory"};
   std::string content;
   char buffer[16384];
   for (;;) {
@@ -122,7 +126,7 @@ std::variant<std::string, FileProblem> read_small_file(const std::string& path) 
     if (count < 0) return errno_problem();
     if (count == 0) return content;
     content.append(buffer, static_cast<std::size_t>(count));
-    if (content.size() > kMaxFileBytes) return FileProblem{"is longer than 1 MiB"};
+    if (content.size() > kMaxFileBytes) return FileProblem{.message = "is longer than 1 MiB"};
   }
 }
 

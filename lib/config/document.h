@@ -23,6 +23,7 @@ namespace outfall {
 // The content of a small file; the problem as a sentence without its name when it cannot be had.
 struct FileProblem {
   std::string message;
+  bool denied = false;  // it is there, and this user may not read it
 };
 [[nodiscard]] std::variant<std::string, FileProblem> read_small_file(const std::string& path);
 

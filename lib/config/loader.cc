@@ -72,7 +72,10 @@ class Load {
       SettingOrigin origin;
       origin.file = sources_.file;
       report(std::move(origin), "", problem->message,
-             "name the configuration by --config or OUTFALL_CONFIG, or set all by the environment");
+             problem->denied
+                 ? "let the user that outfall runs as read it, and enter its folder"
+                 : "name the configuration by --config or OUTFALL_CONFIG, or set all by the "
+                   "environment");
       return false;
     }
     auto parsed = parse_document(sources_.file, std::get<std::string>(content));

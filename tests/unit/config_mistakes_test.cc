@@ -1,5 +1,8 @@
 // Every kind of mistake that a file can hold, with the exact place, message and hint.
 
+#include <filesystem>
+#include <unistd.h>
+
 #include <gmock/gmock.h>
 
 #include "tests/unit/config_fixture.h"
@@ -201,6 +204,9 @@ constexpr auto kMistakes = std::to_array<Mistake>({
     {"secret_of_digits_without_quotes", "[admin]\ntoken = 12345678901234567890123\n",
      "8:32: Error while parsing decimal integer: the value is not representable in 64 bits | write "
      "text, durations and sizes in double quotes"},
+    {"text_not_closed", "lane = \"type\n",
+     "7:13: Error while parsing string: unescaped control characters other than TAB (U+0009) are "
+     "explicitly prohibited | close the text with its quote on the line where it begins"},
     {"header_not_closed", "[admin\n",
      "7:7: Error while parsing table header: expected ']', saw '\\n' | the file must be valid TOML "
      "(https://toml.io)"},
@@ -349,6 +355,20 @@ TEST_F(ConfigFile, AFileThatIsNotThereIsNamed) {
                                       "the environment"));
   file_ = folder_.path();
   EXPECT_THAT(problems(), ElementsAre(testing::StartsWith(" is a directory")));
+}
+
+TEST_F(ConfigFile, AFileThatMayNotBeReadLeadsToItsRights) {
+  write(kLeast);
+  std::filesystem::permissions(file_, std::filesystem::perms::none);
+  // Root may read everything, and becomes nobody for this.
+  const uid_t user = geteuid();
+  if (user == 0) {
+    ASSERT_EQ(seteuid(65534), 0);
+  }
+  const auto found = problems();
+  ASSERT_EQ(seteuid(user), 0);
+  EXPECT_THAT(found, ElementsAre(" cannot be read: Permission denied | let the user that outfall "
+                                 "runs as read it, and enter its folder"));
 }
 
 TEST_F(ConfigFile, AFileBeyondAnySenseIsNotRead) {
