@@ -95,6 +95,12 @@ ExitCode check_health(const Context& context, bool live) {
   }
   const std::string listen = config->admin().text("listen");
   const std::string answer = ask(listen, live ? "/livez" : "/readyz");
+  if (!answer.starts_with("HTTP/1.")) {
+    throw CommandError(
+        ExitCode::unavailable,
+        fmt::format("what answers at {} is no worker: it does not speak HTTP", listen),
+        "look at admin.listen: another process has this port");
+  }
   const std::size_t end = answer.find("\r\n\r\n");
   std::string body = end == std::string::npos ? "" : answer.substr(end + 4);
   while (body.ends_with('\n')) body.pop_back();

@@ -1,12 +1,15 @@
 // check-config --connect against a server that is there, empty, or away, and against a sink that
 // does not take anything.
 
+#include <fstream>
+
 #include <boost/json.hpp>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
 #include "store/postgres/migrator.h"
 #include "tests/support/child_process.h"
+#include "tests/support/pg_client.h"
 #include "tests/support/tcp_gate.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/temp_postgres.h"
@@ -17,6 +20,7 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 using testing::StartsWith;
 
 class CliConnect : public testing::Test {
@@ -69,6 +73,45 @@ TEST_F(CliConnect, TellsWhetherTheDatabaseCanBeUsed) {
   const Finished away = check();
   EXPECT_EQ(away.status.code, 69);
   EXPECT_THAT(away.error_output, StartsWith("outfall: outfall.toml:2:7: database.url: "));
+  EXPECT_THAT(away.error_output, HasSubstr("Connection refused. Is the server running "));
+  EXPECT_THAT(away.error_output, Not(HasSubstr("\t")));
+}
+
+TEST_F(CliConnect, ThePasswordIsNamedWhereItIsWhatFails) {
+  TempPostgres server;
+  PgClient sql = server.connect();
+  sql.exec("CREATE ROLE worker LOGIN PASSWORD 'right'");
+  const std::string rules = sql.value("SHOW hba_file");
+  const std::string others = read_file(rules);
+  std::ofstream(rules) << "host all worker 127.0.0.1/32 scram-sha-256\n" << others;
+  server.reload();
+  const std::string without = server.dsn("postgres", "worker");
+  write(without, folder_ / "lines");
+  const Finished none = check();
+  EXPECT_EQ(none.status.code, 69);
+  EXPECT_THAT(none.error_output, HasSubstr("\n  hint: the server asks for a password: "));
+  write(without + (without.find("://") == std::string::npos ? " password=wrong"
+                   : without.find('?') == std::string::npos ? "?password=wrong"
+                                                            : "&password=wrong"),
+        folder_ / "lines");
+  const Finished wrong = check();
+  EXPECT_EQ(wrong.status.code, 69);
+  EXPECT_THAT(wrong.error_output,
+              AllOf(HasSubstr("\n  hint: check user and password in "), Not(HasSubstr("wrong"))));
+}
+
+TEST_F(CliConnect, HealthTellsAnotherProgramFromAWorker) {
+  TempPostgres server;
+  folder_.write("outfall.toml",
+                fmt::format("[database]\nurl = \"{}\"\n[admin]\nlisten = \"127.0.0.1:{}\"\n"
+                            "[streams.orders]\nemitter = \"log\"\n[emitters.log]\n"
+                            "kind = \"stdout\"\n",
+                            server.dsn(), server.port()));
+  const Finished health = run({OUTFALL_BINARY, "health"}, {.working_folder = folder_.path()});
+  EXPECT_EQ(health.status.code, 69);
+  EXPECT_THAT(health.error_output,
+              AllOf(HasSubstr(" is no worker: it does not speak HTTP\n"),
+                    HasSubstr("\n  hint: look at admin.listen: another process has this port\n")));
 }
 
 // What a supervisor makes of a code must not depend on the command that ended with it.

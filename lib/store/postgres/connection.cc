@@ -78,6 +78,16 @@ std::string hint_for(StoreErrorKind kind) {
   }
 }
 
+// Which of the things that database.url names did not work; libpq has only words for it.
+std::string connect_hint(std::string_view failure) {
+  if (failure.find("no password supplied") != std::string_view::npos)
+    return "the server asks for a password: name a file that holds database.url with it by "
+           "database.url_file, or put it into a password file of libpq";
+  if (failure.find("password authentication failed") != std::string_view::npos)
+    return "check user and password in database.url, or in the file that they are read from";
+  return hint_for(StoreErrorKind::unavailable);
+}
+
 }  // namespace
 
 StoreError error_from(const PGresult* result, const std::string& fallback) {
@@ -146,7 +156,7 @@ Connection::Connection(const ConnectOptions& options) : options_(options) {
     if (what.find("read-only") != std::string::npos) {
       throw StoreError(StoreErrorKind::read_only, what, hint_for(StoreErrorKind::read_only));
     }
-    throw StoreError(StoreErrorKind::unavailable, what, hint_for(StoreErrorKind::unavailable));
+    throw StoreError(StoreErrorKind::unavailable, what, connect_hint(what));
   }
   connection_ = std::move(attempt.connection);
   PQsetnonblocking(connection_.get(), 1);

@@ -110,8 +110,17 @@ bool finish_attempt(PGconn* connection, Milliseconds timeout) {
 }  // namespace
 
 std::string libpq_words(const char* text) {
-  std::string words = text == nullptr ? "" : text;
-  while (!words.empty() && (words.back() == '\n' || words.back() == ' ')) words.pop_back();
+  std::string_view rest = text == nullptr ? "" : text;
+  std::string words;
+  while (!rest.empty()) {
+    const std::string_view line = rest.substr(0, rest.find('\n'));
+    rest.remove_prefix(std::min(rest.size(), line.size() + 1));
+    const std::size_t first = line.find_first_not_of(" \t");
+    if (first == std::string_view::npos) continue;
+    // A line of advice is indented, and may begin a sentence or go on with one.
+    if (!words.empty()) words += first == 0 ? "; " : line[first] <= 'Z' ? ". " : " ";
+    words += line.substr(first, line.find_last_not_of(" \t") + 1 - first);
+  }
   return words;
 }
 

@@ -12,7 +12,8 @@ namespace outfall::postgres {
 
 using PgHandle = std::unique_ptr<PGconn, decltype(&PQfinish)>;
 
-// What libpq says, such as PQerrorMessage(), without the end of its line. Nothing of a null.
+// What libpq says, such as PQerrorMessage(), as one line: it breaks off for its advice, and for
+// each host that it has tried. Nothing of a null.
 [[nodiscard]] std::string libpq_words(const char* text);
 
 // How an attempt to connect ended: with a connection, or with libpq's words for why there is none.
