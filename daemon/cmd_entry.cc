@@ -4,12 +4,15 @@
 #include "daemon/commands.h"
 #include "daemon/documents.h"
 #include "daemon/entry_story.h"
+#include "daemon/json_fields.h"
 #include "daemon/operating.h"
 #include "daemon/text_output.h"
 #include "daemon/wiring.h"
 
 namespace outfall {
 namespace {
+
+constexpr std::string_view kHeldNext = "`outfall entry show {envelope}` tells what it waits for";
 
 struct EntryOptions {
   TargetOptions target;
@@ -33,6 +36,12 @@ ExitCode show(const Context& context, const EntryOptions& options) {
 using EntryChange =
     std::function<OperationRecord(OperatorStore&, const EntryTarget&, const Requester&)>;
 
+// What waits for another entry is not due by being asked for: it is looked at again, and goes on
+// waiting while the other one is unfinished.
+bool stays_held(const OperationRecord& record, const boost::json::object& before) {
+  return record.action == "retry_entry" && text_field(before, "status") == "held";
+}
+
 // `done` tells what has become of the entry, `next` what to do then.
 ExitCode change(const Context& context, const EntryOptions& options, const EntryChange& make,
                 std::string_view done, std::string_view next) {
@@ -45,10 +54,17 @@ ExitCode change(const Context& context, const EntryOptions& options, const Entry
       return ExitCode::ok;
     }
     const std::string envelope = record.envelope_id.value_or(Uuid{}).to_string();
-    context.out << fmt::format("entry {} of {} (envelope {}) {}\n", record.entry_id.value_or(0),
-                               printable(record.stream), envelope, done);
-    write_next(context, {fmt::format(fmt::runtime(next), fmt::arg("envelope", envelope),
-                                     fmt::arg("entry", record.entry_id.value_or(0)))});
+    const boost::json::object before = boost::json::parse(record.detail).as_object();
+    const bool held = stays_held(record, before);
+    context.out << fmt::format(
+        "entry {} of {} (envelope {}) {}\n", record.entry_id.value_or(0), printable(record.stream),
+        envelope, held ? "is held, and goes on as soon as nothing is before it" : done);
+    if (options.hold_key && !before.contains("key")) {
+      context.out << "note: it has no key, so --hold-key holds nothing\n";
+    }
+    write_next(context,
+               {fmt::format(fmt::runtime(held ? kHeldNext : next), fmt::arg("envelope", envelope),
+                            fmt::arg("entry", record.entry_id.value_or(0)))});
     return ExitCode::ok;
   });
 }

@@ -85,6 +85,28 @@ std::string paused_lanes_text(const json::object& entry) {
   return text;
 }
 
+void add_replays(TextFields& fields, const json::object& object) {
+  for (const json::value& value : array_field(object, "replays")) {
+    const json::object& replay = value.as_object();
+    fields.add("replayed", fmt::format("{} by {}: {} (was {})", time_field(replay, "at"),
+                                       text_field(replay, "actor"), text_field(replay, "reason"),
+                                       text_field(replay, "reason_code")));
+  }
+}
+
+// An entry that was deleted is nowhere else: " (entry 2 of orders, order.placed, key ana, 3
+// attempts)".
+std::string discarded_text(const json::object& operation) {
+  if (!text_field(operation, "action").starts_with("discard")) return {};
+  const json::object detail = object_field(operation, "detail");
+  std::string text = fmt::format("entry {} of {}", integer_field(operation, "entry_id"),
+                                 text_field(operation, "stream"));
+  text = joined(text, text_field(detail, "type"));
+  if (const std::string key = text_field(detail, "key"); !key.empty()) text += ", key " + key;
+  text = joined(text, counted(integer_field(detail, "attempts"), "attempt"));
+  return " (" + joined(text, text_field(detail, "reason_code")) + ")";
+}
+
 void write_entry(std::ostream& out, const json::object& entry) {
   out << fmt::format("\n{}: {}\n", printable(text_field(entry, "stream")),
                      printable(text_field(entry, "summary")));
@@ -112,12 +134,7 @@ void write_entry(std::ostream& out, const json::object& entry) {
   fields.add("lane paused", paused_text(object_field(entry, "destination")));
   fields.add("lanes paused", paused_lanes_text(entry));
   if (flag_field(entry, "holds_key")) fields.add("holds its key", "later entries of the key wait");
-  for (const json::value& value : array_field(entry, "replays")) {
-    const json::object& replay = value.as_object();
-    fields.add("replayed", fmt::format("{} by {}: {} (was {})", time_field(replay, "at"),
-                                       text_field(replay, "actor"), text_field(replay, "reason"),
-                                       text_field(replay, "reason_code")));
-  }
+  add_replays(fields, entry);
   fields.write(out);
 }
 
@@ -180,7 +197,12 @@ void write_story(const Context& context, const json::object& explained, const st
   const std::string envelope_id = text_field(explained, "envelope_id");
   const json::array entries = array_field(explained, "entries");
   out << "envelope " << envelope_id << '\n';
-  if (entries.empty()) out << '\n' << printable(text_field(explained, "summary")) << '\n';
+  if (entries.empty()) {
+    out << '\n' << printable(text_field(explained, "summary")) << '\n';
+    TextFields fields("  ");
+    add_replays(fields, explained);
+    fields.write(out);
+  }
   std::vector<std::string> next;
   for (const json::value& value : entries) {
     write_entry(out, value.as_object());
@@ -192,9 +214,10 @@ void write_story(const Context& context, const json::object& explained, const st
     out << "\ndone by hand\n";
     for (const json::value& value : operations) {
       const json::object& operation = value.as_object();
-      out << fmt::format("  {}  {} by {}: {}\n", time_field(operation, "at"),
+      out << fmt::format("  {}  {} by {}: {}{}\n", time_field(operation, "at"),
                          text_field(operation, "action"), printable(text_field(operation, "actor")),
-                         printable(text_field(operation, "reason")));
+                         printable(text_field(operation, "reason")),
+                         printable(discarded_text(operation)));
     }
   }
   if (!next.empty()) out << '\n';

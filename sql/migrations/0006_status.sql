@@ -317,7 +317,14 @@ BEGIN
       WHEN NOT v_search.complete THEN 'not found within 9 seconds, and not all receipts were read: find_delivered() takes a time range'
       ELSE 'unknown: never committed, or delivered and its receipt '
              || coalesce('dropped (receipts go back to ' || utc_text(v_kept_from) || ') or not kept', 'is not kept') END,
-    'entries', v_all, 'operations', v_operations, 'receipts_from', v_kept_from));
+    'entries', v_all, 'operations', v_operations, 'receipts_from', v_kept_from,
+    -- Of a discarded entry, whose own place for them is gone.
+    'replays', CASE WHEN v_all = '[]' THEN (
+      SELECT jsonb_agg(jsonb_build_object('at', r.replayed_at, 'actor', r.actor, 'reason', r.reason,
+               'database_user', r.database_user, 'dead_lettered_at', r.dead_lettered_at, 'reason_code', r.reason_code)
+               ORDER BY r.replay_id)
+        FROM replays r WHERE r.entry_id = ANY (ARRAY(
+          SELECT (o ->> 'entry_id')::bigint FROM jsonb_array_elements(v_operations) o))) END));
 END;
 $$;
 

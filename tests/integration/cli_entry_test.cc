@@ -113,6 +113,36 @@ TEST_F(CliEntry, RetryMakesAWaitingEntryDueAndRecordsWho) {
   EXPECT_EQ(ids_of(worker.claim("orders")), std::vector{id});
 }
 
+TEST_F(CliEntry, RetryOfAHeldEntryDoesNotSayThatItIsDue) {
+  serve("orders");
+  enqueue("orders", "k");
+  dead_letter_all("orders", "http.422", true);
+  const EntryId held = enqueue("orders", "k");
+  Worker worker(database_.dsn());
+  EXPECT_TRUE(worker.claim("orders").entries.empty());
+  const Finished retried =
+      outfall({"entry", "retry", "--id", std::to_string(held), "--reason", "impatience"});
+  EXPECT_CODE(retried, 0);
+  EXPECT_THAT(retried.output,
+              AllOf(HasSubstr(" is held, and goes on as soon as nothing is before it\n"),
+                    HasSubstr("` tells what it waits for\n"), Not(HasSubstr("is due now"))));
+  EXPECT_TRUE(worker.claim("orders").entries.empty());
+  EXPECT_EQ(status_of(held), "held");
+}
+
+TEST_F(CliEntry, ADiscardedEntryStillTellsItsWholeStory) {
+  const EntryId id = enqueue("orders", "k");
+  dead_letter_all("orders", "http.422");
+  const std::string number = std::to_string(id);
+  done({"dead-letters", "replay", "--id", number, "--reason", "mended", "--actor", "ben"});
+  dead_letter_all("orders", "http.422");
+  done({"dead-letters", "discard", "--id", number, "--reason", "hopeless", "--actor", "ana"});
+  EXPECT_THAT(shown(id), AllOf(HasSubstr("discarded by ana (hopeless)\n  replayed  20"),
+                               HasSubstr(" by ben: mended (was http.422)\n"),
+                               HasSubstr("discard_dead_letter by ana: hopeless (entry " + number +
+                                         " of orders, order.placed, key k, ")));
+}
+
 TEST_F(CliEntry, TheActorIsTheVariableElseTheUser) {
   enqueue("orders");
   enqueue("orders");
@@ -140,7 +170,7 @@ TEST_F(CliEntry, DeadLetteringCanHoldTheKeyAndDiscardingIsForGood) {
   const Finished moved = outfall({"entry", "dead-letter", "--id", std::to_string(first),
                                   "--hold-key", "--reason", "blocks the key"});
   EXPECT_CODE(moved, 0);
-  EXPECT_THAT(moved.output, AllOf(HasSubstr("is a dead letter now\n"),
+  EXPECT_THAT(moved.output, AllOf(HasSubstr("is a dead letter now\n"), Not(HasSubstr("note:")),
                                   HasSubstr("next: `outfall dead-letters replay --id 1 ")));
   Worker worker(database_.dsn());
   EXPECT_TRUE(worker.claim("orders").entries.empty()) << "its key is held";
@@ -149,6 +179,11 @@ TEST_F(CliEntry, DeadLetteringCanHoldTheKeyAndDiscardingIsForGood) {
               "hint"),
       "`outfall dead-letters replay` returns it to its stream, `outfall dead-letters "
       "discard` removes it.");
+
+  const std::string keyless = std::to_string(enqueue("orders"));
+  EXPECT_THAT(
+      outfall({"entry", "dead-letter", "--id", keyless, "--hold-key", "--reason", "x"}).output,
+      HasSubstr("note: it has no key, so --hold-key holds nothing\n"));
 
   const std::string envelope = envelope_of(second);
   done({"entry", "discard", "--id", std::to_string(second), "--reason", "test data"});
