@@ -20,7 +20,8 @@ struct ShowOptions {
 void write_list(const Context& context, const std::vector<DeadLetter>& letters, bool more,
                 const DeadLetterFilter& filter) {
   if (letters.empty()) {
-    context.out << "no dead letters\n";
+    const bool all = filter_arguments(filter).empty();
+    context.out << (all ? "no dead letters\n" : "no dead letter is as the filter says\n");
     return;
   }
   TextTable table({{"ENTRY", true},

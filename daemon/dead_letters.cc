@@ -52,6 +52,13 @@ DeadLetterFilter dead_letter_filter(const DeadLetterOptions& options, WallTime n
   }
   if (!options.since.empty()) filter.since = parse_moment("--since", options.since, now);
   if (!options.until.empty()) filter.until = parse_moment("--until", options.until, now);
+  if (filter.since && filter.until && *filter.since >= *filter.until) {
+    throw CommandError(
+        ExitCode::usage,
+        fmt::format("--since {} is not before --until {}", utc_second(*filter.since),
+                    utc_second(*filter.until)),
+        "no time lies in between; of two lengths of time --since takes the longer one");
+  }
   return filter;
 }
 

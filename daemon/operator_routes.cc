@@ -249,6 +249,11 @@ DeadLetterFilter filter_of(const Asked& asked, WallTime now) {
   filter.reason_code = asked.maybe("reason_code");
   filter.since = moment(asked, "since", now);
   filter.until = moment(asked, "until", now);
+  if (filter.since && filter.until && *filter.since >= *filter.until) {
+    throw Refused{field_refusal("since", "is not before until",
+                                "no time lies in between; of two lengths of time since takes the "
+                                "longer one")};
+  }
   filter.after = asked.integer("after");
   return filter;
 }

@@ -68,6 +68,24 @@ TEST_F(CliDeadLetters, ListTakesTimesAndHowLongAgo) {
   }
 }
 
+TEST_F(CliDeadLetters, ASpanOfTimeThatIsNoneIsRefused) {
+  for (const std::vector<std::string>& command :
+       {std::vector<std::string>{"list"}, {"replay", "--dry-run"}, {"export"}}) {
+    std::vector<std::string> all{"dead-letters"};
+    all.insert(all.end(), command.begin(), command.end());
+    for (const char* more : {"--stream", "orders", "--since", "2h", "--until", "3h"}) {
+      all.emplace_back(more);
+    }
+    EXPECT_THAT(text_of(refused(64, all), "message"),
+                AllOf(HasSubstr("--since 20"), HasSubstr(" is not before --until 20")))
+        << command.front();
+  }
+  EXPECT_EQ(text_of(refused(64, {"dead-letters", "list", "--since", "2026-03-01", "--until",
+                                 "2026-03-01T01:00+01:00"}),
+                    "message"),
+            "--since 2026-03-01T00:00:00Z is not before --until 2026-03-01T00:00:00Z");
+}
+
 TEST_F(CliDeadLetters, ListStopsAtItsLimitAndSaysHowToGoOn) {
   const boost::json::object two = done({"dead-letters", "list", "--limit", "2"});
   EXPECT_EQ(two.at("dead_letters").as_array().size(), 2U);
@@ -77,7 +95,8 @@ TEST_F(CliDeadLetters, ListStopsAtItsLimitAndSaysHowToGoOn) {
   EXPECT_THAT(text.output,
               HasSubstr("next: `outfall dead-letters list --stream orders --after 2` shows more"));
   refused(64, {"dead-letters", "list", "--limit", "0"});
-  EXPECT_EQ(outfall({"dead-letters", "list", "--type", "nope"}).output, "no dead letters\n");
+  EXPECT_EQ(outfall({"dead-letters", "list", "--type", "nope"}).output,
+            "no dead letter is as the filter says\n");
   refused(69, {"dead-letters", "list", "--stream", "nope"});
 }
 
