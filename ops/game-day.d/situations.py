@@ -23,6 +23,8 @@ class Situation:
     lease: int = 4  # seconds
     # How much faster than in life at most: what outfall itself takes its time for does not get faster.
     factor: int = 60
+    # And at least: what takes too long here is not late where everything is slower.
+    least_factor: int = 1
     # Whether the alert ends with the trouble, and not a window after it.
     ends: bool = True
     # Where the mending is not all the operator's: the part of those who would be called.
@@ -238,7 +240,7 @@ class BacklogGrows:
         answer_well(here.consumer)
 
 
-@situation("OutfallObjectiveBurnSlow", "one in thirty orders takes too long", ends=False)
+@situation("OutfallObjectiveBurnSlow", "one in thirty orders takes too long", ends=False, least_factor=60)
 class SomeSlow:
     def begin(here):
         here.consumer.answer = lambda kind: (200, 1.6 if kind == "order.slow" else 0.0)
