@@ -10,6 +10,7 @@
 #include <curl/curl.h>
 
 #include "core/clock.h"
+#include "emitters/webhook/http1_origins.h"
 
 namespace outfall::webhook {
 
@@ -59,6 +60,9 @@ class MultiLoop {
   // over it since then: libcurl would go on to use one of HTTP/2 that has died silently.
   void unanswered(const Connection& connection) noexcept;
 
+  // What is known of origins, for all transfers.
+  [[nodiscard]] Http1Origins& http1_origins() noexcept { return http1_origins_; }
+
   [[nodiscard]] std::size_t open_sockets() const noexcept { return open_sockets_; }
   [[nodiscard]] std::uint64_t opened_sockets() const noexcept { return opened_sockets_; }
 
@@ -86,7 +90,8 @@ class MultiLoop {
   int epoll_ = -1;
   int wake_ = -1;
   MonotonicTime timer_at_ = MonotonicTime::max();
-  std::vector<Watched> watched_;                                // by descriptor
+  std::vector<Watched> watched_;  // by descriptor
+  Http1Origins http1_origins_{curl_version_info(CURLVERSION_NOW)->version_num};
   std::unordered_map<std::string, curl_socket_t> connections_;  // by their ends
   std::size_t open_sockets_ = 0;
   std::uint64_t opened_sockets_ = 0;

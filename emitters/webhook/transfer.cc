@@ -145,6 +145,11 @@ bool Transfer::start(const std::string& url, Milliseconds timeout) {
     url_ = url;
   }
   const std::string_view body = request_.body();
+  if (!options_.http1_only) {
+    const bool is_http1 = loop_.http1_origins().takes(url, body.size());
+    set(CURLOPT_HTTP_VERSION,
+        static_cast<long>(is_http1 ? CURL_HTTP_VERSION_1_1 : CURL_HTTP_VERSION_2TLS));
+  }
   // The text is read in place; libcurl wants a pointer also for nothing.
   set(CURLOPT_POSTFIELDS, body.empty() ? "" : body.data());
   set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(body.size()));

@@ -1,4 +1,5 @@
 // TLS against a real nginx: verification, authorities, client certificates, HTTP/2.
+#include <curl/curl.h>
 #include <gmock/gmock.h>
 
 #include "tests/integration/webhook_fixture.h"
@@ -44,6 +45,25 @@ TEST_F(WebhookTls, ManyRequestsShareAFewConnectionsOfHttp2) {
   for (const Outcome* outcome : outcomes) ASSERT_EQ(told(*outcome), "delivered");
   emitter_->stop(Milliseconds{1000});
   EXPECT_EQ(seen("x-protocol"), "HTTP/2.0");
+}
+
+// libcurl before 8.2 spends a whole processor on a large body that an endpoint takes slowly by
+// HTTP/2.
+TEST_F(WebhookTls, WhatGetsLargeBodiesIsSpokenToInHttp1WhereLibcurlIsOld) {
+  const bool is_old = curl_version_info(CURLVERSION_NOW)->version_num < 0x080200;
+  const char* const large = is_old ? "HTTP/1.1" : "HTTP/2.0";
+  front();
+  const auto body = [](std::size_t bytes) { return '"' + std::string(bytes, 'x') + '"'; };
+  EXPECT_EQ(told(*deliver({{.payload = body(60 << 10)}}).front()), "delivered");
+  EXPECT_EQ(seen("x-protocol"), "HTTP/2.0");
+  EXPECT_EQ(told(*deliver({{.payload = body(64 << 10)}}).front()), "delivered");
+  EXPECT_EQ(seen("x-protocol"), large);
+  EXPECT_EQ(server_.requests().back().body, body(64 << 10));
+  std::vector<TestEntry> mixed(100);
+  for (std::size_t i = 0; i < mixed.size(); i += 3) mixed[i].payload = body(300 << 10);
+  for (const Outcome* outcome : deliver(mixed)) ASSERT_EQ(told(*outcome), "delivered");
+  EXPECT_EQ(server_.count(), 102U);
+  EXPECT_EQ(seen("x-protocol"), large);
 }
 
 // libcurl gives up the request alone and sends the next one over the same connection.

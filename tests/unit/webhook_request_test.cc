@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "emitters/webhook/http1_origins.h"
 #include "emitters/webhook/percent.h"
 #include "emitters/webhook/request.h"
 #include "emitters/webhook/webhook.h"
@@ -151,6 +152,17 @@ TEST_F(WebhookRequest, OperatorsHeadersGoAlong) {
   EXPECT_THAT(sent, Contains("user-agent: shop"));
   EXPECT_THAT(sent, Contains("x-e;"));
   EXPECT_THAT(sent, Not(Contains(StartsWith("user-agent: outfall"))));
+}
+
+TEST(WebhookHttp1Origins, StayWhatALargeBodyMadeThem) {
+  Http1Origins origins(0x075801);
+  EXPECT_FALSE(origins.takes("https://a.example/x", 65'535));
+  EXPECT_TRUE(origins.takes("https://a.example/x", 65'536));
+  EXPECT_TRUE(origins.takes("https://a.example?y", 1));
+  EXPECT_FALSE(origins.takes("https://a.example:8443/x", 1));
+  EXPECT_FALSE(origins.takes("https://a.example.org/x", 1));
+  EXPECT_FALSE(origins.takes("http://a.example/x", 1 << 20)) << "it is HTTP/1.1 anyway";
+  EXPECT_FALSE(Http1Origins(0x080200).takes("https://a.example/x", 1 << 20));
 }
 
 }  // namespace
