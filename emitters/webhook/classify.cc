@@ -176,6 +176,8 @@ Fault fault_of(const CurlResult& result) noexcept {
       if (result.sent) break;
       return Fault::bad_url;
     case CURLE_COULDNT_RESOLVE_PROXY:
+      if (result.short_of_resources) break;
+      return Fault::proxy;
     case CURLE_PROXY:
       return Fault::proxy;
     case CURLE_OUT_OF_MEMORY:
@@ -197,7 +199,7 @@ Fault fault_of(const CurlResult& result) noexcept {
       break;
   }
   if (!result.sent && result.blocked) return Fault::blocked_address;
-  if (!result.sent && result.short_of_sockets) return Fault::local_resources;
+  if (!result.sent && result.short_of_resources) return Fault::local_resources;
   if (is_certificate_alert(result.message)) return Fault::tls_handshake;
   if (result.sent) {
     if (result.code == CURLE_OPERATION_TIMEDOUT) return Fault::timeout;

@@ -77,9 +77,9 @@ struct Attempt {
 // What libcurl's result means, with what was noticed beside it.
 struct CurlResult {
   CURLcode code = CURLE_OK;
-  bool sent = false;              // the request was on its way
-  bool blocked = false;           // the address policy refused an address
-  bool short_of_sockets = false;  // no descriptor was left
+  bool sent = false;                // the request was on its way
+  bool blocked = false;             // the address policy refused an address
+  bool short_of_resources = false;  // no descriptor was left, or too many lookups hang
   bool has_proxy = false;
   std::string_view message = {};  // CURLOPT_ERRORBUFFER
 };

@@ -10,6 +10,7 @@
 #include <curl/curl.h>
 
 #include "core/clock.h"
+#include "emitters/webhook/abandoned_lookups.h"
 #include "emitters/webhook/http1_origins.h"
 
 namespace outfall::webhook {
@@ -62,6 +63,7 @@ class MultiLoop {
 
   // What is known of origins, for all transfers.
   [[nodiscard]] Http1Origins& http1_origins() noexcept { return http1_origins_; }
+  [[nodiscard]] AbandonedLookups& abandoned_lookups() noexcept { return abandoned_lookups_; }
 
   [[nodiscard]] std::size_t open_sockets() const noexcept { return open_sockets_; }
   [[nodiscard]] std::uint64_t opened_sockets() const noexcept { return opened_sockets_; }
@@ -91,6 +93,7 @@ class MultiLoop {
   int wake_ = -1;
   MonotonicTime timer_at_ = MonotonicTime::max();
   std::vector<Watched> watched_;  // by descriptor
+  AbandonedLookups abandoned_lookups_;
   Http1Origins http1_origins_{curl_version_info(CURLVERSION_NOW)->version_num};
   std::unordered_map<std::string, curl_socket_t> connections_;  // by their ends
   std::size_t open_sockets_ = 0;

@@ -122,6 +122,8 @@ void Transfer::set_up() {
   set_up_connection(handle_, options_);
   set(CURLOPT_PRIVATE, static_cast<void*>(this));
   set(CURLOPT_ERRORBUFFER, error_.data());
+  set(CURLOPT_RESOLVER_START_FUNCTION, &Transfer::on_lookup);
+  set(CURLOPT_RESOLVER_START_DATA, static_cast<void*>(this));
   set(CURLOPT_OPENSOCKETFUNCTION, &Transfer::on_open);
   set(CURLOPT_OPENSOCKETDATA, static_cast<void*>(this));
   // A connection outlives the transfer that opened it, so its end is the loop's business.
@@ -164,17 +166,48 @@ bool Transfer::start(const std::string& url, Milliseconds timeout) {
   connection_ = {};
   sent_ = false;
   short_of_sockets_ = false;
+  short_of_lookups_ = false;
+  looking_up_ = false;
   running_ = loop_.add(handle_);
   return running_;
 }
 
 void Transfer::abort() noexcept {
-  if (running_) loop_.remove(handle_);
+  if (running_) {
+    loop_.remove(handle_);
+    leave_lookup();
+  }
   running_ = false;
+}
+
+void Transfer::leave_lookup() noexcept {
+  if (std::exchange(looking_up_, false)) {
+    loop_.abandoned_lookups().add(std::chrono::steady_clock::now());
+  }
+}
+
+// Called before a name that is not in libcurl's cache is looked up, and for what is an address.
+int Transfer::on_lookup(void*, void*, void* self) noexcept {
+  auto& transfer = *static_cast<Transfer*>(self);
+  if (!transfer.loop_.abandoned_lookups().leave_room(std::chrono::steady_clock::now())) {
+    try {
+      const auto target = target_of(transfer.url_);
+      const auto* const known = std::get_if<UrlTarget>(&target);
+      if (transfer.options_.proxy.empty() && known != nullptr && Address::parse(known->host)) {
+        return 0;
+      }
+    } catch (...) {  // Out of memory: as if it were a name.
+    }
+    transfer.short_of_lookups_ = true;
+    return 1;
+  }
+  transfer.looking_up_ = true;
+  return 0;
 }
 
 curl_socket_t Transfer::on_open(void* self, curlsocktype, curl_sockaddr* address) noexcept {
   auto& transfer = *static_cast<Transfer*>(self);
+  transfer.looking_up_ = false;
   // The address of a proxy is the operator's own choice.
   static const AddressPolicy kAny = [] {
     AddressPolicy any;
@@ -277,6 +310,10 @@ std::string Transfer::request_id() const {
 
 Attempt Transfer::attempt(CURLcode code, WallTime now) {
   running_ = false;
+  const bool was_looked_up =
+      code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_COULDNT_RESOLVE_PROXY;
+  if (was_looked_up) looking_up_ = false;
+  leave_lookup();
   Attempt result;
   result.status = status();
   if (result.status != 0) loop_.answered(connection_);
@@ -289,7 +326,7 @@ Attempt Transfer::attempt(CURLcode code, WallTime now) {
   result.fault = fault_of({.code = code,
                            .sent = sent_,
                            .blocked = !refused_address_.empty(),
-                           .short_of_sockets = short_of_sockets_,
+                           .short_of_resources = short_of_sockets_ || short_of_lookups_,
                            .has_proxy = !options_.proxy.empty(),
                            .message = error_.data()});
   if (result.fault == Fault::timeout) loop_.unanswered(connection_);
@@ -297,6 +334,8 @@ Attempt Transfer::attempt(CURLcode code, WallTime now) {
   if (result.fault == Fault::none) result.fault = Fault::connection_lost;
   if (result.fault == Fault::blocked_address) {
     detail_ = refused_address_;
+  } else if (short_of_lookups_ && result.fault == Fault::local_resources) {
+    detail_ = "too many lookups of names got no answer lately; is a name server hanging?";
   } else {
     detail_ = error_[0] != '\0' ? error_.data() : curl_easy_strerror(code);
   }

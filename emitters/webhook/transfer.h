@@ -59,6 +59,9 @@ class Transfer {
   void set(CURLoption option, Value value);
   [[nodiscard]] std::string header(const char* name) const;
 
+  static int on_lookup(void*, void*, void* self) noexcept;
+  // The transfer has ended; a lookup that has not is left to itself.
+  void leave_lookup() noexcept;
   static curl_socket_t on_open(void* self, curlsocktype, curl_sockaddr* address) noexcept;
   static int on_close(void* loop, curl_socket_t socket) noexcept;
   static int on_ready(void* self, char* remote, char* local, int remote_port,
@@ -82,6 +85,8 @@ class Transfer {
   std::string ends_;
   bool sent_ = false;
   bool short_of_sockets_ = false;
+  bool short_of_lookups_ = false;
+  bool looking_up_ = false;
   bool running_ = false;
 };
 

@@ -5,9 +5,10 @@ outfall_test(webhook_emitter_test
     ${CMAKE_CURRENT_LIST_DIR}/webhook_endpoints_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/webhook_fixture.cc
     ${CMAKE_CURRENT_LIST_DIR}/webhook_judges_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/webhook_lookups_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/webhook_tls_test.cc
     ${CMAKE_SOURCE_DIR}/tests/unit/event_lines.cc
-  LIBS outfall_emitter_webhook outfall_test_emitter outfall_json
+  LIBS outfall_emitter_webhook outfall_test_emitter outfall_json ${CMAKE_DL_LIBS}
   LABELS integration)
 target_compile_definitions(webhook_emitter_test PRIVATE OUTFALL_SOURCE_FOLDER="${CMAKE_SOURCE_DIR}")
 

@@ -165,8 +165,10 @@ TEST(WebhookClassify, CurlsCodesWithWhatWasNoticedBesideThem) {
   EXPECT_EQ(fault_of({.code = CURLE_COULDNT_RESOLVE_HOST}), Fault::dns);
   EXPECT_EQ(fault_of({.code = CURLE_COULDNT_CONNECT}), Fault::refused);
   EXPECT_EQ(fault_of({.code = CURLE_COULDNT_CONNECT, .blocked = true}), Fault::blocked_address);
-  EXPECT_EQ(fault_of({.code = CURLE_COULDNT_CONNECT, .short_of_sockets = true}),
-            Fault::local_resources);
+  for (const CURLcode code :
+       {CURLE_COULDNT_CONNECT, CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_RESOLVE_PROXY}) {
+    EXPECT_EQ(fault_of({.code = code, .short_of_resources = true}), Fault::local_resources);
+  }
   EXPECT_EQ(fault_of({.code = CURLE_COULDNT_CONNECT, .has_proxy = true}), Fault::proxy);
   EXPECT_EQ(fault_of({.code = CURLE_COULDNT_RESOLVE_PROXY, .has_proxy = true}), Fault::proxy);
   EXPECT_EQ(fault_of({.code = CURLE_RECV_ERROR, .has_proxy = true}), Fault::proxy);

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "emitters/webhook/abandoned_lookups.h"
 #include "emitters/webhook/http1_origins.h"
 #include "emitters/webhook/percent.h"
 #include "emitters/webhook/request.h"
@@ -152,6 +153,16 @@ TEST_F(WebhookRequest, OperatorsHeadersGoAlong) {
   EXPECT_THAT(sent, Contains("user-agent: shop"));
   EXPECT_THAT(sent, Contains("x-e;"));
   EXPECT_THAT(sent, Not(Contains(StartsWith("user-agent: outfall"))));
+}
+
+TEST(WebhookAbandonedLookups, CountForHalfAMinute) {
+  AbandonedLookups lookups;
+  const MonotonicTime now{std::chrono::hours{1}};
+  for (std::size_t i = 0; i + 1 < AbandonedLookups::kMost; ++i) lookups.add(now);
+  EXPECT_TRUE(lookups.leave_room(now));
+  lookups.add(now + std::chrono::seconds{1});
+  EXPECT_FALSE(lookups.leave_room(now + std::chrono::seconds{29}));
+  EXPECT_TRUE(lookups.leave_room(now + std::chrono::seconds{30}));
 }
 
 TEST(WebhookHttp1Origins, StayWhatALargeBodyMadeThem) {
