@@ -97,7 +97,10 @@ void Drain::start() {
               [this](bool again) {
                 const MutexLock lock(state_mutex_);
                 if (again) metrics_.counter(Metric::database_reconnects_total).Increment();
-                if (!connected_) log_.info("connected to the database");
+                if (!connected_) {
+                  log_.limited(LogLevel::info, "database/connected", "connected to the database",
+                               {});
+                }
                 connected_ = true;
                 metrics_.gauge(Metric::database_connected).Set(1);
                 unfit_ = false;

@@ -53,6 +53,7 @@ PostgresSession::PostgresSession(const ConnectOptions& options, const Uuid& work
                          ? "use a newer outfall, or check database.url and database.schema"
                          : "run `outfall migrate`, and check database.schema");
   }
+  check_encoding(connection_);  // also of one that was restored into another database
   check_may_work(connection_);
   floors_.saw_server(
       connection_.query("SELECT " + connection_.qualified("server_since") + "()", Params())
