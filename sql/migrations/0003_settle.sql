@@ -165,8 +165,9 @@ BEGIN
 END;
 $$;
 
--- Prolongs leases; returns those that are still this worker's. One that is missing was taken over: the
--- worker stops everything of that lease's keys that it has not sent.
+-- Prolongs leases; returns those that are still this worker's. One that is missing was taken over or given up: the
+-- worker stops everything of that lease's keys that it has not sent. A renewal that comes after the release, as both may be
+-- under way after a failover, would keep the lease from everybody while its worker goes on with the later entries.
 CREATE FUNCTION renew(p_worker uuid, p_lease_ids uuid[], p_lease_ms int) RETURNS SETOF uuid
 LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT SET enable_seqscan = off
 AS $$
@@ -174,7 +175,7 @@ BEGIN
   PERFORM set_config('synchronous_commit', 'off', true);
   RETURN QUERY
     UPDATE leases l SET expires_at = clock_timestamp() + p_lease_ms * interval '1 millisecond'
-     WHERE l.lease_id = ANY (p_lease_ids) AND l.worker = p_worker
+     WHERE l.lease_id = ANY (p_lease_ids) AND l.worker = p_worker AND NOT l.released
     RETURNING l.lease_id;
 END;
 $$;

@@ -389,7 +389,7 @@ std::vector<Uuid> ModelDatabase::renew(int worker, const std::vector<Uuid>& leas
       kept.push_back(id);
       continue;
     }
-    if (held == nullptr || held->worker != worker) continue;
+    if (held == nullptr || held->worker != worker || held->released) continue;
     asynchronous([this, id, before = held->expires] {
       if (ModelLease* again = find(id)) again->expires = before;
     });

@@ -113,11 +113,12 @@ TEST_F(CliJobKill, KilledTwiceAndResumedEachIsReplayedOnceInOrder) {
                        "change_id) FROM job_changes"),
             "create anna consumer mended, resume bob it was killed, resume carl once more");
   EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), kDeadLetters - kReplayed);
-  // No second, wherever it begins, has more than the rate and one chunk.
+  // A chunk is a quarter of a second's. One that is late by less than that is made up for, one lies
+  // on the edge of the second, and the clock of a record is read a little after that of the pace.
   EXPECT_LE(sql_.number("SELECT max(n) FROM (SELECT count(*) OVER (ORDER BY replayed_at RANGE "
                         "BETWEEN CURRENT ROW AND interval '1 second' FOLLOWING) AS n FROM replays) "
                         "w"),
-            replay_rate() * 1.3);
+            replay_rate() * 2);
 
   wait_until(
       [&] { return sql_.number("SELECT count(*) FROM entries") == 3 * (kKeys - kWholeKeys); },

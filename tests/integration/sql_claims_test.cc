@@ -109,6 +109,17 @@ TEST_F(SqlClaims, BehindAPoolerAnotherServerIsFoundBeforeAnythingOfItIsSent) {
   EXPECT_EQ(worker.drain("orders"), (std::vector<EntryId>{early, late}));
 }
 
+// Both are under way after a failover.
+TEST_F(SqlClaims, ARenewalAfterTheReleaseDoesNotKeepTheLease) {
+  const EntryId id = enqueue("orders", "k");
+  Worker worker(database_.dsn());
+  const Uuid lease = worker.claim("orders").lease_id;
+  worker.session().release();
+  EXPECT_THAT(worker.session().renew(std::vector{lease}, std::chrono::seconds(30)), IsEmpty());
+  const EntryId later = enqueue("orders", "k");
+  EXPECT_EQ(worker.drain("orders"), (std::vector<EntryId>{id, later}));
+}
+
 TEST_F(SqlClaims, ASettleReturnsOnlyWhatItsLeaseHolds) {
   const EntryId first = enqueue("orders");
   enqueue("orders");
