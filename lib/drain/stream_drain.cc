@@ -226,8 +226,6 @@ void StreamDrain::decide_other(HeldEntry& entry, Outcome& outcome) {
   Transition transition =
       decide(outcome, attempt_context(entry, now), options_.policy, host_.random());
   tell_lane(entry, outcome.kind, transition, now);
-  const bool unsent = outcome.kind == OutcomeKind::blocked || outcome.kind == OutcomeKind::shutdown;
-  if (entry.probe && !unsent) leave_next_probes_to_others(entry, transition, now);
   if (transition.possible_duplicate) metrics_.duplicates_possible.Increment();
   if (!transition.next || *transition.next == EntryStatus::held) {
     give_back(entry);

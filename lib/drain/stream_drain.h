@@ -118,8 +118,8 @@ class StreamDrain {
   void forget_idle_lanes();
   bool admit(HeldEntry& entry);
   void note_fill(HeldLane& lane);
-  void tell_lane(HeldEntry& entry, OutcomeKind kind, const Transition& transition,
-                 MonotonicTime now);
+  // Also changes what becomes of a probe, where its lane asks for that.
+  void tell_lane(HeldEntry& entry, OutcomeKind kind, Transition& transition, MonotonicTime now);
   void leave_next_probes_to_others(const HeldEntry& entry, Transition& transition,
                                    MonotonicTime now) const;
   void count_breaker(BreakerState before, BreakerState after);

@@ -91,7 +91,7 @@ void StreamDrain::note_fill(HeldLane& lane) {
   }
 }
 
-void StreamDrain::tell_lane(HeldEntry& entry, OutcomeKind kind, const Transition& transition,
+void StreamDrain::tell_lane(HeldEntry& entry, OutcomeKind kind, Transition& transition,
                             MonotonicTime now) {
   HeldLane& lane = *entry.lane;
   const BreakerState before = lane.breaker.state();
@@ -103,6 +103,7 @@ void StreamDrain::tell_lane(HeldEntry& entry, OutcomeKind kind, const Transition
   }
   lane_changed(lane, before, transition.error_code, transition.error_message);
   if (transition.parks_destination) park(lane, transition);
+  if (entry.probe && !unsent) leave_next_probes_to_others(entry, transition, now);
 }
 
 // An entry that brings its destination down would else be each of its probes, being the first in
