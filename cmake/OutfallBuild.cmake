@@ -108,7 +108,7 @@ add_custom_target(instrumented_tests)
 
 # outfall_test(NAME SOURCES... LIBS... [LABELS ...] [TIMEOUT SECONDS] [SHARDS N]) adds one GoogleTest
 # binary and registers it with ctest as one test, or as N tests of every Nth of its cases, which may run
-# beside each other: for those that wait for long.
+# beside each other: for those that wait for long, which begin first, so that none of them is left at the end.
 function(outfall_test name)
   cmake_parse_arguments(arg "" "TIMEOUT;SHARDS" "SOURCES;LIBS;LABELS" ${ARGN})
   add_executable(${name} ${arg_SOURCES})
@@ -127,7 +127,7 @@ function(outfall_test name)
       add_test(NAME ${name}_${shard} COMMAND ${name})
       set_tests_properties(${name}_${shard} PROPERTIES
         ENVIRONMENT "GTEST_TOTAL_SHARDS=${arg_SHARDS};GTEST_SHARD_INDEX=${index}"
-        TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}")
+        TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}" COST 100)
     endforeach()
   else()
     add_test(NAME ${name} COMMAND ${name})

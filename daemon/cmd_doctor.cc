@@ -105,19 +105,11 @@ class Doctor {
                        half, limits_);
   }
 
-  static std::string schema_change(SchemaFit fit) {
-    if (fit == SchemaFit::newer) return "use a newer outfall";
-    if (fit == SchemaFit::older) return "`outfall migrate`";
-    // Beside an outbox that was lost, renamed or not restored, a new one would only hide that.
-    return "check database.url and database.schema; `outfall migrate` only where there never was "
-           "one";
-  }
-
   Findings examine_schema(postgres::Examination& database) {
     const SchemaState state = database.schema_state();
     fits_ = state.fit == SchemaFit::fits;
     if (!fits_) {
-      return {{"schema", Severity::critical, schema_, state.detail, schema_change(state.fit)}};
+      return {{"schema", Severity::critical, schema_, state.detail, state.hint}};
     }
     try {
       const std::string remark = database.schema_remark();

@@ -3,7 +3,6 @@
 #include <ctime>
 #include <iterator>
 #include <optional>
-#include <unistd.h>
 
 #include <boost/json.hpp>
 #include <fmt/format.h>
@@ -17,6 +16,7 @@
 #include "daemon/job_keeper.h"
 #include "daemon/operator_routes.h"
 #include "daemon/sampler.h"
+#include "daemon/second_signal.h"
 #include "daemon/service_manager.h"
 #include "daemon/status_json.h"
 #include "daemon/wiring.h"
@@ -61,8 +61,7 @@ class Run {
                  system_clock()),
         heartbeat_(system_clock(), metrics_.gauge(Metric::heartbeat_timestamp_seconds)),
         worker_(system_random().uuid()),
-        store_(connect_options(*config_), worker_, config_->worker().text("instance"),
-               system_clock()),
+        store_(worker_options(), worker_, config_->worker().text("instance"), system_clock()),
         drain_(drain_options(*config_), store_, metrics_, heartbeat_, log_, system_clock(),
                system_random()),
         // Streams come and go with a restart only, so their names stay right over a reload.
@@ -152,8 +151,15 @@ class Run {
     return config.admin().has("token") ? config.admin().text("token") : std::string();
   }
 
-  std::unique_ptr<OperatorStore> open_operator_store() const {
+  // A change of the database takes effect with a restart only.
+  postgres::ConnectOptions worker_options() const {
     postgres::ConnectOptions options = connect_options(*started_with_);
+    options.migrate_command = pasteable(context_, options.migrate_command);
+    return options;
+  }
+
+  std::unique_ptr<OperatorStore> open_operator_store() const {
+    postgres::ConnectOptions options = worker_options();
     options.application_name += " admin";
     return std::make_unique<postgres::PostgresOperatorStore>(options);
   }
@@ -280,13 +286,7 @@ class Run {
   }
 
   ExitCode stop() {
-    // A second signal ends the process at once; leases expire by themselves.
-    for (const int signal : {SIGTERM, SIGINT}) std::signal(signal, [](int) { _exit(130); });
-    sigset_t again;
-    sigemptyset(&again);
-    sigaddset(&again, SIGTERM);
-    sigaddset(&again, SIGINT);
-    pthread_sigmask(SIG_UNBLOCK, &again, nullptr);
+    const SecondSignal second_signal(log_);
     manager_.stopping(config_->drain().duration("shutdown_timeout") + kStopAllowance);
     sampler_.ask_to_stop();
     job_keeper_.ask_to_stop();
@@ -331,8 +331,9 @@ ExitCode run_worker(const Context& context) {
 }  // namespace
 
 void add_run(CLI::App& app, Context& context) {
-  add_command(app, context, "run", "Deliver entries until told to stop",
-              [&context] { return run_worker(context); });
+  add_command(app, context, "run", "Deliver entries until told to stop", [&context] {
+    return run_worker(context);
+  }).footer(configuration_help() + settings_help());
 }
 
 }  // namespace outfall

@@ -253,6 +253,23 @@ std::string configuration_help() {
   return text;
 }
 
+std::string settings_help() {
+  std::string text = "\nSettings:\n";
+  text += wrapped(
+      "With their defaults; `outfall config-reference` explains them, with --emitter KIND those "
+      "that a kind of emitter adds to [emitters.NAME].",
+      "  ", 80);
+  for (const TableSpec& table : setting_tables()) {
+    text += fmt::format("  [{}{}]\n", table.name, table.named ? ".NAME" : "");
+    for (const SettingSpec& spec : table.settings) {
+      const std::string_view value = spec.default_value;
+      text += fmt::format("    {}{}{}{}\n", spec.name, spec.required ? " (required)" : "",
+                          value.empty() ? "" : " = ", value);
+    }
+  }
+  return text;
+}
+
 int run_command_line(int argc, const char* const* argv, Context& context) noexcept {
   try {
     try {

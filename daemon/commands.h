@@ -77,6 +77,8 @@ CLI::App& add_command_group(CLI::App& parent, const std::string& name,
 
 // Where the configuration comes from, for the end of --help.
 [[nodiscard]] std::string configuration_help();
+// Every setting with its default, for the --help of `run`.
+[[nodiscard]] std::string settings_help();
 
 // One per file cmd_<name>.cc.
 void add_check_config(CLI::App& app, Context& context);

@@ -55,6 +55,7 @@ Connected ask_database(const Config& config) {
       result.problem.setting = "database.schema";
       result.problem.origin = config.database().origin("schema");
       result.problem.message = state.detail;
+      result.problem.hint = state.hint;
       result.unsuited = true;
       return result;
     }

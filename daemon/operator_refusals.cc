@@ -97,7 +97,7 @@ Response refusal(const StoreError& error, const std::string& role) {
     case StoreErrorKind::denied:
       return answer(403, "role_denied", error, grant(role));
     case StoreErrorKind::schema:
-      return answer(503, "schema_unfit", error, or_else(error.hint(), "run `outfall migrate`"));
+      return answer(503, "schema_unfit", error, error.hint());
     case StoreErrorKind::refused:
       return answer(409, "wrong_state", error, error.hint());
     case StoreErrorKind::defect:

@@ -61,13 +61,14 @@ json::array breakers(const TopFrame& frame) {
     if (!worker.status) continue;
     for (const json::value& value : array_field(*worker.status, "streams")) {
       const json::object& stream = value.as_object();
-      for (const json::value& breaker : array_field(stream, "breakers")) {
-        rows.push_back(
-            json::object{{"address", worker.address},
-                         {"stream", text_field(stream, "stream")},
-                         {"lane", text_field(breaker.as_object(), "lane")},
-                         {"state", text_field(breaker.as_object(), "state")},
-                         {"consecutive_failures", integer_field(stream, "consecutive_failures")}});
+      for (const json::value& one : array_field(stream, "breakers")) {
+        const json::object& breaker = one.as_object();
+        rows.push_back(json::object{{"address", worker.address},
+                                    {"stream", text_field(stream, "stream")},
+                                    {"lane", text_field(breaker, "lane")},
+                                    {"state", text_field(breaker, "state")},
+                                    {"away_seconds", integer_field(breaker, "away_seconds")},
+                                    {"error", text_field(breaker, "error")}});
       }
     }
   }
@@ -181,14 +182,14 @@ class TopText {
       out_ << fmt::format("breakers: no worker answers at {} ({})\n", text_field(worker, "address"),
                           printable(text_field(worker, "problem")));
     }
-    TextTable table({{"BREAKER"}, {"LANE"}, {"STATE"}, {"FAILURES", true}, {"WORKER AT"}});
+    TextTable table({{"BREAKER"}, {"LANE"}, {"STATE"}, {"AWAY", true}, {"WORKER AT"}, {"ERROR"}});
     for (const json::value& value : array_field(document_, "breakers")) {
       const json::object& breaker = value.as_object();
       const std::string lane = text_field(breaker, "lane");
       table.add({text_field(breaker, "stream"), lane.empty() ? "-" : lane,
                  text_field(breaker, "state"),
-                 grouped(integer_field(breaker, "consecutive_failures")),
-                 text_field(breaker, "address")});
+                 age_of_seconds(number_field(breaker, "away_seconds")),
+                 text_field(breaker, "address"), text_field(breaker, "error")});
     }
     if (!table.empty()) {
       table.write(out_);

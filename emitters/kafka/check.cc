@@ -32,7 +32,7 @@ class Check {
     rd_kafka_conf_set(conf.get(), "allow.auto.create.topics", "false", error.data(), error.size());
     rd_kafka_conf_set_events(conf.get(), RD_KAFKA_EVENT_ERROR);
     handle_ = Handle(rd_kafka_new(RD_KAFKA_PRODUCER, conf.get(), error.data(), error.size()),
-                     rd_kafka_destroy);
+                     end_producer);
     if (!handle_) return {false, error.data()};
     static_cast<void>(conf.release());
     queue_ = Queue(rd_kafka_queue_get_main(handle_.get()), rd_kafka_queue_destroy);
@@ -53,6 +53,7 @@ class Check {
       const auto said = rd_kafka_event_error(event.get());
       if (type == RD_KAFKA_EVENT_ERROR && said != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
         text = rd_kafka_event_error_string(event.get());
+        text += login_note(settings_, said);
       }
     }
     return {false, "no broker answers: " + text};
@@ -125,7 +126,7 @@ class Check {
   const Settings& settings_;
   const std::int64_t max_payload_bytes_;
   const std::chrono::steady_clock::time_point until_;
-  Handle handle_{nullptr, rd_kafka_destroy};
+  Handle handle_{nullptr, end_producer};
   Queue queue_{nullptr, rd_kafka_queue_destroy};
 };
 

@@ -1,11 +1,38 @@
 #include "emitters/kafka/client.h"
 
 #include <array>
+#include <chrono>
+#include <future>
 #include <stdexcept>
+#include <thread>
+#include <utility>
 
 #include "emitters/kafka/partitions.h"
 
 namespace outfall::kafka {
+namespace {
+
+constexpr std::chrono::seconds kLongestEnd{3};
+
+}  // namespace
+
+void end_producer(rd_kafka_t* handle) noexcept {
+  std::future<void> ended;
+  std::thread thread;
+  try {
+    std::packaged_task<void()> end([handle] { rd_kafka_destroy(handle); });
+    ended = end.get_future();
+    thread = std::thread(std::move(end));
+  } catch (...) {  // No memory or no thread: what is left to do is to wait.
+    rd_kafka_destroy(handle);
+    return;
+  }
+  if (ended.wait_for(kLongestEnd) == std::future_status::ready) {
+    thread.join();
+  } else {
+    thread.detach();
+  }
+}
 
 Client::Client(const Settings& settings, std::int64_t batch_bytes, int wake_descriptor) {
   Conf conf = make_conf(settings, batch_bytes);
@@ -27,7 +54,7 @@ Client::Client(const Settings& settings, std::int64_t batch_bytes, int wake_desc
 Client::~Client() {
   rd_kafka_queue_io_event_enable(queue_, -1, nullptr, 0);
   rd_kafka_queue_destroy(queue_);
-  rd_kafka_destroy(handle_);
+  end_producer(handle_);
 }
 
 bool Client::connected() const {

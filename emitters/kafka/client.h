@@ -15,10 +15,15 @@ struct EventDeleter {
 };
 using Event = std::unique_ptr<rd_kafka_event_t, EventDeleter>;
 
+// rd_kafka_destroy(), but it waits for at most three seconds. librdkafka waits for lookups of names
+// that are under way, and a name server that hangs keeps those for half a minute and more; then a
+// thread is left behind that ends the producer when they have ended, or with the process.
+void end_producer(rd_kafka_t* handle) noexcept;
+
 // A producer of librdkafka. Everything that it has to say (delivery reports, errors, statistics,
 // log lines, answers to questions) comes out of poll(); when there is something new, the eventfd
-// `wake_descriptor` becomes readable. librdkafka runs a few threads for it; the destructor ends
-// them and may take as long as a name lookup that is under way.
+// `wake_descriptor` becomes readable. librdkafka runs a few threads for it, which the destructor
+// ends as end_producer() does.
 //
 // The opaque of every record must be a Placed* (partitions.h), or null where the record names its
 // partition itself. One thread at a time. Throws std::runtime_error where librdkafka cannot be set

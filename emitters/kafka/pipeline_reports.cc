@@ -138,8 +138,9 @@ void Pipeline::connection_error(rd_kafka_event_t* event, MonotonicTime now) {
   if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) return;
   connection_error_ = error;
   connection_text_ = text;
+  connection_text_ += login_note(settings_, error);
   connection_error_at_ = now;
-  reporter_.log(ReportLevel::warning, "connection", "trouble with a broker", text);
+  reporter_.log(ReportLevel::warning, "connection", "trouble with a broker", connection_text_);
 }
 
 void Pipeline::described(rd_kafka_event_t* event, MonotonicTime now) {

@@ -349,6 +349,7 @@ Settings read_settings(const SettingValues& values) {
   settings.delivery_timeout = values.duration("delivery_timeout");
   settings.batch_bytes = values.bytes("batch_bytes");
   settings.compresses = values.text("compression") != "none";
+  settings.uses_scram = values.text("sasl.mechanism").starts_with("SCRAM");
   add_defaults(settings, values);
   add_security(settings, values);
   for (const auto& [name, value] : values.map("librdkafka")) {
@@ -356,6 +357,15 @@ Settings read_settings(const SettingValues& values) {
     if (name == "partitioner") settings.partitioner = value;
   }
   return settings;
+}
+
+std::string_view login_note(const Settings& settings, rd_kafka_resp_err_t error) noexcept {
+  constexpr int kFirstWithTheRightNonce = 0x020601ff;
+  const bool is_login = error == RD_KAFKA_RESP_ERR__AUTHENTICATION ||
+                        error == RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED;
+  if (!is_login || !settings.uses_scram || rd_kafka_version() >= kFirstWithTheRightNonce) return {};
+  return "; Kafka 4.0 and later refuse SCRAM of a librdkafka older than 2.6.1, whatever the "
+         "password";
 }
 
 Conf make_conf(const Settings& settings, std::int64_t batch_bytes) {

@@ -36,6 +36,7 @@ struct Settings {
   Milliseconds delivery_timeout{10'000};
   std::int64_t batch_bytes = 1'000'000;
   bool compresses = false;
+  bool uses_scram = false;
   // For librdkafka, in the order in which they apply; without batch.size.
   std::vector<std::pair<std::string, std::string>> properties;
 };
@@ -44,6 +45,11 @@ struct Settings {
 [[nodiscard]] std::vector<SettingProblem> setting_problems(const SettingValues& values);
 // Of values without problems.
 [[nodiscard]] Settings read_settings(const SettingValues& values);
+
+// What to say beside the words about a connection that failed with `error`: why this librdkafka may
+// be refused whatever the password is. Mostly empty.
+[[nodiscard]] std::string_view login_note(const Settings& settings,
+                                          rd_kafka_resp_err_t error) noexcept;
 
 struct ConfDeleter {
   void operator()(rd_kafka_conf_t* conf) const noexcept { rd_kafka_conf_destroy(conf); }

@@ -22,8 +22,12 @@ constexpr auto kSettings = std::to_array<SettingSpec>({
      .max = 3'600'000},
     {.name = "fail",
      .type = SettingType::string_map,
-     .summary = "Which share of the attempts gets which answer instead of `delivered`, as in "
-                "`{ retryable_failure = \"0.1\" }`. The shares add up to 1 at most."},
+     .summary =
+         "Which share of the attempts gets which answer instead of `delivered`, as in "
+         "`{ retryable_failure = \"0.1\" }`. The shares add up to 1 at most. The answers are "
+         "`retryable_failure`, `possibly_delivered`, `connection_lost` (the same, with its "
+         "connection), `failed`, `dead_lettered`, `deferred`, `destination_unavailable`, "
+         "`blocked`, `pending`, `shutdown` and `exception`, which is thrown."},
     {.name = "fail_types",
      .type = SettingType::string_map,
      .summary = "Which answer every entry of a type gets, as in `{ \"order.poisoned\" = "

@@ -166,23 +166,19 @@ Outcome classify(const Attempt& attempt, const StatusTable& statuses) {
   return outcome;
 }
 
-Fault fault_of(const CurlResult& result) noexcept {
+namespace {
+
+// What libcurl's code says of a request that never was on its way; none: it has no say.
+Fault fault_before_request(const CurlResult& result) noexcept {
   switch (result.code) {
-    case CURLE_OK:
-      return Fault::none;
     case CURLE_URL_MALFORMAT:
     case CURLE_UNSUPPORTED_PROTOCOL:
-      // The code is also that of an answer that is not HTTP, which says nothing of the URL.
-      if (result.sent) break;
       return Fault::bad_url;
     case CURLE_COULDNT_RESOLVE_PROXY:
-      if (result.short_of_resources) break;
-      return Fault::proxy;
+      return result.short_of_resources ? Fault::none : Fault::proxy;
     case CURLE_PROXY:
       return Fault::proxy;
     case CURLE_OUT_OF_MEMORY:
-      // The endpoint may have the request by then.
-      if (result.sent) break;
       return Fault::local_resources;
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_ISSUER_ERROR:
@@ -196,15 +192,26 @@ Fault fault_of(const CurlResult& result) noexcept {
     case CURLE_SSL_CIPHER:
       return Fault::client_certificate;
     default:
-      break;
+      return Fault::none;
   }
-  if (!result.sent && result.blocked) return Fault::blocked_address;
-  if (!result.sent && result.short_of_resources) return Fault::local_resources;
-  if (is_certificate_alert(result.message)) return Fault::tls_handshake;
+}
+
+}  // namespace
+
+Fault fault_of(const CurlResult& result) noexcept {
+  if (result.code == CURLE_OK) return Fault::none;
   if (result.sent) {
+    // libcurl repeats a request by itself where a connection that was used before dies, so that
+    // what is wrong with the next connection, or an answer that is not HTTP, comes after the
+    // endpoint may have taken the request.
+    if (!result.repeated && is_certificate_alert(result.message)) return Fault::tls_handshake;
     if (result.code == CURLE_OPERATION_TIMEDOUT) return Fault::timeout;
     return result.code == CURLE_HTTP2_STREAM ? Fault::stream_reset : Fault::connection_lost;
   }
+  if (const Fault fault = fault_before_request(result); fault != Fault::none) return fault;
+  if (result.blocked) return Fault::blocked_address;
+  if (result.short_of_resources) return Fault::local_resources;
+  if (is_certificate_alert(result.message)) return Fault::tls_handshake;
   if (result.code == CURLE_COULDNT_RESOLVE_HOST) return Fault::dns;
   // Every connection is the proxy's, so what stands before the request is its matter too.
   if (result.has_proxy && result.code != CURLE_SSL_CONNECT_ERROR) return Fault::proxy;

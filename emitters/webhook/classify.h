@@ -78,6 +78,7 @@ struct Attempt {
 struct CurlResult {
   CURLcode code = CURLE_OK;
   bool sent = false;                // the request was on its way
+  bool repeated = false;            // and then again, over another connection
   bool blocked = false;             // the address policy refused an address
   bool short_of_resources = false;  // no descriptor was left, or too many lookups hang
   bool has_proxy = false;

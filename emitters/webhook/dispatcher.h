@@ -89,6 +89,8 @@ class Dispatcher {
   void note(Endpoint& endpoint, const Delivery& delivery, const Attempt& attempt,
             MonotonicTime now);
   bool isolate(Endpoint& endpoint, Delivery& delivery) noexcept;
+  void answer_waiting(const Delivery& delivery, std::string_view stream,
+                      const Attempt& attempt) noexcept;
 
   void complete(const QueuedItem& queued, Outcome outcome,
                 std::chrono::microseconds duration = {}) noexcept;

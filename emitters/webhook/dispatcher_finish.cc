@@ -2,6 +2,7 @@
 // house-keeping.
 #include <algorithm>
 #include <array>
+#include <new>
 #include <utility>
 
 #include "core/crash_point.h"
@@ -70,6 +71,7 @@ void Dispatcher::finish(Delivery& ended, CURLcode code) noexcept {
       std::chrono::duration_cast<std::chrono::microseconds>(now - delivery->started);
   Attempt attempt;
   std::string record_id;
+  std::string parked_stream;
   Outcome first = guarded([&] {
     attempt = delivery->attempt(code, clock_.wall());
     // When an endpoint falls silent, it has just answered others than those that it never will.
@@ -82,8 +84,12 @@ void Dispatcher::finish(Delivery& ended, CURLcode code) noexcept {
       if (const std::string id = delivery->request_id(); !id.empty()) record_id += " " + id;
       record_id += " " + std::to_string(duration.count() / 1000) + "ms";
     }
+    if (outcome.parks_destination) {
+      parked_stream = delivery->items.front().item->envelope->stream;
+    }
     return outcome;
   });
+  const bool parks = first.parks_destination;
   const bool has_to_be_split = first.kind == OutcomeKind::failed && delivery->items.size() > 1;
   if (!has_to_be_split || !isolate(endpoint, *delivery)) {
     const bool is_exception = first.kind == OutcomeKind::exception;
@@ -97,6 +103,7 @@ void Dispatcher::finish(Delivery& ended, CURLcode code) noexcept {
       complete(queued, std::move(outcome), duration);
     }
   }
+  if (parks) answer_waiting(*delivery, parked_stream, attempt);
   delivery->items.clear();
   if (idle_.size() < kMostIdleTransfers) idle_.push_back(std::move(delivery));
   try {
@@ -135,6 +142,25 @@ bool Dispatcher::isolate(Endpoint& endpoint, Delivery& delivery) noexcept {
   }
   queued_ += delivery.items.size();
   return true;
+}
+
+// An address that is gone for good is left alone at once: what waits for it gets the same answer
+// without asking. Other streams, and other addresses of the endpoint, may well be served.
+void Dispatcher::answer_waiting(const Delivery& delivery, std::string_view stream,
+                                const Attempt& attempt) noexcept {
+  std::string url;
+  queued_ -= std::erase_if(delivery.endpoint->queue, [&](const QueuedItem& queued) noexcept {
+    const Envelope& envelope = *queued.item->envelope;
+    if (queued.item->blocked() || envelope.stream != stream) return false;
+    try {
+      url.clear();
+      if (options_.url.expand(envelope, url) || url != delivery.url()) return false;
+    } catch (const std::bad_alloc&) {  // It is asked about once more.
+      return false;
+    }
+    complete(queued, guarded([&] { return classify(attempt, options_.statuses); }));
+    return true;
+  });
 }
 
 void Dispatcher::complete(const QueuedItem& queued, Outcome outcome,

@@ -165,6 +165,7 @@ bool Transfer::start(const std::string& url, Milliseconds timeout) {
   opened_.clear();
   connection_ = {};
   sent_ = false;
+  repeated_ = false;
   short_of_sockets_ = false;
   short_of_lookups_ = false;
   looking_up_ = false;
@@ -208,6 +209,8 @@ int Transfer::on_lookup(void*, void*, void* self) noexcept {
 curl_socket_t Transfer::on_open(void* self, curlsocktype, curl_sockaddr* address) noexcept {
   auto& transfer = *static_cast<Transfer*>(self);
   transfer.looking_up_ = false;
+  // A new connection for what has been sent: its handshake may fail before anything is sent again.
+  transfer.repeated_ = transfer.repeated_ || transfer.sent_;
   // The address of a proxy is the operator's own choice.
   static const AddressPolicy kAny = [] {
     AddressPolicy any;
@@ -240,7 +243,7 @@ int Transfer::on_close(void* loop, curl_socket_t socket) noexcept {
 int Transfer::on_ready(void* self, char* remote, char* local, int remote_port,
                        int local_port) noexcept {
   auto& transfer = *static_cast<Transfer*>(self);
-  transfer.sent_ = true;
+  transfer.repeated_ = std::exchange(transfer.sent_, true) || transfer.repeated_;
   transfer.connection_ = {};
   try {
     std::string& ends = transfer.ends_;
@@ -325,6 +328,7 @@ Attempt Transfer::attempt(CURLcode code, WallTime now) {
   if (result.status != 0) return result;
   result.fault = fault_of({.code = code,
                            .sent = sent_,
+                           .repeated = repeated_,
                            .blocked = !refused_address_.empty(),
                            .short_of_resources = short_of_sockets_ || short_of_lookups_,
                            .has_proxy = !options_.proxy.empty(),

@@ -44,6 +44,8 @@ class Transfer {
   // The endpoint's id of the request where its answer has one; cut and without control characters.
   [[nodiscard]] std::string request_id() const;
   [[nodiscard]] int status() const noexcept;
+  // That it was started with last.
+  [[nodiscard]] const std::string& url() const noexcept { return url_; }
 
  private:
   // How much of an answer's head has come.
@@ -84,6 +86,7 @@ class Transfer {
   MultiLoop::Connection connection_;   // that it goes over
   std::string ends_;
   bool sent_ = false;
+  bool repeated_ = false;
   bool short_of_sockets_ = false;
   bool short_of_lookups_ = false;
   bool looking_up_ = false;

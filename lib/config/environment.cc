@@ -154,7 +154,10 @@ class Sorter {
     }
   }
 
-  [[nodiscard]] EnvironmentSettings take() { return std::move(settings_); }
+  [[nodiscard]] EnvironmentSettings take() {
+    check_names();
+    return std::move(settings_);
+  }
 
  private:
   void report(const std::string& variable, std::string message, std::string hint) {
@@ -188,11 +191,67 @@ class Sorter {
     if (!name) return;
     if (setting.empty()) {
       report(variable, fmt::format("names no setting of [{}.{}]", table.name, *name),
-             fmt::format("append two underscores and the setting, such as {}__{}", variable,
-                         folded(table.settings.front().name)));
+             lacking_hint(table, variable, below));
       return;
     }
     settings_.named[std::string(table.name)][*name][dotted(setting)] = {variable, value};
+  }
+
+  [[nodiscard]] const std::set<std::string>* names_of(const TableSpec& table) const {
+    const auto found = names_.find(table.name);
+    return found == names_.end() ? nullptr : &found->second;
+  }
+
+  // What to do about OUTFALL_STREAMS__ORDERS, and about OUTFALL_STREAMS__ORDERS_LANE with one
+  // underscore too few.
+  [[nodiscard]] std::string lacking_hint(const TableSpec& table, const std::string& variable,
+                                         std::string_view below) const {
+    const std::string written = folded(below);
+    const auto* names = names_of(table);
+    for (const std::string& name : names == nullptr ? std::set<std::string>() : *names) {
+      const std::string beginning = folded(name) + "_";
+      if (!written.starts_with(beginning)) continue;
+      const std::string rest = without_underscores(written.substr(beginning.size()));
+      for (const SettingSpec& setting : table.settings) {
+        if (without_underscores(folded(setting.name)) != rest) continue;
+        return fmt::format("levels are separated by two underscores: did you mean {}?",
+                           variable_name(fmt::format("{}.{}", table.name, name), setting.name));
+      }
+    }
+    return fmt::format("append two underscores and the setting, such as {}__{}", variable,
+                       folded(table.settings.front().name));
+  }
+
+  // A stream or emitter that the file does not have, and the environment not wholly, is often one
+  // of the file with a typing error. It is told once, not as all that a new one would lack.
+  void check_names() {
+    for (auto& [table_name, tables] : settings_.named) {
+      const TableSpec& table = *find_table(table_name);
+      const auto* names = names_of(table);
+      if (names == nullptr) continue;
+      const std::vector<std::string_view> known(names->begin(), names->end());
+      const std::string required(table.settings.front().name);
+      std::erase_if(tables, [&](const auto& item) {
+        const auto& [name, settings] = item;
+        if (names->contains(name) || settings.contains(required)) return false;
+        const std::string_view meant = nearest(name, known);
+        if (meant.empty()) return false;
+        report_name(fmt::format("{}.{}", table.name, name), required,
+                    fmt::format("{}.{}", table.name, meant), settings);
+        return true;
+      });
+    }
+  }
+
+  void report_name(const std::string& path, const std::string& required, const std::string& meant,
+                   const EnvironmentTable& settings) {
+    const auto& [setting, given] = *settings.begin();
+    problems_.push_back(
+        {.origin = {.file = {}, .line = 0, .column = 0, .variable = given.variable},
+         .setting = path + "." + required,
+         .message = "is required and not set",
+         .hint = fmt::format("did you mean {}? Something new needs {} too",
+                             variable_name(meant, setting), variable_name(path, required))});
   }
 
   // The stream or emitter that `below` begins with; `setting` becomes the rest. nullopt: reported.

@@ -28,7 +28,9 @@ constexpr auto kDatabase = std::to_array<SettingSpec>({
      .default_value = "",
      .summary =
          "The PostgreSQL database that holds the outbox: a libpq URI or a list of key=value "
-         "pairs. All that libpq knows works in it, such as sslmode, passfile or several hosts.",
+         "pairs. All that libpq knows works in it, such as sslmode, passfile or several hosts, "
+         "but for what outfall sets itself: application_name, client_encoding, connect_timeout, "
+         "options, target_session_attrs, tcp_user_timeout and keepalives.",
      .required = true,
      .secret = true},
     {.name = "schema",
@@ -201,7 +203,7 @@ constexpr auto kDrain = std::to_array<SettingSpec>({
     {.name = "max_in_flight_bytes",
      .type = SettingType::bytes,
      .default_value = "\"16MiB\"",
-     .summary = "How many bytes of payload, keys and headers the worker holds in memory over all "
+     .summary = "How many bytes of payloads and headers the worker holds in memory over all "
                 "streams. A single larger entry still passes, alone.",
      .min = 64 * kKiB,
      .max = 64 * kGiB},
@@ -302,8 +304,10 @@ constexpr auto kStreams = std::to_array<SettingSpec>({
      .type = SettingType::duration,
      .default_value = "\"0s\"",
      .summary =
-         "After how long since its creation a failing entry is dead-lettered at its next failure, "
-         "leaving out the time in which its destination was down; 0s is off.",
+         "After how long since its creation, or since its scheduled time, its last replay or its "
+         "last "
+         "retry by an operator where that is later, a failing entry is dead-lettered at its next "
+         "failure, leaving out the time in which its destination was down; 0s is off.",
      .reload = Reload::live,
      .min = 0,
      .max = 3650 * kDay},

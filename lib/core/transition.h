@@ -38,10 +38,11 @@ struct StreamPolicy {
 struct AttemptContext {
   std::int32_t attempts = 0;       // counted before this one, over all replays
   std::int32_t attempts_base = 0;  // of these, counted before the last replay: they use up no limit
-  // Since the entry was created, or since its scheduled time or its last replay where that is
-  // later, by the database's clock and without the time in which the lane's breaker was open. The
-  // limit on it is applied from the second counted failure on, so that a backlog that waited out an
-  // outage, in this process or one before, gets its turn and a retry whatever its age.
+  // Since the entry was created, or since its scheduled time, its last replay or its last retry by
+  // an operator where that is later, by the database's clock and without the time in which the
+  // lane's breaker was open. The limit on it is applied from the second counted failure on, so that
+  // a backlog that waited out an outage, in this process or one before, gets its turn and a retry
+  // whatever its age.
   Milliseconds age{0};
   bool breaker_open = false;  // not closed: also while a probe is out
 };

@@ -124,6 +124,14 @@ void Drain::start() {
           .held = [this] { post([this] { presence_held(); }); },
           .lost =
               [this](const StoreError& error) { post([this, error] { presence_lost(error); }); },
+          .failed =
+              [this](std::uint64_t looks, const StoreError& error) {
+                look_failed(error);
+                post([this, looks] {
+                  dead_workers_.clear();
+                  presence_seen(looks);  // the session has answered
+                });
+              },
           .looked =
               [this](std::uint64_t looks, std::vector<Uuid> dead) {
                 post([this, looks, dead = std::move(dead)]() mutable {
@@ -154,6 +162,12 @@ void Drain::connection_lost(const StoreError& error) {
       LogLevel::warning, "database/" + std::string(to_string(error.kind())),
       "waiting for the database",
       {{"kind", to_string(error.kind())}, {"error", error.what()}, {"hint", error.hint()}});
+}
+
+void Drain::look_failed(const StoreError& error) {
+  metrics_.database_errors(metric_kind(error, false)).Increment();
+  log_.limited(LogLevel::error, "presence", "the look for other workers failed, trying again",
+               {{"error", error.what()}, {"hint", error.hint()}});
 }
 
 std::string Drain::database_unfit() {
@@ -197,24 +211,47 @@ void Drain::take_completions() {
   for (StreamDrain* stream : touched) stream->end_of_turn();
 }
 
-DrainHost::Allowance Drain::allowance(const StreamDrain& stream) const {
+DrainHost::Amount Drain::allowance(const StreamDrain& stream) const {
   const EmitterUse& use = emitters_.at(stream.options().emitter);
   const Capabilities& capabilities = use.emitter->capabilities();
-  return {
-      .entries = std::min(options_.max_in_flight - held_entries_,
-                          static_cast<std::int32_t>(capabilities.max_in_flight) - use.held_entries),
-      .bytes =
-          std::min(options_.max_in_flight_bytes - held_bytes_,
-                   static_cast<std::int64_t>(capabilities.max_in_flight_bytes) - use.held_bytes)};
+  const Amount of_all = held_ + claimed_;
+  const Amount of_emitter = use.held + use.claimed;
+  return {.entries =
+              std::min(options_.max_in_flight - of_all.entries,
+                       static_cast<std::int32_t>(capabilities.max_in_flight) - of_emitter.entries),
+          .bytes = std::min(
+              options_.max_in_flight_bytes - of_all.bytes,
+              static_cast<std::int64_t>(capabilities.max_in_flight_bytes) - of_emitter.bytes)};
 }
 
-void Drain::account(const StreamDrain& stream, std::int32_t entries, std::int64_t bytes) {
-  EmitterUse& use = emitters_.find(stream.options().emitter)->second;
-  use.held_entries += entries;
-  use.held_bytes += bytes;
-  held_entries_ += entries;
-  held_bytes_ += bytes;
-  if (entries >= 0 || without_room_.empty()) return;
+Drain::EmitterUse& Drain::use_of(const StreamDrain& stream) {
+  return emitters_.find(stream.options().emitter)->second;
+}
+
+void Drain::claim_begins(const StreamDrain& stream, Amount most) {
+  EmitterUse& use = use_of(stream);
+  use.claimed = use.claimed + most;
+  claimed_ = claimed_ + most;
+}
+
+void Drain::claim_brings(const StreamDrain& stream, Amount most, Amount came) {
+  EmitterUse& use = use_of(stream);
+  use.claimed = use.claimed - most;
+  claimed_ = claimed_ - most;
+  use.held = use.held + came;
+  held_ = held_ + came;
+  if (came.entries < most.entries) look_at_those_without_room();
+}
+
+void Drain::let_go(const StreamDrain& stream, std::int64_t bytes) {
+  EmitterUse& use = use_of(stream);
+  use.held = use.held - Amount{1, bytes};
+  held_ = held_ - Amount{1, bytes};
+  look_at_those_without_room();
+}
+
+void Drain::look_at_those_without_room() {
+  if (without_room_.empty()) return;
   for (StreamDrain* waiting : std::exchange(without_room_, {})) look_at(*waiting, now());
 }
 
@@ -350,8 +387,8 @@ Drain::Snapshot Drain::snapshot() {
     for (const auto& [name, stream] : streams_) snapshot.streams.push_back(stream->report());
     snapshot.present = present_;
     snapshot.stopping = stopping_;
-    snapshot.held_entries = held_entries_;
-    snapshot.held_bytes = held_bytes_;
+    snapshot.held_entries = held_.entries;
+    snapshot.held_bytes = held_.bytes;
     promise->set_value(std::move(snapshot));
   });
   Snapshot snapshot;

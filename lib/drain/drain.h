@@ -91,8 +91,10 @@ class Drain final : private DrainHost {
   void submit(DatabasePool::Job job) override;
   void post(std::function<void()> handler) override;
   void post_at(MonotonicTime when, std::function<void()> handler) override;
-  [[nodiscard]] Allowance allowance(const StreamDrain& stream) const override;
-  void account(const StreamDrain& stream, std::int32_t entries, std::int64_t bytes) override;
+  [[nodiscard]] Amount allowance(const StreamDrain& stream) const override;
+  void claim_begins(const StreamDrain& stream, Amount most) override;
+  void claim_brings(const StreamDrain& stream, Amount most, Amount came) override;
+  void let_go(const StreamDrain& stream, std::int64_t bytes) override;
   void wants_room(StreamDrain& stream) override { without_room_.insert(&stream); }
   void look_at(StreamDrain& stream, MonotonicTime when) override;
   void claim_ended() override;
@@ -102,6 +104,7 @@ class Drain final : private DrainHost {
   void saw_workers(const StreamDrain& stream, const std::vector<Uuid>& workers) override;
 
   void take_completions();
+  void look_at_those_without_room();
   void arm_look();
   void look();
   void poll(const std::vector<StreamDrain*>& streams);
@@ -114,6 +117,7 @@ class Drain final : private DrainHost {
   void recover_leases();
   void presence_held();
   void presence_lost(const StoreError& error);
+  void look_failed(const StoreError& error);
   void doubt_presence();
   void presence_seen(std::uint64_t looks);
   void connection_lost(const StoreError& error);
@@ -138,9 +142,10 @@ class Drain final : private DrainHost {
   // Used by the loop thread only, once started.
   struct EmitterUse {
     std::unique_ptr<Emitter> emitter;
-    std::int32_t held_entries = 0;
-    std::int64_t held_bytes = 0;
+    Amount held;
+    Amount claimed;  // what the claims under way may bring
   };
+  EmitterUse& use_of(const StreamDrain& stream);
   std::map<std::string, EmitterUse> emitters_;
   std::map<std::string, std::unique_ptr<StreamDrain>> streams_;
   std::map<StreamDrain*, MonotonicTime> looks_;
@@ -150,8 +155,8 @@ class Drain final : private DrainHost {
   std::vector<Uuid> dead_workers_;
   std::vector<Completion> taken_;
   std::int32_t claims_running_ = 0;
-  std::int32_t held_entries_ = 0;
-  std::int64_t held_bytes_ = 0;
+  Amount held_;     // by all streams
+  Amount claimed_;  // what the claims under way may bring
   bool polling_ = false;
   bool renewing_ = false;
   bool recovering_ = false;

@@ -28,15 +28,28 @@ class DrainHost {
   // Runs `handler` on the loop thread at about `when`.
   virtual void post_at(MonotonicTime when, std::function<void()> handler) = 0;
 
-  // How many more entries, and how many more payload bytes, the stream's claim may take now.
-  struct Allowance {
+  // Entries, and the bytes of their payloads and headers.
+  struct Amount {
     std::int32_t entries = 0;
     std::int64_t bytes = 0;
+    friend Amount operator+(Amount a, Amount b) {
+      return {a.entries + b.entries, a.bytes + b.bytes};
+    }
+    friend Amount operator-(Amount a, Amount b) {
+      return {a.entries - b.entries, a.bytes - b.bytes};
+    }
   };
-  [[nodiscard]] virtual Allowance allowance(const StreamDrain& stream) const = 0;
-  // Entries and bytes came in (positive) or have their outcome (negative).
-  virtual void account(const StreamDrain& stream, std::int32_t entries, std::int64_t bytes) = 0;
-  // The stream had no room for a claim: it is looked at as soon as some entry has its outcome.
+  // How much more the stream's claim may take now.
+  [[nodiscard]] virtual Amount allowance(const StreamDrain& stream) const = 0;
+  // A claim begins that may bring `most`: until it has ended, that counts against everybody's
+  // allowance, or the claims of several streams would each take the same room.
+  virtual void claim_begins(const StreamDrain& stream, Amount most) = 0;
+  // It has ended, with nothing or with `came`, which is held from here on.
+  virtual void claim_brings(const StreamDrain& stream, Amount most, Amount came) = 0;
+  // An entry that was held has its outcome.
+  virtual void let_go(const StreamDrain& stream, std::int64_t bytes) = 0;
+  // The stream had no room for a claim: it is looked at as soon as some entry has its outcome, or a
+  // claim has brought less than it might.
   virtual void wants_room(StreamDrain& stream) = 0;
   // The stream wants to be looked at no later than `when`.
   virtual void look_at(StreamDrain& stream, MonotonicTime when) = 0;

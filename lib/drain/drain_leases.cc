@@ -64,7 +64,7 @@ void Drain::renewed(const std::vector<Uuid>& asked, const std::vector<Uuid>& kep
 void Drain::recover_leases() {
   if (recovering_ || !store_.leases_in_doubt()) return;
   recovering_ = true;
-  log_.warning("the database has restarted; giving up all leases", {{"entries", held_entries_}});
+  log_.warning("the database has restarted; giving up all leases", {{"entries", held_.entries}});
   for (const auto& [name, stream] : streams_) stream->lose_all();
   submit({.urgency = DatabasePool::Urgency::settle,
           .run =

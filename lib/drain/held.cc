@@ -4,14 +4,19 @@
 
 namespace outfall {
 
-HeldKey& HeldKeys::arrive(std::int32_t hash) {
+HeldKey& HeldKeys::of(std::int32_t hash) {
   std::unique_ptr<HeldKey>& key = keys_[hash];
   if (key == nullptr) {
     key = std::make_unique<HeldKey>();
     key->hash = hash;
   }
-  ++key->held;
   return *key;
+}
+
+HeldKey& HeldKeys::arrive(std::int32_t hash) {
+  HeldKey& key = of(hash);
+  ++key.held;
+  return key;
 }
 
 void HeldKeys::leave(HeldKey& key) {

@@ -92,12 +92,29 @@ struct HeldLease {
   bool lost = false;      // taken over: nothing of it is written any more
   bool withheld = false;  // it may be: nothing of it is sent before a renewal has told
   bool settling = false;
+  std::int32_t aside = 0;  // outcomes that the database refuses, which are written later
+};
+
+// What is written of one lease in one call.
+struct SettlePart {
+  HeldLease* lease = nullptr;
+  SettleRequest request;
+  std::vector<HeldKey*> failed_keys;  // see Unsettled
+  std::vector<HeldEntry*> delivered;  // those of the request
+  SettleResult result;
+  // Not written now, for its one entry is refused by the database, or follows such a one in its
+  // key.
+  bool aside = false;
+  bool again = false;      // it was aside before
+  bool refused = false;    // itself, at the last try
+  HeldKey* key = nullptr;  // of one that is or was aside: blocked until it is written
 };
 
 // The keys of one stream in this worker, and which of them are full.
 class HeldKeys {
  public:
   HeldKey& arrive(std::int32_t hash);
+  HeldKey& of(std::int32_t hash);
   // One entry of the key has its outcome. The key is forgotten when nothing is left to know of it.
   void leave(HeldKey& key);
   void forget_if_idle(HeldKey& key);

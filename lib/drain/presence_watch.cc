@@ -80,8 +80,13 @@ void PresenceWatch::work() {
       }
       observer_.looked(looks, presence->absent(workers));
     } catch (const StoreError& error) {
-      presence.reset();
-      observer_.lost(error);
+      // A look that only failed says nothing about the lock, which is the session's.
+      if (presence != nullptr && presence->held() && !error.session_lost()) {
+        observer_.failed(looks, error);
+      } else {
+        presence.reset();
+        observer_.lost(error);
+      }
     }
   } while (pause(kLookEvery));
 }

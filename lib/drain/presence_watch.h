@@ -21,6 +21,9 @@ class PresenceWatch {
   struct Observer {
     std::function<void()> held;
     std::function<void(const StoreError&)> lost;
+    // A look has failed, and this worker is present as before: how many had been asked for when it
+    // began. Nobody is known to be absent.
+    std::function<void(std::uint64_t, const StoreError&)> failed;
     // A look has found this worker present: how many have been asked for when it began, and the
     // workers seen absent for long enough. Where there is no presence: once, with all looks to
     // come.

@@ -23,11 +23,16 @@ constexpr Milliseconds kLongestBusyPause{8};
 // claim of theirs can run meanwhile, and only those can take it out of the way.
 constexpr Milliseconds kLongWalk{20};
 
+DrainHost::Amount amount_of(const LeasedBatch& batch) {
+  return {static_cast<std::int32_t>(batch.entries.size()), batch.bytes};
+}
+
 }  // namespace
 
 bool StreamDrain::claim() {
+  count_open_time();
   if (claiming_ || stopping_ || !host_.may_claim()) return false;
-  const DrainHost::Allowance allowance = host_.allowance(*this);
+  const DrainHost::Amount allowance = host_.allowance(*this);
   const bool room =
       allowance.entries > 0 && allowance.bytes > 0 &&
       (held_entries_ == 0 || allowance.entries >= smallest_useful_claim(host_.options()));
@@ -35,7 +40,8 @@ bool StreamDrain::claim() {
     host_.wants_room(*this);
     return false;
   }
-  if (churning_ && something_unwritten()) return false;  // settled() looks again
+  // settled() looks again.
+  if (settle_refused_ || (churning_ && something_unwritten())) return false;
   if (const auto since = last_full_since(); since && host_.now() < *since + kCatchUp) {
     host_.wants_room(*this);
     host_.look_at(*this, *since + kCatchUp);
@@ -48,6 +54,8 @@ bool StreamDrain::claim() {
     return false;
   }
   claiming_ = true;
+  may_bring_ = {request.max_entries, request.max_bytes};
+  host_.claim_begins(*this, may_bring_);
   // One that is asked again began when it was asked first: its pick may be that old.
   if (!claim_in_doubt_) ++claims_begun_;
   const MonotonicTime asked_at = host_.now();
@@ -66,7 +74,7 @@ bool StreamDrain::claim() {
   return true;
 }
 
-ClaimRequest StreamDrain::make_request(DrainHost::Allowance allowance) {
+ClaimRequest StreamDrain::make_request(DrainHost::Amount allowance) {
   const DrainOptions& drain = host_.options();
   const MonotonicTime now = host_.now();
   ClaimRequest request;
@@ -85,6 +93,7 @@ ClaimRequest StreamDrain::make_request(DrainHost::Allowance allowance) {
   if (keys_.largest_room_taken() > options_.key_limit() / 2)
     request.max_entries = std::min(request.max_entries, std::max(1, drain.batch_entries / 2));
   request.keys = keys_.full();
+  close_keys_aside(request.keys);
   request.dead_workers = host_.dead_workers();
   for (const auto& [name, lane] : lanes_) {
     std::int32_t room = options_.lane_in_flight - lane->held;
@@ -136,6 +145,7 @@ std::optional<MonotonicTime> StreamDrain::last_full_since() const {
 
 void StreamDrain::claim_failed(const StoreError& error, const Uuid& lease_id) {
   claiming_ = false;
+  host_.claim_brings(*this, may_bring_, {});
   // Entries of a lease that this worker does not know of would be overtaken by later ones.
   claim_in_doubt_ = lease_id;
   host_.claim_ended();
@@ -153,6 +163,8 @@ void StreamDrain::claim_failed(const StoreError& error, const Uuid& lease_id) {
 
 void StreamDrain::claim_returned(ClaimResult& result, MonotonicTime asked_at) {
   claiming_ = false;
+  const bool found = result.status == ClaimStatus::batch;
+  host_.claim_brings(*this, may_bring_, found ? amount_of(result.batch) : DrainHost::Amount{});
   // While the stream is busy, a claim in doubt stays so.
   if (!claim_in_doubt_ || result.status != ClaimStatus::busy) ++claims_ended_;
   host_.claim_ended();
@@ -183,7 +195,6 @@ void StreamDrain::claim_returned(ClaimResult& result, MonotonicTime asked_at) {
     host_.log().warning("dead-lettered an entry that workers died with",
                         {{"stream", options_.name}, {"entry_id", id}});
   }
-  const bool found = result.status == ClaimStatus::batch;
   const auto took = host_.now() - asked_at;
   metrics_.claims(found ? ClaimSeries::entries : ClaimSeries::empty).Increment();
   if (found) arrived(std::move(result.batch));
@@ -231,10 +242,10 @@ void StreamDrain::arrived(LeasedBatch batch) {
                                 {"lease_id", lease.batch.lease_id},
                                 {"lease_no", lease.batch.lease_no},
                                 {"entries", lease.open},
-                                {"bytes", lease.batch.payload_bytes}});
+                                {"bytes", lease.batch.bytes}});
   metrics_.entries_claimed.Increment(lease.open);
   held_entries_ += lease.open;
-  host_.account(*this, lease.open, lease.batch.payload_bytes);
+  held_bytes_ += lease.batch.bytes;
   leases_.push_back(std::move(owned));
   metrics_.active_leases.Set(static_cast<double>(leases_.size()));
   dispatch(lease);
@@ -257,6 +268,7 @@ void StreamDrain::back_off(bool found_entries) {
 }
 
 void StreamDrain::nothing_due() {
+  count_open_time();
   expects_entries_ = false;
   back_off(false);
 }

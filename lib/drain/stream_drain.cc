@@ -125,7 +125,8 @@ void StreamDrain::close_entry(HeldEntry& entry) {
   note_fill(*entry.lane);
   --entry.lease->open;
   --held_entries_;
-  host_.account(*this, -1, -static_cast<std::int64_t>(entry.leased->envelope.payload.size()));
+  held_bytes_ -= entry.leased->bytes();
+  host_.let_go(*this, entry.leased->bytes());
   if (entry.key == nullptr) return;
   HeldKey& key = *entry.key;
   if (sent) --key.sent;
@@ -213,7 +214,7 @@ AttemptContext StreamDrain::attempt_context(const HeldEntry& entry, MonotonicTim
   const auto open_time = entry.lane->breaker.open_time(now) - entry.lane_open_time;
   // By the database's clock at the claim, and by ours only from there on.
   const auto age =
-      std::chrono::duration_cast<Milliseconds>(lease.batch.claimed_at - envelope.created_at) +
+      std::chrono::duration_cast<Milliseconds>(lease.batch.claimed_at - entry.leased->limits_from) +
       std::chrono::duration_cast<Milliseconds>(now - lease.batch.asked_at - open_time);
   return {.attempts = envelope.attempts,
           .attempts_base = entry.leased->attempts_base,
@@ -286,7 +287,15 @@ SettledOther StreamDrain::settled_other(const HeldEntry& entry, Transition& tran
 
 void StreamDrain::stop() {
   stopping_ = true;
+  aside_due_ = host_.now();
   give_back_unsent();
+}
+
+bool StreamDrain::idle() const {
+  const bool only_aside = std::all_of(leases_.begin(), leases_.end(), [](const auto& lease) {
+    return lease->open == 0 && lease->unsettled.empty();
+  });
+  return only_aside && !claiming_ && !settling_;
 }
 
 StreamDrain::Report StreamDrain::report() const {

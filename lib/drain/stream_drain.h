@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -60,7 +61,9 @@ class StreamDrain {
   // Others may think this worker dead: what was not sent is given back, also by the emitter, until
   // a renewal has shown whose the leases are.
   void withhold_unsent();
-  [[nodiscard]] bool idle() const { return leases_.empty() && !claiming_ && !settling_; }
+  // Nothing is under way any more. What the database refuses to write is left to whoever takes over
+  // its leases.
+  [[nodiscard]] bool idle() const;
   [[nodiscard]] std::int32_t held_entries() const { return held_entries_; }
   [[nodiscard]] std::size_t held_leases() const { return leases_.size(); }
 
@@ -86,7 +89,7 @@ class StreamDrain {
  private:
   // stream_claims.cc
   [[nodiscard]] bool has_useful_room() const;
-  [[nodiscard]] ClaimRequest make_request(DrainHost::Allowance allowance);
+  [[nodiscard]] ClaimRequest make_request(DrainHost::Amount allowance);
   [[nodiscard]] std::optional<MonotonicTime> last_full_since() const;
   void look_at_probes();
   void claim_returned(ClaimResult& result, MonotonicTime asked_at);
@@ -123,6 +126,7 @@ class StreamDrain {
   void leave_next_probes_to_others(const HeldEntry& entry, Transition& transition,
                                    MonotonicTime now) const;
   void count_breaker(BreakerState before, BreakerState after);
+  void count_open_time();
   // `error_code`: of the answer that changed it; empty for a delivery.
   void lane_changed(HeldLane& lane, BreakerState before, std::string_view error_code = {},
                     std::string_view error = {});
@@ -134,15 +138,30 @@ class StreamDrain {
   void forgive(const HeldLease& lease);
   void forget_done_leases();
 
-  // stream_settle.cc
+  // stream_refusals.cc
   struct Settle;  // requests of one turn, in the order of their leases
+  bool take_apart(Settle& settle, const StoreError& error);
+  void set_aside(Settle& settle, const StoreError& error);
+  void take_followers(Settle& settle, std::int32_t key_hash);
+  void split_off_followers(SettlePart& part, std::span<const std::int32_t> key_hashes,
+                           std::vector<SettlePart>& into);
+  [[nodiscard]] bool may_keep_aside(const Settle& settle) const;
+  void keep_aside(SettlePart part);
+  void put_aside(SettlePart part);
+  void try_those_aside(Settle& settle);
+  void drop_those_aside(HeldLease& lease);
+  [[nodiscard]] bool aside_is_due(MonotonicTime now) const;
+  void close_keys_aside(std::vector<Room>& keys) const;
+
+  // stream_settle.cc
   void settle();
   [[nodiscard]] bool worth_settling(const HeldLease& lease, MonotonicTime now) const;
-  [[nodiscard]] SettleRequest take_request(HeldLease& lease, Settle& settle);
+  void take_part(HeldLease& lease, Settle& settle);
+  void list_busy_keys(const HeldLease& lease, std::vector<std::int32_t>& hashes) const;
   void submit(const std::shared_ptr<Settle>& settle);
   void settled(const std::shared_ptr<Settle>& settle);
   void settle_failed(const std::shared_ptr<Settle>& settle, const StoreError& error);
-  void took_effect(Settle& settle, std::size_t index);
+  void took_effect(SettlePart& part);
   void written(HeldKey& key);
 
   StreamOptions options_;
@@ -156,12 +175,21 @@ class StreamDrain {
   HeldKeys keys_;
   std::map<std::string, std::unique_ptr<HeldLane>, std::less<>> lanes_;
   std::int32_t held_entries_ = 0;
+  std::int64_t held_bytes_ = 0;
+  std::int32_t lanes_away_ = 0;  // those whose breaker is not closed
+  MonotonicTime open_time_counted_until_{};
   bool claiming_ = false;
+  DrainHost::Amount may_bring_;  // the claim under way
   // Of a claim that failed: it may have taken effect, so the next one asks for the same lease
   // again.
   std::optional<Uuid> claim_in_doubt_;
   bool settling_ = false;
   bool settle_timer_ = false;
+  // The database answers the settle under way with an error: nothing more is claimed that could not
+  // be settled either.
+  bool settle_refused_ = false;
+  std::vector<SettlePart> aside_;  // each of one entry, in the order of each key
+  MonotonicTime aside_due_{};
   bool stopping_ = false;
   bool paused_ = false;
   bool expects_entries_ = false;

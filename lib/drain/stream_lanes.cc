@@ -122,8 +122,21 @@ void StreamDrain::leave_next_probes_to_others(const HeldEntry& entry, Transition
 
 // Every lane's breaker stands in the gauge of one state.
 void StreamDrain::count_breaker(BreakerState before, BreakerState after) {
+  count_open_time();
+  if (before == BreakerState::closed) ++lanes_away_;
+  if (after == BreakerState::closed) --lanes_away_;
   metrics_.breakers(before).Decrement();
   metrics_.breakers(after).Increment();
+}
+
+// Also while nothing changes, so that the counter rises with the time.
+void StreamDrain::count_open_time() {
+  const MonotonicTime now = host_.now();
+  if (lanes_away_ > 0) {
+    metrics_.breaker_open_seconds.Increment(
+        std::chrono::duration<double>(now - open_time_counted_until_).count());
+  }
+  open_time_counted_until_ = now;
 }
 
 // What follows when the lane's breaker is no longer in the state `before`; nothing when it is.

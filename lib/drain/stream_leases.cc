@@ -65,6 +65,7 @@ void StreamDrain::lose(HeldLease& lease) {
           lease.entries.begin(), lease.entries.end(),
           [](const HeldEntry& entry) { return entry.state == HeldEntry::State::sent; }))));
   lease.unsettled = {};
+  drop_those_aside(lease);
   forgive(lease);
   for (HeldEntry& entry : lease.entries) {
     if (entry.state == HeldEntry::State::done) continue;
@@ -94,7 +95,7 @@ void StreamDrain::lose_all() {
 
 void StreamDrain::forget_done_leases() {
   leases_.remove_if([](const std::unique_ptr<HeldLease>& lease) {
-    return lease->open == 0 && !lease->settling && lease->unsettled.empty();
+    return lease->open == 0 && !lease->settling && lease->unsettled.empty() && lease->aside == 0;
   });
   metrics_.active_leases.Set(static_cast<double>(leases_.size()));
 }

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "drain/stream_drain.h"
+#include "drain/settle.h"
 
 namespace outfall {
 
@@ -35,23 +35,11 @@ void count_stale(const std::string& stream, const SettleRequest& request, Stream
 
 }  // namespace
 
-struct StreamDrain::Settle {
-  struct Part {
-    HeldLease* lease = nullptr;
-    SettleRequest request;
-    std::vector<HeldKey*> failed_keys;
-    std::vector<HeldEntry*> delivered;
-    SettleResult result;
-    bool done = false;
-  };
-  std::vector<Part> parts;
-  std::size_t next = 0;  // the first part that is not known to be written
-  MonotonicTime begun;
-};
-
 void StreamDrain::end_of_turn() {
+  count_open_time();
   attempt_duration_.flush();
   metrics_.in_flight_entries.Set(held_entries_);
+  metrics_.in_flight_bytes.Set(static_cast<double>(held_bytes_));
   forget_done_leases();
   settle();
 }
@@ -65,13 +53,17 @@ void StreamDrain::settle() {
   if (settling_) return;
   const MonotonicTime now = host_.now();
   // Everything up to the last lease that is worth it, so that no outcome overtakes an earlier one.
+  // A lease of which something is aside is written whole: of what stays in it, only what is not
+  // decided keeps its key busy.
+  const bool with_aside = aside_is_due(now);
   std::int64_t up_to = -1;
   bool waiting = false;
   for (const auto& lease : leases_) {
-    if (worth_settling(*lease, now)) up_to = lease->batch.lease_no;
+    if (worth_settling(*lease, now) || (with_aside && lease->aside > 0))
+      up_to = lease->batch.lease_no;
     waiting = waiting || !lease->unsettled.empty();
   }
-  if (up_to < 0) {
+  if (up_to < 0 && !with_aside) {
     if (waiting && !settle_timer_) {
       settle_timer_ = true;
       host_.post_at(now + kSettleDelay, [this] {
@@ -85,17 +77,18 @@ void StreamDrain::settle() {
   for (const auto& lease : leases_) {
     if (lease->batch.lease_no > up_to) break;
     if (lease->unsettled.empty()) continue;
-    SettleRequest request = take_request(*lease, *batch);
-    batch->parts.back().request = std::move(request);
+    take_part(*lease, *batch);
   }
+  if (with_aside) try_those_aside(*batch);
   settling_ = true;
   submit(batch);
 }
 
-// Moves a lease's outcomes into a request.
-SettleRequest StreamDrain::take_request(HeldLease& lease, Settle& settle) {
+// Moves a lease's outcomes into a part of the settle.
+void StreamDrain::take_part(HeldLease& lease, Settle& settle) {
   Unsettled taken = std::exchange(lease.unsettled, {});
-  SettleRequest request;
+  SettlePart& part = settle.parts.emplace_back();
+  SettleRequest& request = part.request;
   request.lease_id = lease.batch.lease_id;
   request.provider = options_.provider;
   request.receipts = options_.receipts;
@@ -122,23 +115,38 @@ SettleRequest StreamDrain::take_request(HeldLease& lease, Settle& settle) {
   request.record_ids = std::move(taken.record_ids);
   request.others = std::move(taken.others);
   request.returned = std::move(taken.returned);
-  if (lease.open > 0) {
-    for (const HeldEntry& entry : lease.entries) {
-      if (entry.state != HeldEntry::State::done && entry.key != nullptr) {
-        request.busy_keys.push_back(entry.leased->key_hash);
-      }
-    }
-    std::sort(request.busy_keys.begin(), request.busy_keys.end());
-    request.busy_keys.erase(std::unique(request.busy_keys.begin(), request.busy_keys.end()),
-                            request.busy_keys.end());
-  }
   lease.settling = true;
-  Settle::Part part;
   part.lease = &lease;
   part.failed_keys = std::move(taken.failed_keys);
   part.delivered = std::move(taken.delivered);
-  settle.parts.push_back(std::move(part));
-  return request;
+  if (!aside_.empty()) {
+    std::vector<std::int32_t> hashes;
+    for (const SettlePart& first : aside_) {
+      if (first.key != nullptr) hashes.push_back(first.key->hash);
+    }
+    std::sort(hashes.begin(), hashes.end());
+    std::vector<SettlePart> followers;
+    split_off_followers(part, hashes, followers);
+    for (SettlePart& follower : followers) put_aside(std::move(follower));
+  }
+  list_busy_keys(lease, part.request.busy_keys);
+}
+
+// The keys of what stays in the lease.
+void StreamDrain::list_busy_keys(const HeldLease& lease, std::vector<std::int32_t>& hashes) const {
+  if (lease.open > 0) {
+    for (const HeldEntry& entry : lease.entries) {
+      if (entry.state != HeldEntry::State::done && entry.key != nullptr)
+        hashes.push_back(entry.leased->key_hash);
+    }
+  }
+  if (lease.aside > 0) {
+    for (const SettlePart& part : aside_) {
+      if (part.lease == &lease && part.key != nullptr) hashes.push_back(part.key->hash);
+    }
+  }
+  std::sort(hashes.begin(), hashes.end());
+  hashes.erase(std::unique(hashes.begin(), hashes.end()), hashes.end());
 }
 
 // What belongs to a lease that was given up meanwhile is not written any more: an outcome before
@@ -146,7 +154,7 @@ SettleRequest StreamDrain::take_request(HeldLease& lease, Settle& settle) {
 void StreamDrain::submit(const std::shared_ptr<Settle>& settle) {
   settle->begun = host_.now();
   for (std::size_t i = settle->next; i < settle->parts.size(); ++i) {
-    Settle::Part& part = settle->parts[i];
+    SettlePart& part = settle->parts[i];
     if (!part.lease->lost) continue;
     part.result.stale = true;
     part.request.in_doubt = false;
@@ -155,9 +163,9 @@ void StreamDrain::submit(const std::shared_ptr<Settle>& settle) {
                 .run =
                     [this, settle](StoreSession& session) {
                       while (settle->next < settle->parts.size()) {
-                        Settle::Part& part = settle->parts[settle->next];
-                        if (!part.result.stale) part.result = session.settle(part.request);
-                        part.done = true;
+                        SettlePart& part = settle->parts[settle->next];
+                        if (!part.result.stale && !part.aside && !part.request.empty())
+                          part.result = session.settle(part.request);
                         ++settle->next;
                       }
                       host_.post([this, settle] { settled(settle); });
@@ -171,10 +179,12 @@ void StreamDrain::submit(const std::shared_ptr<Settle>& settle) {
 // The call's fate is unknown after a lost session: the same request is asked again, marked as in
 // doubt. At once the first time; a settle that costs a second session may be what ends them.
 void StreamDrain::settle_failed(const std::shared_ptr<Settle>& settle, const StoreError& error) {
-  Settle::Part& part = settle->parts[settle->next];
+  SettlePart& part = settle->parts[settle->next];
   const bool again = part.request.in_doubt;
   if (error.session_lost()) part.request.in_doubt = true;
   if (part.lease->lost || (error.session_lost() && !again)) return submit(settle);
+  settle_refused_ = settle_refused_ || !error.session_lost();
+  if (take_apart(*settle, error)) return submit(settle);
   host_.log().limited(LogLevel::error, "settle/" + options_.name, "settle failed, trying again",
                       {{"stream", options_.name},
                        {"lease_id", part.request.lease_id},
@@ -187,17 +197,26 @@ void StreamDrain::settled(const std::shared_ptr<Settle>& settle) {
   settling_ = false;
   metrics_.settle_duration.observe(
       std::chrono::duration_cast<std::chrono::microseconds>(host_.now() - settle->begun));
-  for (std::size_t i = 0; i < settle->parts.size(); ++i) took_effect(*settle, i);
+  for (SettlePart& part : settle->parts) {
+    part.lease->settling = false;
+    if (part.aside) {
+      keep_aside(std::move(part));
+    } else {
+      took_effect(part);
+    }
+  }
+  for (HeldKey* key : settle->failed_keys) written(*key);
   clear_keys();
   end_of_turn();
-  if (std::exchange(churning_, false)) host_.look_at(*this, host_.now());
+  const bool refused = std::exchange(settle_refused_, false);
+  if (std::exchange(churning_, false) || refused) host_.look_at(*this, host_.now());
 }
 
-void StreamDrain::took_effect(Settle& settle, std::size_t index) {
-  Settle::Part& part = settle.parts[index];
+void StreamDrain::took_effect(SettlePart& part) {
   HeldLease& lease = *part.lease;
-  lease.settling = false;
   for (HeldKey* key : part.failed_keys) written(*key);
+  if (part.key != nullptr) written(*part.key);
+  if (part.request.empty()) return;
   if (part.result.stale) {
     count_stale(options_.name, part.request, metrics_, host_);
     lose(lease);

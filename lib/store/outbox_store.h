@@ -43,6 +43,11 @@ struct LeasedEntry {
   Envelope envelope;
   std::int32_t key_hash = 0;  // equal for equal keys; only with a key
   std::int32_t attempts_base = 0;
+  WallTime limits_from;  // since when its age counts for limits
+  // What it counts for where bytes are bounded; the rest of it is small.
+  [[nodiscard]] std::int64_t bytes() const {
+    return static_cast<std::int64_t>(envelope.payload.size() + envelope.headers_json.size());
+  }
 };
 
 // What one lease holds. Entries ascend by id and point into `owner`.
@@ -54,7 +59,7 @@ struct LeasedBatch {
   WallTime claimed_at;        // the same moment by the database's clock
   bool suspect = false;       // one entry that earlier workers died with
   std::vector<LeasedEntry> entries;
-  std::int64_t payload_bytes = 0;
+  std::int64_t bytes = 0;  // of all entries
   std::shared_ptr<const void> owner;
 };
 
@@ -93,6 +98,13 @@ struct SettleRequest {
   std::vector<EntryId> returned;        // unchanged, free for the next claim
   std::vector<std::int32_t> busy_keys;  // key hashes of what stays in the lease
   bool in_doubt = false;  // an earlier try of the very same request may have been committed
+
+  [[nodiscard]] bool empty() const {
+    return delivered.empty() && others.empty() && returned.empty();
+  }
+  [[nodiscard]] std::size_t size() const {
+    return delivered.size() + others.size() + returned.size();
+  }
 };
 
 struct SettleResult {
@@ -130,8 +142,10 @@ class Presence {
  public:
   virtual ~Presence() = default;
   // Those of `workers` that have been absent for kAbsentLongEnough in this session. Throws
-  // StoreError when the session ended: others may then think this worker dead, so stop sending.
+  // StoreError; when the session ended, others may think this worker dead, so stop sending.
   virtual std::vector<Uuid> absent(std::span<const Uuid> workers) = 0;
+  // Whether this session is what others see; an earlier one of this worker may be for a while.
+  [[nodiscard]] virtual bool held() const noexcept = 0;
 };
 
 // A schema that this binary can work with, or why it cannot.
@@ -139,7 +153,8 @@ enum class SchemaFit : std::uint8_t { fits, missing, older, newer };
 struct SchemaState {
   SchemaFit fit = SchemaFit::missing;
   int version = 0;
-  std::string detail;  // for the operator: what to do
+  std::string detail;  // what is wrong; empty when it fits
+  std::string hint;    // for the operator: what to do
 };
 
 // The outbox in a database. Safe to use from several threads; its sessions are not.

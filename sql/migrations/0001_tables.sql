@@ -68,6 +68,7 @@ CREATE TABLE entries (
   occurred_at    timestamptz,
   available_at   timestamptz,      -- null: at once
   deferred_since timestamptz,
+  limits_from    timestamptz,      -- since when its age counts for limits; null: created_at, or available_at while pending
   hold_id        bigint,           -- set while status = held
   attempts       int NOT NULL DEFAULT 0,
   attempts_base  int NOT NULL DEFAULT 0,  -- attempts before the last replay: limits count from here
@@ -113,7 +114,8 @@ CREATE TABLE entries (
 -- External storage keeps payloads out of the compressor, so that pg_column_size tells a payload's
 -- bytes without reading them: the claim is bounded by it.
 ALTER TABLE entries ALTER COLUMN payload SET STORAGE EXTERNAL,
-                    ALTER COLUMN payload_binary SET STORAGE EXTERNAL;
+                    ALTER COLUMN payload_binary SET STORAGE EXTERNAL,
+                    ALTER COLUMN headers SET STORAGE EXTERNAL;
 
 -- The consumer's idempotency key is unique per stream among live entries; also answers "where is my
 -- event?". A drain never touches it (a DELETE leaves indexes alone); it costs the producer's INSERT.
@@ -226,7 +228,8 @@ CREATE TABLE dead_letters (
   payload_binary     bytea
 );
 ALTER TABLE dead_letters ALTER COLUMN payload SET STORAGE EXTERNAL,
-                         ALTER COLUMN payload_binary SET STORAGE EXTERNAL;
+                         ALTER COLUMN payload_binary SET STORAGE EXTERNAL,
+                         ALTER COLUMN headers SET STORAGE EXTERNAL;
 CREATE INDEX dead_letters_by_time ON dead_letters (stream, dead_lettered_at);
 CREATE INDEX dead_letters_envelope ON dead_letters (envelope_id);
 CREATE INDEX dead_letters_holding ON dead_letters (stream, key, id) WHERE holds_key;

@@ -30,10 +30,12 @@ BEGIN ATOMIC
     FROM (SELECT pg_snapshot_xmax(p_snapshot)::text::bigint AS xmax) m;
 END;
 
-CREATE FUNCTION payload_bytes(p_payload json, p_payload_binary bytea) RETURNS int
+-- What an entry takes of a worker's memory, without reading it.
+CREATE FUNCTION payload_bytes(p_payload json, p_payload_binary bytea, p_headers jsonb) RETURNS int
 LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
-  SELECT coalesce(pg_column_size(p_payload), 0) + coalesce(pg_column_size(p_payload_binary), 0);
+  SELECT coalesce(pg_column_size(p_payload), 0) + coalesce(pg_column_size(p_payload_binary), 0)
+         + coalesce(pg_column_size(p_headers), 0);
 END;
 
 -- Since when the server has kept what it said: from its start, or from the crash of one of its processes, after which it
@@ -122,6 +124,7 @@ BEGIN
            status = CASE WHEN e.abandoned + 1 >= v_suspect_at THEN 'deferred'::entry_status ELSE e.status END,
            available_at = CASE WHEN e.abandoned + 1 >= v_suspect_at THEN p_now ELSE e.available_at END,
            deferred_since = CASE WHEN e.abandoned + 1 >= v_suspect_at THEN p_now ELSE e.deferred_since END,
+           limits_from = CASE WHEN e.status = 'pending' AND e.available_at > e.created_at THEN e.available_at ELSE e.limits_from END,
            hold_id = CASE WHEN e.abandoned + 1 >= v_suspect_at THEN NULL ELSE e.hold_id END
       FROM unnest(v_locked.counted_ids) r
      WHERE e.id >= lower(r) AND e.id < upper(r);
@@ -215,7 +218,7 @@ BEGIN
     INTO picked, keys, entries, more, snapshot, live_min, waits
     FROM (SELECT c.id, c.h, c.waits,
                  sum(c.bytes) OVER w - first_value(c.bytes) OVER w <= p_max_bytes AS fits
-            FROM (SELECT e.id, payload_bytes(e.payload, e.payload_binary) AS bytes,
+            FROM (SELECT e.id, payload_bytes(e.payload, e.payload_binary, e.headers) AS bytes,
                          CASE WHEN p_by_key THEN hashtext(e.key) END AS h,
                          e.key IN (SELECT unnest(p_waiting)) AS waits
                     FROM (SELECT * FROM entries x
@@ -348,9 +351,10 @@ $$;
 --   null: any key may have some.
 --   p_parked: what lies in parkings, on its way to its hold.
 --   p_waiting_lanes: lanes whose fresh entries join their hold unread.
+--   p_due_floor: no entry that is due has an earlier available_at, but for those that may wait for the next full look.
 --   p_only_suspects: pick one entry that workers died with, and nothing else.
 CREATE FUNCTION pick_disturbed(
-  p_stream text, p_now timestamptz, p_start bigint, p_scan bigint, p_active int8multirange, p_busy int[],
+  p_stream text, p_now timestamptz, p_due_floor timestamptz, p_start bigint, p_scan bigint, p_active int8multirange, p_busy int[],
   p_parked int8multirange, p_limit int, p_max_bytes bigint, p_by_key boolean, p_lane text,
   p_lanes text[], p_lane_rooms int[], p_lane_room int, p_keys text[], p_key_rooms int[], p_key_room int,
   p_blocked_keys text[], p_waiting_lanes text[], p_waiting text[], p_hold_floor bigint, p_suspect_at int,
@@ -373,10 +377,10 @@ BEGIN
 
   WITH due AS MATERIALIZED (
     SELECT e.id, e.key, lane_of(p_lane, e.type, e.source, e.subject, e.headers) AS lane,
-           payload_bytes(e.payload, e.payload_binary) AS bytes
+           payload_bytes(e.payload, e.payload_binary, e.headers) AS bytes
       FROM entries e
      WHERE e.stream = p_stream AND e.available_at IS NOT NULL AND e.status <> 'held'
-       AND e.available_at <= p_now AND NOT e.id <@ p_active
+       AND e.available_at >= p_due_floor AND e.available_at <= p_now AND NOT e.id <@ p_active
        AND (e.abandoned >= p_suspect_at) = p_only_suspects
        AND (e.key IS NULL OR hashtext(e.key) NOT IN (SELECT unnest(p_busy)))
        -- Suspects that cannot go now, and are not parked, must not use up the limit.
@@ -390,7 +394,7 @@ BEGIN
      ORDER BY e.available_at LIMIT CASE WHEN p_only_suspects THEN 50 ELSE p_limit END
   ), scanned AS MATERIALIZED (
     SELECT e.id, e.key, lane_of(p_lane, e.type, e.source, e.subject, e.headers) AS lane,
-           payload_bytes(e.payload, e.payload_binary) AS bytes,
+           payload_bytes(e.payload, e.payload_binary, e.headers) AS bytes,
            coalesce(e.key IN (SELECT unnest(p_blocked_keys)), false)
              OR coalesce(lane_of(p_lane, e.type, e.source, e.subject, e.headers) IN (SELECT unnest(p_waiting_lanes)), false) AS waits
       FROM entries e
@@ -453,16 +457,33 @@ BEGIN
       FROM open_holds h
      CROSS JOIN LATERAL (
        SELECT e.id, e.key, lane_of(p_lane, e.type, e.source, e.subject, e.headers) AS lane,
-              payload_bytes(e.payload, e.payload_binary) AS bytes
+              payload_bytes(e.payload, e.payload_binary, e.headers) AS bytes
          FROM entries e
         WHERE e.hold_id = h.hold_id AND e.status = 'held' AND NOT e.id <@ p_active
           AND (e.key IS NULL OR hashtext(e.key) NOT IN (SELECT unnest(p_busy)))
         ORDER BY e.id LIMIT least(h.room, p_limit)) x
+  ), concerned_keys AS MATERIALIZED (
+    -- Keys with a hold are among p_waiting.
+    SELECT unnest(p_waiting || p_keys) AS key
+    UNION ALL SELECT d.key FROM due d WHERE d.key IS NOT NULL
+    UNION ALL SELECT b.key FROM left_behind b
+    UNION ALL SELECT f.key FROM fresh f WHERE f.key IS NOT NULL AND f.lane IN (SELECT unnest(p_lanes))
+  ), plain AS MATERIALIZED (
+    -- Fresh entries in whose way nothing stands: their key is none of these, all that are picked would not fill it, and
+    -- likewise their lane. They are nearly all, and are spared what follows, which takes longer than reading them.
+    SELECT f.id, f.key, f.lane, f.bytes FROM fresh f
+     WHERE p_waiting IS NOT NULL AND (SELECT count(*) < p_limit FROM due)
+       AND (p_lane IS NULL
+            OR f.lane NOT IN (SELECT unnest(p_lanes))
+               AND p_lane_room >= (SELECT count(*) FROM fresh) + (SELECT count(*) FROM due) + (SELECT count(*) FROM held))
+       AND (NOT p_by_key OR f.key IS NULL
+            OR p_key_room >= p_limit AND f.key NOT IN (SELECT c.key FROM concerned_keys c)
+               AND NOT EXISTS (SELECT FROM parked_keys p WHERE hashtext(f.key) >> 1 <@ p.keys))
   ), candidates AS MATERIALIZED (
     -- A fresh one is in the order of all fresh ones of its key, unless a closed lane took some out of it.
     SELECT f.id, CASE WHEN p_by_key THEN f.key END AS key, f.lane, f.bytes, cardinality(p_waiting_lanes) IS NULL AS in_order,
            NULL::bigint AS hold_id, NULL::text AS hold_scope
-      FROM fresh f
+      FROM fresh f WHERE f.id NOT IN (SELECT p.id FROM plain p)
     UNION ALL
     SELECT d.id, CASE WHEN p_by_key THEN d.key END, d.lane, d.bytes, false, NULL, NULL FROM due d
     UNION ALL
@@ -518,7 +539,10 @@ BEGIN
            c.scope IS NULL AND NOT c.waits
            AND row_number() OVER w <= CASE WHEN p_only_suspects THEN 1 ELSE p_limit END
            AND (sum(c.bytes) OVER w - first_value(c.bytes) OVER w <= p_max_bytes) AS fits
-      FROM closed c WINDOW w AS (PARTITION BY c.scope IS NULL AND NOT c.waits ORDER BY c.id ROWS UNBOUNDED PRECEDING)
+      FROM (SELECT k.id, k.key, k.lane, k.bytes, k.hold_id, k.hold_scope, k.scope, k.waits FROM closed k
+            UNION ALL
+            SELECT p.id, CASE WHEN p_by_key THEN p.key END, p.lane, p.bytes, NULL, NULL, NULL, false FROM plain p) c
+    WINDOW w AS (PARTITION BY c.scope IS NULL AND NOT c.waits ORDER BY c.id ROWS UNBOUNDED PRECEDING)
   ), parking AS (
     SELECT s.id, s.scope, CASE s.scope WHEN 'lane' THEN s.lane ELSE s.key END AS value
       FROM sized s WHERE s.scope IS NOT NULL AND s.scope IS DISTINCT FROM s.hold_scope AND NOT p_only_suspects
@@ -589,7 +613,8 @@ BEGIN
         WHERE (SELECT e.id FROM entries e WHERE e.hold_id = n.hold_id AND e.status = 'held' AND e.id < n.id LIMIT 1) IS NULL));
 
   UPDATE entries e
-     SET status = 'held', hold_id = w.hold_id
+     SET status = 'held', hold_id = w.hold_id,
+         limits_from = CASE WHEN e.status = 'pending' AND e.available_at > e.created_at THEN e.available_at ELSE e.limits_from END
     FROM unnest(p_ids, v_holds) AS w (id, hold_id)
    WHERE e.id = w.id;
   GET DIAGNOSTICS v_parked = ROW_COUNT;
@@ -706,10 +731,10 @@ CREATE FUNCTION claim(
   p_floor bigint, p_epoch bigint, p_lease_floor bigint, p_hold_floor bigint,
   p_vxids text[], p_bounds bigint[], p_dead uuid[],
   p_lanes text[], p_lane_rooms int[], p_lane_room int, p_keys text[], p_key_rooms int[], p_key_room int,
-  p_server timestamptz DEFAULT NULL,
+  p_server timestamptz DEFAULT NULL, p_due_floor timestamptz DEFAULT NULL,
   OUT status text, OUT entries int, OUT lease_no bigint, OUT more boolean, OUT suspect boolean,
   OUT live_min bigint, OUT picked_from bigint, OUT epoch bigint, OUT next_lease_floor bigint,
-  OUT next_hold_floor bigint,
+  OUT next_hold_floor bigint, OUT next_due_floor timestamptz,
   OUT sequence_last bigint, OUT shown text[], OUT used text[],
   OUT others uuid[], OUT taken_over int, OUT abandoned bigint[], OUT parked int, OUT repicks int, OUT server_since timestamptz, OUT claimed_at timestamptz)
 LANGUAGE plpgsql VOLATILE
@@ -722,8 +747,11 @@ DECLARE
   c_move_chunk CONSTANT int := 100;
   c_move_many  CONSTANT int := 500;  -- the same where every claim feels the parkings, or has nothing else to do
   c_slow       CONSTANT interval := '250 milliseconds';  -- what takes longer than it would without an obstacle
+  c_clock      CONSTANT interval := '1 second';  -- so much may the server's clock be set back
   v_now        timestamptz := clock_timestamp();
   v_paused     boolean;
+  v_oldest     timestamptz;
+  v_due_floor  timestamptz;
   v_active     int8multirange;
   v_parked     int8multirange;
   v_waiting_lanes text[];
@@ -760,7 +788,7 @@ BEGIN
   PERFORM set_config('synchronous_commit', 'off', true);
   server_since := server_since(); claimed_at := v_now;
   IF p_server <> server_since THEN
-    p_floor := 0; p_lease_floor := 0; p_hold_floor := 0; p_vxids := '{}'; p_bounds := '{}';
+    p_floor := 0; p_lease_floor := 0; p_hold_floor := 0; p_due_floor := NULL; p_vxids := '{}'; p_bounds := '{}';
   END IF;
   taken_over := 0; abandoned := '{}'; parked := 0; repicks := 0; entries := 0; more := false; suspect := false;
 
@@ -795,12 +823,12 @@ BEGIN
   -- 2. Leases: who else is here, what is out. One statement for both, so that no key is free whose
   -- entry still counts as leased.
   FOR attempt IN 1..2 LOOP
-    SELECT min(l.lease_no), range_agg(l.ids), array_agg(DISTINCT l.worker) FILTER (WHERE l.worker <> p_worker),
+    SELECT min(l.lease_no), min(l.claimed_at), range_agg(l.ids), array_agg(DISTINCT l.worker) FILTER (WHERE l.worker <> p_worker),
            bool_or(l.released OR l.worker <> p_worker AND (l.expires_at <= v_now OR l.worker = ANY (p_dead))),
            bool_or(l.worker = p_worker AND l.suspect),
            (SELECT array_agg(DISTINCT k.h) FROM leases o CROSS JOIN LATERAL unnest(o.keys) AS k (h)
              WHERE o.stream = p_stream AND o.lease_no >= p_lease_floor AND o.worker <> p_worker)
-      INTO next_lease_floor, v_active, others, v_expired, v_my_suspect, v_busy
+      INTO next_lease_floor, v_oldest, v_active, others, v_expired, v_my_suspect, v_busy
       FROM leases l WHERE l.stream = p_stream AND l.lease_no >= p_lease_floor;
     EXIT WHEN attempt = 2 OR v_expired IS NOT TRUE;
     SELECT * INTO taken_over, abandoned
@@ -823,10 +851,25 @@ BEGIN
     v_waiting_keys := CASE WHEN v_holds.live <= c_holds AND v_holds.lanes IS NOT TRUE
                            THEN waiting_keys(p_stream, v_now, v_holds.keys) END;
   END IF;
+  -- What is settled gets an available_at after its lease began. So from a look at all that is due, and at the leases that
+  -- were out just before, none comes lower; but for what a producer dated back, which waits for the next such look.
+  IF epoch = p_epoch AND p_due_floor <= v_now THEN
+    v_due_floor := p_due_floor;
+  ELSE
+    v_due_floor := '-infinity';
+    next_due_floor := least(v_now, v_oldest,
+      (SELECT e.available_at FROM entries e
+        WHERE e.stream = p_stream AND e.available_at IS NOT NULL AND e.status <> 'held'
+        ORDER BY e.available_at LIMIT 1)) - c_clock;
+    IF next_due_floor < v_now - interval '1 day' THEN
+      next_due_floor := NULL;
+    END IF;
+  END IF;
   v_parked := coalesce((SELECT range_agg(g.ids) FROM parkings g WHERE g.stream = p_stream), '{}');
   SELECT v_waiting_keys IS NULL OR v_parked <> '{}' OR v_holds.due IS TRUE OR v_holds.live > c_holds
          OR EXISTS (SELECT FROM entries e WHERE e.stream = p_stream AND e.available_at IS NOT NULL
-                       AND e.status <> 'held' AND e.available_at <= v_now AND NOT e.id <@ v_active)
+                       AND e.status <> 'held' AND e.available_at >= v_due_floor AND e.available_at <= v_now
+                       AND NOT e.id <@ v_active)
          OR EXISTS (SELECT FROM destinations d WHERE d.stream = p_stream)
          OR cardinality(p_lanes) > 0 OR cardinality(p_keys) > 0,
          EXISTS (SELECT FROM entries e WHERE e.stream = p_stream AND e.abandoned > 0 AND e.abandoned >= v_suspect_at)
@@ -879,12 +922,12 @@ BEGIN
       IF suspect THEN  -- one in all its streams: another one would die with it, and seem to have done it
         suspect := NOT EXISTS (SELECT FROM leases l WHERE l.worker = p_worker AND l.suspect);
       END IF;
-      SELECT * INTO v_pick FROM pick_disturbed(p_stream, v_now, v_start, v_scan, v_active, v_busy, v_parked, p_limit, p_max_bytes,
+      SELECT * INTO v_pick FROM pick_disturbed(p_stream, v_now, v_due_floor, v_start, v_scan, v_active, v_busy, v_parked, p_limit, p_max_bytes,
         p_by_key, p_lane, v_lanes, v_lane_rooms, p_lane_room, p_keys, p_key_rooms, p_key_room,
         v_blocked, v_waiting_lanes, CASE WHEN NOT v_suspects THEN v_waiting_keys END, next_hold_floor, v_suspect_at, suspect);
       IF suspect AND v_pick.entries = 0 THEN  -- none can go now: the others may
         suspect := false;
-        SELECT * INTO v_pick FROM pick_disturbed(p_stream, v_now, v_start, v_scan, v_active, v_busy, v_parked, p_limit, p_max_bytes,
+        SELECT * INTO v_pick FROM pick_disturbed(p_stream, v_now, v_due_floor, v_start, v_scan, v_active, v_busy, v_parked, p_limit, p_max_bytes,
           p_by_key, p_lane, v_lanes, v_lane_rooms, p_lane_room, p_keys, p_key_rooms, p_key_room,
           v_blocked, v_waiting_lanes, CASE WHEN NOT v_suspects THEN v_waiting_keys END, next_hold_floor, v_suspect_at, false);
       END IF;
@@ -961,12 +1004,12 @@ CREATE FUNCTION leased_entries(p_lease_id uuid)
 RETURNS TABLE (id bigint, envelope_id uuid, key text, key_hash int, type text, source text,
                subject text, content_type text, data_schema text, headers jsonb, payload json,
                payload_binary bytea, occurred_at timestamptz, created_at timestamptz, attempts int,
-               attempts_base int)
+               attempts_base int, limits_from timestamptz)
 LANGUAGE sql STABLE
 BEGIN ATOMIC
   SELECT e.id, e.envelope_id, e.key, hashtext(e.key), e.type, e.source, e.subject, e.content_type,
          e.data_schema, e.headers, e.payload, e.payload_binary, e.occurred_at, e.created_at, e.attempts,
-         e.attempts_base
+         e.attempts_base, e.limits_from
     FROM leases l
    CROSS JOIN LATERAL unnest(l.ids) AS r
    CROSS JOIN LATERAL (SELECT * FROM entries x WHERE x.id >= lower(r) AND x.id < upper(r)

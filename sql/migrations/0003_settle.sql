@@ -68,6 +68,8 @@ BEGIN
        SET status = o.status::entry_status,
            available_at = settled_at + o.delay_ms * interval '1 millisecond',
            deferred_since = CASE WHEN o.status = 'deferred' THEN coalesce(e.deferred_since, settled_at) END,
+           -- The time that a scheduled entry was to begin at is overwritten here, as whenever it is pending no more.
+           limits_from = CASE WHEN e.status = 'pending' AND e.available_at > e.created_at THEN e.available_at ELSE e.limits_from END,
            attempts = e.attempts + o.counted::int,
            abandoned = 0,
            hold_id = NULL,
@@ -237,12 +239,12 @@ BEGIN ATOMIC
 END;
 
 -- The idle poll of a worker: which of its streams may have something to claim. p_floors are its claim
--- floors, so that dead index entries are skipped. p_vxids with p_bounds, each for the stream in
+-- floors, so that dead index entries are skipped, as p_due_floors are for what is due; null looks at all. p_vxids with p_bounds, each for the stream in
 -- p_tracking, are the transactions that a floor tracks below its start: once one has ended, its entries
 -- lie below the floor. One light query for any number of streams.
 CREATE FUNCTION due_streams(
   p_streams text[], p_floors bigint[], p_tracking text[], p_vxids text[], p_bounds bigint[],
-  p_server timestamptz DEFAULT NULL)
+  p_server timestamptz DEFAULT NULL, p_due_floors timestamptz[] DEFAULT '{}')
 RETURNS SETOF text
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
@@ -252,7 +254,7 @@ DECLARE
   v_now timestamptz := clock_timestamp();
 BEGIN
   IF p_server <> server_since() THEN
-    p_floors := array_fill(0::bigint, ARRAY[cardinality(p_streams)]);
+    p_floors := array_fill(0::bigint, ARRAY[cardinality(p_streams)]); p_due_floors := '{}';
   ELSIF cardinality(p_vxids) > 0 THEN
     SELECT array_agg(least(s.floor, b.bound) ORDER BY s.place) INTO p_floors
       FROM unnest(p_streams, p_floors) WITH ORDINALITY AS s (stream, floor, place)
@@ -265,11 +267,12 @@ BEGIN
                   GROUP BY t.stream) b ON b.stream = s.stream;
   END IF;
   RETURN QUERY
-    SELECT s.stream FROM unnest(p_streams, p_floors) AS s (stream, floor)
+    SELECT s.stream FROM unnest(p_streams, p_floors, p_due_floors) AS s (stream, floor, due_floor)
      WHERE EXISTS (SELECT FROM entries e WHERE e.stream = s.stream AND e.status = 'pending'
                       AND e.available_at IS NULL AND e.id >= s.floor)
         OR EXISTS (SELECT FROM entries e WHERE e.stream = s.stream AND e.available_at IS NOT NULL
-                      AND e.status <> 'held' AND e.available_at <= v_now)
+                      AND e.status <> 'held' AND e.available_at >= coalesce(s.due_floor, '-infinity')
+                      AND e.available_at <= v_now)
         OR EXISTS (SELECT FROM holds h WHERE h.stream = s.stream AND h.due_at <= v_now)
         OR EXISTS (SELECT FROM parkings g WHERE g.stream = s.stream);
 END;

@@ -247,7 +247,7 @@ BEGIN
 END;
 $$;
 
--- Makes an entry due now that waits for its retry or for a time. Its attempts stay.
+-- Makes an entry due now that waits for its retry or for a time. Its attempts stay, its age counts from here.
 CREATE FUNCTION retry_entry(
   p_envelope_id uuid DEFAULT NULL, p_entry_id bigint DEFAULT NULL, p_stream text DEFAULT NULL,
   p_actor text DEFAULT NULL, p_reason text DEFAULT NULL)
@@ -263,9 +263,11 @@ BEGIN
     RAISE EXCEPTION 'entry % is due already', v_entry.id USING ERRCODE = 'OF004',
       HINT = 'explain_entry() says whether its stream is paused, or served by no worker.';
   END IF;
-  IF v_entry.status <> 'held' THEN  -- into the due index, which has no claim floor: never null
-    UPDATE entries e SET available_at = v_now WHERE e.id = v_entry.id;
-  END IF;
+  UPDATE entries e
+     SET limits_from = v_now,
+         -- Never null: at and above the floors of claims, now that they wait for this.
+         available_at = CASE WHEN e.status <> 'held' THEN clock_timestamp() ELSE e.available_at END
+   WHERE e.id = v_entry.id;
   PERFORM wake_holds(v_entry.stream, ARRAY[v_entry.key], v_entry.hold_id);
   RETURN record_operation('retry_entry', p_actor, p_reason, v_entry.stream, v_entry.id, v_entry.envelope_id,
                           v_entry.detail);
@@ -348,8 +350,8 @@ BEGIN
   END IF;
   WITH found AS (
     SELECT d.id, d.stream, d.envelope_id, row_number() OVER w AS n,
-           sum(payload_bytes(d.payload, d.payload_binary)) OVER w
-             - first_value(payload_bytes(d.payload, d.payload_binary)) OVER w AS bytes
+           sum(payload_bytes(d.payload, d.payload_binary, d.headers)) OVER w
+             - first_value(payload_bytes(d.payload, d.payload_binary, d.headers)) OVER w AS bytes
       FROM (SELECT * FROM dead_letters f
              WHERE filter_names(f.id, f.envelope_id, f.stream, f.type, f.key, f.reason_code, f.dead_lettered_at,
                                 p_ids, p_envelope_ids, p_stream, p_type, p_key, p_reason_code, p_from, p_to, p_after)
@@ -370,7 +372,7 @@ END;
 $$;
 
 -- Returns these dead letters to their streams, which it locks, in ascending order, and records it. They come
--- back with their old ids as deferred and due now, through the index that has no claim floor, each a
+-- back with their old ids as deferred and due now, so that no claim floor hides them, each a
 -- microsecond after the one before. Returns those that it moved: somebody else may have been faster.
 CREATE FUNCTION return_dead_letters(p_ids bigint[], p_streams text[], p_actor text, p_reason text, p_job_id bigint)
 RETURNS bigint[] LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
@@ -387,12 +389,12 @@ BEGIN
   WITH gone AS (
     DELETE FROM dead_letters d WHERE d.id = ANY (p_ids) RETURNING d.*
   ), back AS (
-    INSERT INTO entries (id, envelope_id, created_at, occurred_at, available_at, deferred_since, attempts,
+    INSERT INTO entries (id, envelope_id, created_at, occurred_at, available_at, deferred_since, limits_from, attempts,
         attempts_base, replays, abandoned, status, stream, type, key, source, subject, content_type, data_schema,
         headers, last_error_code, last_error_message, payload, payload_binary)
     OVERRIDING SYSTEM VALUE
     SELECT g.id, g.envelope_id, g.created_at, g.occurred_at,
-           v_now - (count(*) OVER () - row_number() OVER (ORDER BY g.id)) * interval '1 microsecond', v_now, g.attempts,
+           v_now - (count(*) OVER () - row_number() OVER (ORDER BY g.id)) * interval '1 microsecond', v_now, v_now, g.attempts,
            g.attempts, g.replays + 1, g.abandoned, 'deferred', g.stream, g.type, g.key, g.source, g.subject,
            g.content_type, g.data_schema, g.headers, coalesce(g.last_error_code, g.reason_code),
            CASE WHEN g.last_error_code IS NULL THEN g.reason ELSE g.last_error_message END, g.payload, g.payload_binary

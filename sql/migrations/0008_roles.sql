@@ -54,7 +54,8 @@ GRANT EXECUTE ON FUNCTION enqueue, new_envelope_id TO outbox_producer;
 -- Workers run the claiming and settling functions with their own rights. They can change an entry's
 -- delivery state and delete it, and never what it says.
 GRANT SELECT, DELETE ON entries TO outbox_worker;
-GRANT UPDATE (status, available_at, deferred_since, hold_id, attempts, abandoned, last_error_code, last_error_message)
+GRANT UPDATE (status, available_at, deferred_since, limits_from, hold_id, attempts, abandoned, last_error_code,
+              last_error_message)
   ON entries TO outbox_worker;
 GRANT SELECT ON entries_id_seq, holds_hold_id_seq TO outbox_worker;
 GRANT USAGE ON lease_numbers TO outbox_worker;
@@ -80,8 +81,8 @@ GRANT EXECUTE ON FUNCTION
 TO outbox_operator;
 
 -- Readers see where everything is and what happened to it, without payloads and headers.
-GRANT SELECT (id, envelope_id, created_at, occurred_at, available_at, deferred_since, hold_id, attempts, attempts_base,
-              replays, abandoned, status, stream, type, key, source, subject, content_type, data_schema,
+GRANT SELECT (id, envelope_id, created_at, occurred_at, available_at, deferred_since, limits_from, hold_id, attempts,
+              attempts_base, replays, abandoned, status, stream, type, key, source, subject, content_type, data_schema,
               last_error_code, last_error_message) ON entries TO outbox_reader;
 GRANT SELECT (id, envelope_id, created_at, occurred_at, dead_lettered_at, attempts, replays, abandoned, holds_key,
               stream, type, key, source, subject, content_type, data_schema, reason_code, reason,

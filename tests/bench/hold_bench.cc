@@ -2,6 +2,7 @@
 // fall while they pile up? Some deliveries fail and come back, so that batches settle in parts and
 // their keys wait; the first entry is scheduled for much later, so that it is never out of the way.
 #include <array>
+#include <cmath>
 #include <map>
 #include <stdexcept>
 
@@ -38,7 +39,7 @@ class HoldBenchmark {
       for (const std::string_view ordering : {"none", "key"}) {
         double free_rate = 0;
         for (const auto& [holder, label] : kHolders) {
-          const DrainRun run = measure(ordering, holder);
+          const DrainRun run = measure_evenly(ordering, holder);
           if (holder == Holder::none) free_rate = run.rate();
           const std::string name = fmt::format("ordering {}, {}", ordering, label);
           Measurement whole = measurement(name, run, run.rate(), free_rate);
@@ -49,8 +50,8 @@ class HoldBenchmark {
           const double last = run.rate_between(0.75, 0.99);
           rounds[name + ", last to first quarter"].push_back(
               measurement(name + ", last to first quarter", run, last, first));
-          Report::progress(fmt::format("{}: {:.0f} entries/s, first quarter {:.0f}, last {:.0f}",
-                                       name, run.rate(), first, last));
+          Report::progress(fmt::format("{}: {:.0f} entries/s, first quarter {:.0f}, last {:.0f}{}",
+                                       name, run.rate(), first, last, shared(run)));
         }
       }
     }
@@ -58,6 +59,25 @@ class HoldBenchmark {
   }
 
  private:
+  // What the host of a shared machine keeps from it in one quarter and not in the other is no
+  // fault of the drain: such a run is made again, whatever it shows, and the last one counts.
+  DrainRun measure_evenly(std::string_view ordering, Holder holder) {
+    constexpr int kTries = 4;
+    constexpr double kUneven = 0.02;
+    for (int run_no = 1;; ++run_no) {
+      DrainRun run = measure(ordering, holder);
+      const double more = run.stolen_between(0.75, 0.99) - run.stolen_between(0, 0.25);
+      if (std::abs(more) <= kUneven || run_no == kTries) return run;
+      Report::progress("made again" + shared(run));
+    }
+  }
+
+  static std::string shared(const DrainRun& run) {
+    return fmt::format(
+        "; of the CPU the host kept {:.1f} % in the first quarter, {:.1f} % in the last",
+        run.stolen_between(0, 0.25) * 100, run.stolen_between(0.75, 0.99) * 100);
+  }
+
   DrainRun measure(std::string_view ordering, Holder holder) {
     const auto database = server_.copy(*loaded_);
     test::PgClient held = database->connect();

@@ -109,13 +109,23 @@ class BareProducer {
                           static_cast<ssize_t>(value.size()));
     }
     const std::string key = fmt::format("customer-{}", number * 7919 % load_.keys);
-    const rd_kafka_resp_err_t code = rd_kafka_producev(
-        producer_.get(), RD_KAFKA_V_RKT(topic_.get()), RD_KAFKA_V_MSGFLAGS(0),
-        RD_KAFKA_V_KEY(key.data(), key.size()), RD_KAFKA_V_VALUE(payload_.data(), payload_.size()),
-        RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_END);
-    if (code == RD_KAFKA_RESP_ERR_NO_ERROR) return;
+    // Not rd_kafka_producev(), whose macros are no standard C++, and an error for clang.
+    std::array<rd_kafka_vu_t, 4> fields{};
+    fields[0].vtype = RD_KAFKA_VTYPE_RKT;
+    fields[0].u.rkt = topic_.get();
+    fields[1].vtype = RD_KAFKA_VTYPE_KEY;
+    fields[1].u.mem = {const_cast<char*>(key.data()), key.size()};
+    fields[2].vtype = RD_KAFKA_VTYPE_VALUE;
+    fields[2].u.mem = {payload_.data(), payload_.size()};
+    fields[3].vtype = RD_KAFKA_VTYPE_HEADERS;
+    fields[3].u.headers = headers;
+    rd_kafka_error_t* const error =
+        rd_kafka_produceva(producer_.get(), fields.data(), fields.size());
+    if (error == nullptr) return;
+    const std::string what = rd_kafka_error_string(error);
+    rd_kafka_error_destroy(error);
     rd_kafka_headers_destroy(headers);
-    throw std::runtime_error(std::string("a record is refused: ") + rd_kafka_err2str(code));
+    throw std::runtime_error("a record is refused: " + what);
   }
 
   void serve(int timeout_ms) {

@@ -83,6 +83,7 @@ std::unique_ptr<Destination> endpoint() {
 struct BrokerFault {
   void (*begin)(test::TempKafka&);
   void (*end)(test::TempKafka&);
+  bool is_at_the_gate = false;
 };
 
 constexpr BrokerFault kKilled{[](test::TempKafka& kafka) { kafka.kill(); },
@@ -91,14 +92,22 @@ constexpr BrokerFault kKilled{[](test::TempKafka& kafka) { kafka.kill(); },
 constexpr BrokerFault kStopped{[](test::TempKafka& kafka) { kafka.freeze(); },
                                [](test::TempKafka& kafka) { kafka.thaw(); }};
 
+constexpr BrokerFault kCut{
+    [](test::TempKafka& kafka) {
+      kafka.gate().cut_after(Direction::to_server, 1);
+      kafka.gate().end_connections(Ending::reset);
+    },
+    [](test::TempKafka& kafka) { kafka.gate().cut_after(Direction::to_server, std::nullopt); },
+    true};
+
 class Broker : public Destination {
  public:
-  explicit Broker(const BrokerFault& fault) : fault_(fault), kafka_(broker_options()) {
+  explicit Broker(const BrokerFault& fault) : fault_(fault), kafka_(options_of(fault)) {
     kafka_.create_topic(kTopic, 4, append_time());
   }
 
   [[nodiscard]] std::string settings() const override {
-    return kafka_stream(kafka_.brokers(), kTopic);
+    return kafka_stream(fault_.is_at_the_gate ? kafka_.gated_brokers() : kafka_.brokers(), kTopic);
   }
   void go_away() override { fault_.begin(kafka_); }
   void come_back() override { fault_.end(kafka_); }
@@ -108,6 +117,12 @@ class Broker : public Destination {
 
  private:
   static constexpr auto kTopic = "shop";
+
+  static test::KafkaOptions options_of(const BrokerFault& fault) {
+    test::KafkaOptions options = broker_options();
+    options.gate = fault.is_at_the_gate;
+    return options;
+  }
 
   const BrokerFault& fault_;
   test::TempKafka kafka_;
@@ -133,6 +148,7 @@ constexpr std::array kCases{
                .in_smoke = true},
     OutageCase{.name = "broker killed", .make = &broker<kKilled>, .in_smoke = true},
     OutageCase{.name = "broker frozen", .make = &broker<kStopped>},
+    OutageCase{.name = "broker resets", .make = &broker<kCut>},
 };
 
 }  // namespace

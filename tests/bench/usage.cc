@@ -75,4 +75,13 @@ std::int64_t peak_rss_bytes(pid_t pid) {
   throw std::runtime_error("no VmHWM of process " + std::to_string(pid));
 }
 
+double stolen_cpu_seconds() {
+  std::ifstream file("/proc/stat");
+  std::string name;
+  double user = 0, nice = 0, system = 0, idle = 0, waiting = 0, interrupts = 0, soft = 0,
+         stolen = 0;
+  file >> name >> user >> nice >> system >> idle >> waiting >> interrupts >> soft >> stolen;
+  return stolen / static_cast<double>(sysconf(_SC_CLK_TCK));
+}
+
 }  // namespace outfall::bench

@@ -20,4 +20,8 @@ namespace outfall::bench {
 // The most memory that the process has had resident (VmHWM).
 [[nodiscard]] std::int64_t peak_rss_bytes(pid_t pid);
 
+// CPU seconds that the host of a virtual machine has kept from it, of all its CPUs since it started
+// (proc_stat(5): steal).
+[[nodiscard]] double stolen_cpu_seconds();
+
 }  // namespace outfall::bench

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <stdexcept>
+#include <thread>
 
 #include <curl/curl.h>
 #include <fmt/format.h>
@@ -130,20 +131,27 @@ std::string noop_stream(std::string_view ordering, std::string_view receipts,
       ordering, receipts, stream_settings, emitter_settings);
 }
 
+// How it stood when the given share was reached, between the two looks around it.
+Progress DrainRun::at(double share) const {
+  const double wanted = share * delivered;
+  for (std::size_t i = 1; i < progress.size(); ++i) {
+    const Progress& before = progress[i - 1];
+    const Progress& after = progress[i];
+    if (after.delivered < wanted || after.delivered == before.delivered) continue;
+    const double part = (wanted - before.delivered) / (after.delivered - before.delivered);
+    return {before.seconds + (after.seconds - before.seconds) * part, wanted,
+            before.stolen + (after.stolen - before.stolen) * part};
+  }
+  return progress.back();
+}
+
 double DrainRun::rate_between(double from, double to) const {
-  // When the given share was reached, between the two looks around it.
-  const auto reached = [&](double share) {
-    const double wanted = share * delivered;
-    for (std::size_t i = 1; i < progress.size(); ++i) {
-      const Progress& before = progress[i - 1];
-      const Progress& after = progress[i];
-      if (after.delivered < wanted || after.delivered == before.delivered) continue;
-      return before.seconds + (after.seconds - before.seconds) * (wanted - before.delivered) /
-                                  (after.delivered - before.delivered);
-    }
-    return seconds;
-  };
-  return (to - from) * delivered / (reached(to) - reached(from));
+  return (to - from) * delivered / (at(to).seconds - at(from).seconds);
+}
+
+double DrainRun::stolen_between(double from, double to) const {
+  const double cpus = std::thread::hardware_concurrency();
+  return (at(to).stolen - at(from).stolen) / (at(to).seconds - at(from).seconds) / cpus;
 }
 
 DrainRun watch_drain(Worker& worker, const Server& server, std::int64_t entries) {
@@ -153,7 +161,7 @@ DrainRun watch_drain(Worker& worker, const Server& server, std::int64_t entries)
   const auto begun = steady_clock::now();
   const double worker_cpu = worker.cpu_seconds();
   const double server_cpu = server.cpu_seconds();
-  run.progress.push_back({});
+  run.progress.push_back({.stolen = stolen_cpu_seconds()});
   auto last_progress = begun;
   while (true) {
     const double delivered = delivered_of(worker.metrics());
@@ -161,7 +169,7 @@ DrainRun watch_drain(Worker& worker, const Server& server, std::int64_t entries)
     if (delivered > run.delivered) last_progress = now;
     run.delivered = delivered;
     run.seconds = std::chrono::duration<double>(now - begun).count();
-    run.progress.push_back({run.seconds, delivered});
+    run.progress.push_back({run.seconds, delivered, stolen_cpu_seconds()});
     if (delivered >= static_cast<double>(entries)) break;
     if (now - last_progress > kStuckAfter) throw std::runtime_error("the drain is stuck");
     const double left = (static_cast<double>(entries) - delivered) / run.rate();

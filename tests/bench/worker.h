@@ -58,6 +58,7 @@ class Worker {
 struct Progress {
   double seconds = 0;    // since the first claim
   double delivered = 0;  // entries whose delivery is in the database
+  double stolen = 0;     // CPU seconds that the host has kept from this machine since it started
 };
 struct DrainRun {
   double delivered = 0;
@@ -72,6 +73,11 @@ struct DrainRun {
   [[nodiscard]] double server_cpu_us() const { return server_cpu / delivered * 1e6; }
   // The rate between two shares of the entries, e.g. 0.75 and 1.
   [[nodiscard]] double rate_between(double from, double to) const;
+  // The share of the machine's CPU that its host kept from it meanwhile.
+  [[nodiscard]] double stolen_between(double from, double to) const;
+
+ private:
+  [[nodiscard]] Progress at(double share) const;
 };
 
 // Watches a worker that was just started until it has delivered `entries` entries.

@@ -397,6 +397,40 @@ void closed_lane_in_the_middle_of_a_key(Scene& scene) {
   scene.finish({.lane = "header.lane"});
 }
 
+// One more fits into the lane of the first two entries. The second one's key has another for an
+// open lane.
+void full_lane_in_the_middle_of_a_key(Scene& scene) {
+  scene.insert("first", "narrow");
+  scene.insert("k", "narrow");
+  scene.insert("k", "open");
+  TortureWorker& worker = scene.worker({.lane = "header.lane", .lanes = {{"narrow", 1}}});
+  worker.drain_once();
+  worker.options().lanes.clear();
+  worker.drain_once();
+  worker.drain_once();
+  scene.finish({.lane = "header.lane"});
+}
+
+// One more fits into the lane of two entries that are due. The second one's key has a fresh one for
+// an open lane.
+void full_lane_of_what_is_due(Scene& scene) {
+  scene.insert("first", "narrow");
+  scene.insert("k", "narrow");
+  scene.insert("k", "open");
+  TortureWorker& worker = scene.worker({.limit = 2, .lane = "header.lane"});
+  (void)worker.claim();
+  worker.send_next(kRetry);
+  worker.send_next(kRetry);
+  worker.settle();
+  worker.options().limit = 10;
+  worker.options().lanes = {{"narrow", 1}};
+  worker.drain_once();
+  worker.options().lanes.clear();
+  worker.drain_once();
+  worker.drain_once();
+  scene.finish({.lane = "header.lane"});
+}
+
 // Of entries 1 to 600, which go to a closed lane, all are passed over at once, and some of them not
 // yet marked when the key of the last one has another for an open lane.
 void passed_over_entry_before_a_fresh_one(Scene& scene) {
@@ -464,8 +498,28 @@ std::ostream& operator<<(std::ostream& out, const Rule& rule) {
   return out << rule.name;
 }
 
+// The failure is dated before a claim that looks at all that is due, and written after it.
+void failure_written_after_a_full_look(Scene& scene) {
+  scene.insert("k");
+  scene.insert("k");
+  TortureWorker& owner = scene.worker(leasing(60000, 1));
+  TortureWorker& other = scene.worker({.full_look = std::chrono::hours(1)});
+  (void)owner.claim();
+  owner.send_next(kRetry);
+  PgClient holder = scene.database().connect();
+  holder.exec("BEGIN; SELECT FROM leases FOR UPDATE");
+  std::future<void> settled = scene.settle_beside(owner);
+  (void)other.claim();
+  holder.exec("COMMIT");
+  settled.get();
+  (void)other.claim();
+  other.send_all();
+  other.settle();
+  scene.finish();
+}
+
 const std::string kLeasesRead =
-    "      INTO next_lease_floor, v_active, others, v_expired, v_my_suspect, v_busy\n"
+    "      INTO next_lease_floor, v_oldest, v_active, others, v_expired, v_my_suspect, v_busy\n"
     "      FROM leases l WHERE l.stream = p_stream AND l.lease_no >= p_lease_floor";
 const std::string kBusyKeysRead =
     "WHERE o.stream = p_stream AND o.lease_no >= p_lease_floor AND o.worker <> p_worker)";
@@ -631,6 +685,27 @@ const Rule kRules[] = {
      unread_entry_before_a_held_one,
      {.patches = {{"0002_claim", "AND c.id > (SELECT f.id FROM frontier f) AS unread",
                    "AND false AS unread"}}},
+     "reorder"},
+    {"WhatAClosedLaneKeepsConcernsItsKey",
+     closed_lane_in_the_middle_of_a_key,
+     {.patches = {{"0002_claim", "    UNION ALL SELECT b.key FROM left_behind b\n", ""}}},
+     "reorder"},
+    {"WhatAFullLaneKeepsConcernsItsKey",
+     full_lane_in_the_middle_of_a_key,
+     {.patches = {{"0002_claim",
+                   "    UNION ALL SELECT f.key FROM fresh f WHERE f.key IS NOT NULL AND f.lane IN "
+                   "(SELECT unnest(p_lanes))\n",
+                   ""}}},
+     "reorder"},
+    {"WhatIsDueConcernsItsKey",
+     full_lane_of_what_is_due,
+     {.patches = {{"0002_claim", "    UNION ALL SELECT d.key FROM due d WHERE d.key IS NOT NULL\n",
+                   ""}}},
+     "reorder"},
+    {"TheDueFloorMindsTheLeases",
+     failure_written_after_a_full_look,
+     {.patches = {{"0002_claim", "next_due_floor := least(v_now, v_oldest,",
+                   "next_due_floor := least(v_now,"}}},
      "reorder"},
     {"ASuspectOvertakesNothing",
      suspect_behind_a_fresh_entry,

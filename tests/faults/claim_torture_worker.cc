@@ -51,6 +51,7 @@ enum ClaimColumn : std::size_t {
   kEpoch,
   kNextLeaseFloor,
   kNextHoldFloor,
+  kNextDueFloor,
   kSequenceLast,
   kShown,
   kUsed,
@@ -60,9 +61,10 @@ enum ClaimColumn : std::size_t {
 };
 constexpr const char* kClaimCall =
     "SELECT status, entries, lease_no, more, suspect, live_min, epoch, next_lease_floor,"
-    " next_hold_floor,"
+    " next_hold_floor, next_due_floor,"
     " sequence_last, shown, used, taken_over, parked, repicks FROM outbox.claim("
-    "$1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24)";
+    "$1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,"
+    "NULL,$25)";
 constexpr const char* kSettleCall =
     "SELECT result FROM outbox.settle($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16)";
 
@@ -96,6 +98,7 @@ TortureWorker::TortureWorker(const TortureDatabase& database, History& history,
 void TortureWorker::be_born() {
   id_ = random_.uuid().to_string();
   floor_ = {};
+  due_floor_ = {};
   flawed_floor_ = FlawedFloor(options_.floor_flaw);
   leases_.clear();
   keys_.clear();
@@ -145,7 +148,12 @@ std::vector<PgValue> TortureWorker::claim_parameters() const {
           std::to_string(options_.lane_room),
           array(full_keys),
           array(key_rooms),
-          std::to_string(options_.key_room)};
+          std::to_string(options_.key_room),
+          due_floor()};
+}
+
+PgValue TortureWorker::due_floor() const {
+  return std::chrono::steady_clock::now() < due_floor_until_ ? due_floor_ : std::nullopt;
 }
 
 void TortureWorker::begin_claim() {
@@ -201,6 +209,10 @@ void TortureWorker::report_to_floor(const PgRow& row) {
   if (row[kLiveMin]) report.live_min = std::stoll(*row[kLiveMin]);
   if (row[kNextLeaseFloor]) report.next_lease_floor = std::stoll(*row[kNextLeaseFloor]);
   report.next_hold_floor = std::stoll(*row[kNextHoldFloor]);
+  if (row[kNextDueFloor]) {
+    due_floor_ = row[kNextDueFloor];
+    due_floor_until_ = asked_at_ + options_.full_look;
+  }
   report.epoch = std::stoll(*row[kEpoch]);
   report.sequence_last = std::stoll(*row[kSequenceLast]);
   report.shown = split(row[kShown]);
@@ -229,6 +241,7 @@ void TortureWorker::lose_claim() {
     if (!worth_another_try(error)) history_.defect(error.what());
   }
   floor_ = {};  // a lost answer is a lost connection
+  due_floor_ = {};
   flawed_floor_ = FlawedFloor(options_.floor_flaw);
   if (options_.flaw != WorkerFlaw::forgets_lost_claims) lost_lease_ = claimed_lease_;
   if (!lost_lease_ || options_.flaw == WorkerFlaw::trusts_repeated_claims) ++claims_ended_;
@@ -240,10 +253,11 @@ bool TortureWorker::due() {
   const FlawedFloor::Input floor =
       options_.floor_flaw == FloorFlaw::none ? floor_.input() : flawed_floor_.input();
   const std::vector<std::string> of_stream(floor.tracked.size(), options_.stream);
-  return settles_.number("SELECT count(*) FROM outbox.due_streams($1, $2, $3, $4, $5)",
-                         {array(std::vector<std::string>{options_.stream}),
-                          array(std::vector<std::int64_t>{floor.start}), array(of_stream),
-                          array(floor.tracked), array(floor.bounds)}) > 0;
+  return settles_.number(
+             "SELECT count(*) FROM outbox.due_streams($1, $2, $3, $4, $5, NULL, $6)",
+             {array(std::vector<std::string>{options_.stream}),
+              array(std::vector<std::int64_t>{floor.start}), array(of_stream), array(floor.tracked),
+              array(floor.bounds), due_floor() ? "{\"" + *due_floor() + "\"}" : "{}"}) > 0;
 }
 
 void TortureWorker::arrive(const std::string& lease_id, std::int64_t number, const PgRows& rows,

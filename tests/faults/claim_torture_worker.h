@@ -46,6 +46,7 @@ struct WorkerOptions {
   int key_room = 1000;
   std::map<std::string, int> lanes = {};  // exceptions
   std::vector<std::string> dead = {};     // workers that are known to be dead
+  milliseconds full_look{1000};           // how long a due floor holds
   milliseconds margin{0};                 // of the lease that must be left for a delivery
   WorkerFlaw flaw = WorkerFlaw::none;
   FloorFlaw floor_flaw = FloorFlaw::none;
@@ -156,6 +157,7 @@ class TortureWorker {
   void arrive(const std::string& lease, std::int64_t number, const PgRows& rows,
               SteadyTime valid_until);
   [[nodiscard]] std::vector<PgValue> claim_parameters() const;
+  [[nodiscard]] PgValue due_floor() const;
   void report_to_floor(const PgRow& row);
   Item* next_item(bool of_any_lease);
   void close(Item& item);
@@ -176,6 +178,8 @@ class TortureWorker {
   PgClient settles_;
   std::string id_;
   postgres::ClaimFloor floor_;
+  PgValue due_floor_;
+  SteadyTime due_floor_until_;
   FlawedFloor flawed_floor_;
   std::list<Lease> leases_;
   std::map<std::int32_t, Key> keys_;

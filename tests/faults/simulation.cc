@@ -18,6 +18,7 @@ using std::chrono::microseconds;
 using std::chrono::seconds;
 
 constexpr Milliseconds kLease{3000};
+constexpr std::uint64_t kRefusing = 4;  // one run of so many has entries that cannot be written
 constexpr int kProducers = 3;
 constexpr std::array<std::string_view, kFlaws> kFlawNames = {
     "none", "fencing", "renewal", "key-order", "answer", "outage", "late-commits", "restart"};
@@ -31,7 +32,11 @@ StreamMetrics& metrics() {
 class Run {
  public:
   Run(std::uint64_t seed, Flaw flaw, bool trace)
-      : world_(seed, flaw, trace), database_(world_), sink_(world_, database_) {
+      : world_(seed, flaw, trace),
+        database_(world_),
+        sink_(world_, database_),
+        refusals_(seed),
+        refuses_(seed % kRefusing == 2) {
     choose();
     world_.history.send_timeout =
         std::chrono::duration_cast<microseconds>(kAttemptTimeout).count() + 200'000;
@@ -136,6 +141,9 @@ class Run {
                               Row::Nature::poison, Row::Nature::stubborn}[world_.up_to(3)];
       row.refusals = 1 + static_cast<int>(world_.up_to(2));
     }
+    // By a chance of its own, so that the other runs stay what they are.
+    if (refuses_ && refusals_.up_to(9) == 0)
+      row.writable = world_.now() + Milliseconds{static_cast<std::int64_t>(refusals_.up_to(9000))};
     row.entry = world_.history.entry_index("e" + std::to_string(database_.rows().size() + 1));
     return row;
   }
@@ -319,6 +327,8 @@ class Run {
   std::int32_t key_window_ = 1;
   int workers_at_first_ = 1;
   int budget_ = 0;
+  SeededRandom refusals_;
+  bool refuses_;
   double natures_ = 0;
   double long_transactions_ = 0;
   bool hold_key_ = false;

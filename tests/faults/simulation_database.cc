@@ -284,6 +284,7 @@ void ModelDatabase::fill(const Claim& claim, const ModelLease& lease, LeasedBatc
         std::chrono::duration_cast<std::chrono::microseconds>(held.created.time_since_epoch()));
     leased.key_hash = held.key;
     leased.attempts_base = held.attempts_base;
+    leased.limits_from = leased.envelope.created_at;
     batch.entries.push_back(leased);
   }
 }
@@ -341,6 +342,17 @@ SettleResult ModelDatabase::settle(int worker, const SettleRequest& request) {
     });
   }
   return result;
+}
+
+bool ModelDatabase::refuses(int worker, const SettleRequest& request) {
+  const ModelLease* lease = find(request.lease_id);
+  if (lease == nullptr || lease->worker != worker) return false;
+  const auto refused = [&](EntryId id) {
+    return holds(lease->ids, id) && row(id).writable > world_.now();
+  };
+  return std::any_of(request.delivered.begin(), request.delivered.end(), refused) ||
+         std::any_of(request.others.begin(), request.others.end(),
+                     [&](const SettledOther& other) { return refused(other.id); });
 }
 
 void ModelDatabase::write(const SettleRequest& request, std::int64_t lease_number) {

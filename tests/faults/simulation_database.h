@@ -31,6 +31,7 @@ struct Row {
   bool fresh = true;  // no available_at
   MonotonicTime due{};
   MonotonicTime created{};
+  MonotonicTime writable{};  // before that, what a settle says of it is refused
   int attempts = 0;
   int attempts_base = 0;
   int chargeable = 0;      // attempts that may count, as the sinks know
@@ -74,6 +75,8 @@ class ModelDatabase {
   void claim(int worker, const ClaimRequest& request, const postgres::ClaimFloor::Input& floor,
              std::function<void(Claimed)> done);
   SettleResult settle(int worker, const SettleRequest& request);
+  // Whether it raises instead, for what the entries are.
+  [[nodiscard]] bool refuses(int worker, const SettleRequest& request);
   std::vector<Uuid> renew(int worker, const std::vector<Uuid>& leases, Milliseconds lease);
   void release(int worker);
   [[nodiscard]] bool due(const postgres::ClaimFloor::Input& floor) const;

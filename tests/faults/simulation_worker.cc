@@ -55,13 +55,17 @@ void ModelWorker::complete(Completion completion) {
   });
 }
 
-DrainHost::Allowance ModelWorker::allowance(const StreamDrain&) const {
+DrainHost::Amount ModelWorker::allowance(const StreamDrain&) const {
   return {.entries = options_.max_in_flight - held_entries_, .bytes = 1 << 20};
 }
 
-void ModelWorker::account(const StreamDrain&, std::int32_t entries, std::int64_t) {
-  held_entries_ += entries;
-  if (entries < 0 && std::exchange(without_room_, false)) look_at(stream_, world_.now());
+void ModelWorker::claim_brings(const StreamDrain&, Amount, Amount came) {
+  held_entries_ += came.entries;
+}
+
+void ModelWorker::let_go(const StreamDrain&, std::int64_t) {
+  --held_entries_;
+  if (std::exchange(without_room_, false)) look_at(stream_, world_.now());
 }
 
 void ModelWorker::look_at(StreamDrain&, MonotonicTime when) {
@@ -227,6 +231,7 @@ struct ModelWorker::Call {
   std::uint64_t floor_generation = 0;
   ModelDatabase::Claimed claimed;
   SettleResult settled;
+  bool refused = false;
   std::vector<Uuid> kept;
   bool due = false;
 };
@@ -275,9 +280,12 @@ class ModelWorker::Session final : public StoreSession {
     if (!call_->answered && worker_.leases_in_doubt_ && worker_.world_.flaw != Flaw::restart)
       throw StoreError(StoreErrorKind::conflict, "leases are in doubt");
     ask([w = &worker_, request](const CallPtr& call, const auto& reply) {
-      call->settled = w->database_.settle(w->number_, request);
+      call->refused = w->database_.refuses(w->number_, request);
+      if (!call->refused) call->settled = w->database_.settle(w->number_, request);
       reply();
     });
+    if (call_->refused)
+      throw StoreError(StoreErrorKind::defect, "an entry cannot be written", {}, "P0001");
     return call_->settled;
   }
 

@@ -90,8 +90,10 @@ class ModelWorker final : public DrainHost {
   void post_at(MonotonicTime when, std::function<void()> handler) override {
     later(when, std::move(handler));
   }
-  [[nodiscard]] Allowance allowance(const StreamDrain&) const override;
-  void account(const StreamDrain&, std::int32_t entries, std::int64_t) override;
+  [[nodiscard]] Amount allowance(const StreamDrain&) const override;
+  void claim_begins(const StreamDrain&, Amount) override {}  // there is one stream
+  void claim_brings(const StreamDrain&, Amount, Amount came) override;
+  void let_go(const StreamDrain&, std::int64_t) override;
   void wants_room(StreamDrain&) override { without_room_ = true; }
   void look_at(StreamDrain&, MonotonicTime when) override;
   void claim_ended() override;

@@ -22,7 +22,7 @@ namespace {
 using namespace postgres;
 using Value = std::optional<std::string>;
 
-constexpr std::size_t kColumns = 16;
+constexpr std::size_t kColumns = 17;
 
 Result result_of(const std::vector<Value>& row) {
   Result result(PQmakeEmptyPGresult(nullptr, PGRES_TUPLES_OK));
@@ -200,8 +200,9 @@ void check_entry(std::string_view rest) {
   const Value& payload = row[10] ? row[10] : row[11];
   require((envelope.payload_kind == PayloadKind::none) == !payload, "only a tombstone is one");
   require(envelope.payload == payload.value_or(""), "the payload is what was sent");
-  require(batch.payload_bytes == static_cast<std::int64_t>(payload.value_or("").size()),
-          "payloads are counted");
+  require(batch.bytes ==
+              static_cast<std::int64_t>(payload.value_or("").size() + envelope.headers_json.size()),
+          "payloads and headers are counted");
   require(envelope.occurred_at.has_value() == row[12].has_value(), "a time is not made up");
 }
 

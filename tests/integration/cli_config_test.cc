@@ -1,6 +1,9 @@
 // The binary as its users start it: exit codes, what goes to which output, where the configuration
 // is found. Commands that need no database.
 
+#include <algorithm>
+#include <sstream>
+
 #include <boost/json.hpp>
 #include <gmock/gmock.h>
 
@@ -230,6 +233,26 @@ TEST_F(Cli, PrintConfigShowsNoPasswordOfAProxy) {
       EXPECT_THAT(printed.output, Not(HasSubstr("s3cret")));
     }
   }
+}
+
+TEST_F(Cli, TheHelpOfRunHasEverySettingOfTheReference) {
+  const std::string help = outfall({"run", "--help"}).output;
+  std::istringstream reference(outfall({"config-reference"}).output);
+  std::string table;
+  int settings = 0;
+  for (std::string line; std::getline(reference, line);) {
+    if (line.starts_with("## [")) table = line.substr(3);
+    if (!line.starts_with("### `")) continue;
+    ++settings;
+    // "### `streams.NAME.emitter`" below "## [streams.NAME]"
+    const std::string name = line.substr(5, line.size() - 6).substr(table.size() - 1);
+    const std::string below = help.substr(std::min(help.find("  " + table + "\n"), help.size()));
+    EXPECT_THAT(below.substr(0, below.find("\n  [", 1)) + "\n",
+                testing::AnyOf(HasSubstr("\n    " + name + "\n"), HasSubstr("\n    " + name + " ")))
+        << table;
+  }
+  EXPECT_GT(settings, 40);
+  EXPECT_THAT(help, HasSubstr("\n    max_in_flight = 8000\n"));
 }
 
 TEST_F(Cli, MistakesOnTheCommandLineEndWith64) {

@@ -48,7 +48,10 @@ TEST_F(CliConnect, TellsWhetherTheDatabaseCanBeUsed) {
   EXPECT_EQ(empty.status.code, 78) << empty.output;
   EXPECT_THAT(empty.output, IsEmpty());
   EXPECT_THAT(empty.error_output, HasSubstr("outfall: database.schema: "));
-  EXPECT_THAT(empty.error_output, HasSubstr("run `outfall migrate`"));
+  EXPECT_THAT(empty.error_output, HasSubstr("the database \"postgres\" has no schema \"outbox\""));
+  EXPECT_THAT(empty.error_output,
+              HasSubstr("\n  hint: check database.url and database.schema; run `outfall migrate` "
+                        "only where there never was one\n"));
 
   postgres::Migrator({.url = server.dsn()}).run();
   const Finished ready = check();
@@ -130,7 +133,9 @@ TEST_F(CliConnect, AMissingSchemaEndsEveryCommandWithTheSameCode) {
     all.insert(all.end(), command.begin(), command.end());
     const Finished finished = run(all, {.working_folder = folder_.path()});
     EXPECT_EQ(finished.status.code, 78) << command.front();
-    EXPECT_THAT(finished.error_output, HasSubstr("run `outfall migrate`"));
+    EXPECT_THAT(finished.error_output, HasSubstr("\n  hint: check database.url and"));
+    EXPECT_THAT(finished.error_output,
+                HasSubstr("run `outfall migrate` only where there never was one"));
   }
 }
 

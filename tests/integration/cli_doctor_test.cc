@@ -473,7 +473,7 @@ TEST_F(CliDoctor, TheSchemaAndItsMigrations) {
   const Diagnosis older = diagnose();
   EXPECT_EQ(older.code, 69);
   EXPECT_THAT(older.only("schema").what, HasSubstr("is at version 8"));
-  EXPECT_EQ(older.findings[0].change, "`outfall migrate`");
+  EXPECT_EQ(older.findings[0].change, "run `outfall migrate`");
   EXPECT_THAT(older.not_checked, ElementsAre("streams"));
 
   const TestDatabase empty("template1", sound_server());

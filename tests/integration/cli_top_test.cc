@@ -292,8 +292,15 @@ TEST_F(CliTop, BreakersAreAskedOfTheWorkers) {
   EXPECT_THAT(look(worker).at("breakers").as_array(), IsEmpty());
   enqueue("orders", "ana");
   wait_until([&] { return !look(worker).at("breakers").as_array().empty(); }, "the breaker opens");
-  EXPECT_EQ(look(worker).at("breakers").at(0).at("stream"), "orders");
-  EXPECT_THAT(run(command(worker, {"--once"})).output, HasSubstr("\nBREAKER"));
+  const boost::json::value breaker = look(worker).at("breakers").at(0);
+  EXPECT_EQ(breaker.at("stream"), "orders");
+  EXPECT_THAT(std::string(breaker.at("error").as_string()), HasSubstr("webhook.refused"));
+  wait_until([&] { return look(worker).at("breakers").at(0).at("away_seconds").as_int64() > 0; },
+             "a second passes");
+  EXPECT_THAT(
+      run(command(worker, {"--once"})).output,
+      testing::ContainsRegex("\nBREAKER +LANE +STATE +AWAY +WORKER AT +ERROR *\n"
+                             "orders +[^ ]+ +(open|half_open) +[0-9]+s +[^ ]+ +webhook.refused"));
 
   const std::string nobody = "127.0.0.1:" + std::to_string(free_port());
   const boost::json::object other = look(worker, {"--worker", nobody});

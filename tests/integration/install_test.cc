@@ -17,7 +17,9 @@ using testing::StartsWith;
 
 class Install : public testing::Test {
  protected:
-  Install() {
+  Install() { install(); }
+
+  void install() const {
     const Finished installed =
         run({OUTFALL_CMAKE, "--install", OUTFALL_BUILD_FOLDER, "--prefix", "/usr"},
             {.environment = {{"DESTDIR", folder_.path().string()}}});
@@ -42,6 +44,20 @@ TEST_F(Install, TheBinaryRunsAndTheMigrationsAreThere) {
   const Finished version = run({(usr_ / "bin/outfall").string(), "version"});
   EXPECT_THAT(version.output, StartsWith("outfall ")) << version.error_output;
   EXPECT_EQ(files_below(usr_ / "share/outfall/sql"), files_below(source_ / "sql"));
+}
+
+// As after a build of the target `outfall` alone.
+TEST_F(Install, WhatIsGeneratedForShellsIsThereWithoutABuildOfEverything) {
+  if (std::string_view(OUTFALL_COMPLETIONS_FOLDER).empty()) GTEST_SKIP() << "instrumented build";
+  fs::remove_all(usr_);
+  fs::remove_all(OUTFALL_COMPLETIONS_FOLDER);
+  install();
+  for (const std::string file :
+       {"bash-completion/completions/outfall", "zsh/vendor-completions/_outfall",
+        "fish/vendor_completions.d/outfall.fish"}) {
+    ASSERT_TRUE(fs::exists(usr_ / "share" / file)) << file;
+    EXPECT_GT(fs::file_size(usr_ / "share" / file), 100U) << file;
+  }
 }
 
 TEST_F(Install, TheSamplesAreWhereTheDocsSay) {

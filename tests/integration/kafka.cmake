@@ -9,6 +9,7 @@ outfall_test(kafka_test
     ${CMAKE_CURRENT_LIST_DIR}/kafka_outage_test.cc
   LIBS outfall_emitter_kafka outfall_test_emitter outfall_test_kafka outfall_json
   TIMEOUT 900
+  SHARDS 2
   LABELS integration)
 target_compile_definitions(kafka_test PRIVATE OUTFALL_SOURCE_FOLDER="${CMAKE_SOURCE_DIR}")
 
@@ -23,6 +24,7 @@ outfall_test(kafka_run_test
     ${CMAKE_CURRENT_LIST_DIR}/worker_fixture.cc
   LIBS outfall_core outfall_test_support outfall_test_kafka outfall_json CURL::libcurl
   TIMEOUT 600
+  SHARDS 2
   LABELS integration postgres)
 add_dependencies(kafka_run_test outfall)
 target_compile_definitions(kafka_run_test PRIVATE

@@ -18,6 +18,7 @@ class KafkaOutageTest : public KafkaTest {
     emitter_.reset();
     shared_kafka().gate().traffic(Traffic::pass);
     shared_kafka().gate().admit(Admission::accept);
+    shared_kafka().gate().cut_after(Direction::to_server, std::nullopt);
   }
 
   TestSettings gated(const std::string& topic) {
@@ -114,6 +115,26 @@ TEST_F(KafkaOutageTest, ANetworkThatSwallowsEverythingIsFoundOutAndLeftBehind) {
   deliver_all(numbered(500, 20, 500));
   EXPECT_LT(Steady::now() - back, milliseconds(5000));
   expect_in_order(topic_);
+}
+
+// As by a balancer or a firewall in front of brokers that are gone: it takes every connection and
+// ends it with the first byte.
+TEST_F(KafkaOutageTest, ConnectionsThatAreResetOneAfterTheOtherAreAnOutageToo) {
+  start(gated(topic_));
+  deliver_all(numbered(500, 20));
+  TcpGate& gate = shared_kafka().gate();
+  gate.cut_after(Direction::to_server, 1);
+  gate.end_connections(Ending::reset);
+  const auto lost = emit(numbered(500, 20, 500));
+  drain_.wait_for_all();
+  expect_outage(lost);
+  drain_.new_runs();
+  gate.cut_after(Direction::to_server, std::nullopt);
+  const auto back = Steady::now();
+  deliver_all(numbered(500, 20, 500));
+  EXPECT_LT(Steady::now() - back, milliseconds(5000));
+  expect_in_order(topic_);
+  EXPECT_EQ(duplicates(topic_), 0U);
 }
 
 // The broker has written them, and nobody has heard of it: librdkafka asks again by sequence

@@ -17,6 +17,7 @@ outfall_test(cli_operate_test
     ${CMAKE_CURRENT_LIST_DIR}/run_sampler_test.cc
   LIBS outfall_store_postgres outfall_admin_client outfall_test_support outfall_json fmt::fmt
   TIMEOUT 600
+  SHARDS 2
   LABELS integration postgres)
 add_dependencies(cli_operate_test outfall)
 target_compile_definitions(cli_operate_test PRIVATE

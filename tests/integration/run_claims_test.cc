@@ -61,6 +61,67 @@ TEST_F(RunClaims, AClaimEndsAtItsBytes) {
   EXPECT_EQ(worker.stop(), 0);
 }
 
+// They were not counted: 400 entries with headers of 1 MB each were one claim, of 411 MiB.
+TEST_F(RunClaims, HeadersCountAsBytesOfAClaimAndOfTheWorker) {
+  sql_.exec(
+      "INSERT INTO entries (stream, type, headers) SELECT 'orders', 't', "
+      "jsonb_build_object('text', "
+      "repeat('compressible', 25000)) FROM generate_series(1, 10)");
+  WorkerProcess worker({.dsn = database_.dsn(),
+                        .streams = "[streams.orders]\nemitter = \"out\"\n[emitters.out]\nkind = "
+                                   "\"noop\"\nlatency = \"60s\"\n",
+                        .drain = "batch_bytes = \"1MiB\"\nmax_in_flight_bytes = \"2MiB\"\n"
+                                 "shutdown_timeout = \"0s\""});
+  // The first entry and 1 MiB beyond it; then the first and what is left of 2 MiB.
+  wait_until([&] { return sql_.number("SELECT count(*) FROM leases") == 2; }, "it is full");
+  const auto leases = [&] {
+    return sql_.value("SELECT string_agg(remaining::text, ' ' ORDER BY lease_no) FROM leases");
+  };
+  EXPECT_FALSE(
+      holds_within([&] { return leases() != "4 3" && leases() != "4 4"; }, milliseconds{500}))
+      << leases();
+  wait_until([&] { return worker.metric("outfall_in_flight_bytes{stream=\"orders\"}") >= 2 << 20; },
+             "the metric tells of them");
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+// Each claim took the room that there was when it began, so that those of many streams at once held
+// as many times of it.
+TEST_F(RunClaims, StreamsThatClaimAtTheSameTimeHoldNoMoreTogetherThanTheWorkerMay) {
+  std::string streams = "[emitters.out]\nkind = \"noop\"\nlatency = \"60s\"\n";
+  for (int i = 1; i <= 20; ++i) {
+    streams += "[streams.s" + std::to_string(i) + "]\nemitter = \"out\"\n";
+  }
+  sql_.exec(
+      "INSERT INTO entries (stream, type, payload) SELECT 's' || s, 't', "
+      "json_build_object('text', repeat('x', 20000)) FROM generate_series(1, 20) s, "
+      "generate_series(1, 50)");
+  const std::string many = "connections = 16";
+  const auto leased = [&] { return sql_.number("SELECT coalesce(sum(remaining), 0) FROM leases"); };
+  const auto never_more_than = [&](std::int64_t most) {
+    return !holds_within([&] { return leased() > most; }, milliseconds{500});
+  };
+  WorkerProcess by_entries({.dsn = database_.dsn(),
+                            .streams = streams,
+                            .drain = "max_in_flight = 40\nbatch_entries = 40\n"
+                                     "shutdown_timeout = \"0s\"",
+                            .database = many});
+  wait_until([&] { return leased() >= 40; }, "it is full");
+  EXPECT_TRUE(never_more_than(40)) << leased();
+  EXPECT_EQ(by_entries.stop(), 0);
+  sql_.exec("DELETE FROM leases");
+
+  WorkerProcess by_bytes({.dsn = database_.dsn(),
+                          .streams = streams,
+                          .drain = "max_in_flight_bytes = \"512KiB\"\nbatch_bytes = \"256KiB\"\n"
+                                   "shutdown_timeout = \"0s\"",
+                          .database = many});
+  wait_until([&] { return leased() >= 26; }, "it is full");
+  // 26 make half a MiB, and each of the two claims may go one entry beyond.
+  EXPECT_TRUE(never_more_than(28)) << leased();
+  EXPECT_EQ(by_bytes.stop(), 0);
+}
+
 TEST_F(RunClaims, TwoHundredIdleStreamsCostAboutOneStatementAPoll) {
   std::string streams;
   for (int i = 1; i <= 200; ++i) {

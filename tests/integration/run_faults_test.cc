@@ -96,13 +96,15 @@ TEST_F(RunFaults, ADatabaseThatIsAwayForLongerThanALeaseCostsNoEntryAnything) {
         [&] { return worker.metric("outfall_entries_settled_total{stream=\"orders\"}") > 0; },
         "both drain");
   }
+  // Before it goes away: what they hold of it they may have given up by the time they say so.
+  for (WorkerProcess& worker : workers) {
+    wait_until([&] { return worker.metric("outfall_in_flight_entries{stream=\"orders\"}") > 0; },
+               "both hold entries");
+  }
   own_server().stop(StopMode::immediate);
-  double held = 0;
   for (WorkerProcess& worker : workers) {
     worker.process().wait_for_output("waiting for the database");
-    held += worker.metric("outfall_in_flight_entries{stream=\"orders\"}");
   }
-  EXPECT_GT(held, 0);
   const auto back = std::chrono::steady_clock::now() + std::chrono::seconds{5};
   wait_until([&] { return std::chrono::steady_clock::now() > back; }, "the leases have expired");
   EXPECT_TRUE(workers[0].alive());
@@ -238,8 +240,10 @@ TEST_F(RunFaults, ADatabaseWithoutTheSchemaIsWaitedForAndSaysWhatToRun) {
   WorkerProcess worker({.dsn = bare.dsn(), .streams = to_file()});
   worker.process().wait_for_output("outfall migrate");
   EXPECT_TRUE(worker.alive());
-  EXPECT_THAT(std::string(worker.status().at("database").at("hint").as_string()),
-              HasSubstr("migrate"));
+  // Whoever reads its log or status has not its command line.
+  EXPECT_THAT(
+      std::string(worker.status().at("database").at("hint").as_string()),
+      testing::ContainsRegex("run `outfall migrate --config [^ ]*outfall.toml` only where"));
   const Finished migrated =
       run({OUTFALL_BINARY, "migrate"}, {.environment = {{"OUTFALL_DATABASE__URL", bare.dsn()}}});
   EXPECT_EQ(migrated.status.code, 0) << migrated.error_output;
@@ -354,6 +358,32 @@ TEST_F(RunFaults, ADumpWithLeasesHoldsAndDeadLettersIsRestoredAndDrained) {
   EXPECT_EQ(receipts(), 411);
   EXPECT_EQ(sql.number("SELECT count(*) FROM leases"), 0);
   EXPECT_EQ(of_copy.stop(), 0);
+}
+
+// The limit had passed before any of them could be tried, and each got one try and a second.
+TEST_F(RunFaults, TheLimitOnAgeCountsFromTheScheduledTimeTheReplayAndTheRetry) {
+  sql_.exec(
+      "INSERT INTO entries (stream, type, created_at, available_at) VALUES "
+      "('orders', 'scheduled', now() - interval '1 hour', now() - interval '1 minute')");
+  WorkerProcess worker({.dsn = database_.dsn(),
+                        .streams = noop("fail = { retryable_failure = \"1\" }",
+                                        "retry.max_age = \"30m\"\nretry.max_attempts = 5")});
+  wait_until_empty("orders");
+  EXPECT_EQ(sql_.value("SELECT attempts FROM dead_letters"), "5");
+  sql_.exec("SELECT replay_dead_letters(p_stream => 'orders', p_actor => 'ana', p_reason => 'b')");
+  wait_until_empty("orders");
+  EXPECT_EQ(sql_.value("SELECT attempts FROM dead_letters"), "10");
+
+  // As after one failure, long ago.
+  sql_.exec(
+      "INSERT INTO entries (stream, type, created_at, available_at, status, attempts) VALUES "
+      "('orders', 'failed', now() - interval '1 hour', now() + interval '1 hour', "
+      "'retryable_failure', 1)");
+  sql_.exec(
+      "SELECT retry_entry(p_entry_id => max(id), p_actor => 'ana', p_reason => 'b') FROM entries");
+  wait_until_empty("orders");
+  EXPECT_EQ(sql_.value("SELECT attempts FROM dead_letters WHERE type = 'failed'"), "5");
+  EXPECT_EQ(worker.stop(), 0);
 }
 
 TEST_F(RunFaults, TenThousandEntriesWhoseEmitterThrowsAreRetriedAndThenDeadLettered) {
@@ -487,29 +517,40 @@ TEST_F(RunFaults, AWorkerWhoseLeaseRanOutUnderItsDeliveriesIsFencedAndSaysSo) {
   EXPECT_EQ(late.stop(), 0);
 }
 
-// The lease would keep the entries for 30 s; the server sees the dead session at once.
-TEST_F(RunFaults, OnADirectConnectionTheWorkOfAKilledWorkerIsTakenOverLongBeforeItsLeaseEnds) {
-  enqueue_many("orders", 100, 10);
+// The lease would keep the entries for 30 s; the server sees the dead session at once, and the
+// other worker within 1.5 s. On a machine that is busy with other tests one of three has to show
+// it.
+TEST_F(RunFaults, OnADirectConnectionTheWorkOfAKilledWorkerResumesWithinThreeSeconds) {
+  constexpr std::chrono::seconds kPromised{3};
   // It is full with them, so that it leaves the next entry to the other one.
   const std::string drain = "lease = \"30s\"\nmax_in_flight = 100\nbatch_entries = 100";
   WorkerProcess dies(
       {.dsn = database_.dsn(), .streams = noop("latency = \"60s\""), .drain = drain});
-  wait_until([&] { return dies.metric("outfall_in_flight_entries{stream=\"orders\"}") == 100; },
-             "it holds all");
   WorkerProcess taker({.dsn = database_.dsn(), .streams = noop(""), .drain = drain});
-  enqueue("orders", "another");
-  wait_until([&] { return delivered() == 1; }, "the other one works");
-  EXPECT_EQ(live("orders"), 100);
-  const auto killed = std::chrono::steady_clock::now();
-  dies.kill();
-  wait_until_empty("orders", std::chrono::seconds{15});
-  const auto took = std::chrono::steady_clock::now() - killed;
-  RecordProperty(
-      "takeover_ms",
-      static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()));
-  EXPECT_EQ(delivered(), 101);
-  EXPECT_GT(taker.metric("outfall_claim_takeovers_total{stream=\"orders\"}"), 0);
-  EXPECT_EQ(taker.stop(), 0);
+  taker.stop();
+  auto shortest = std::chrono::steady_clock::duration::max();
+  for (int round = 0; round < 3 && shortest > kPromised; ++round) {
+    if (round > 0) dies.start();
+    enqueue_many("orders", 100, 10);
+    wait_until([&] { return dies.metric("outfall_in_flight_entries{stream=\"orders\"}") == 100; },
+               "it holds all");
+    taker.start();
+    const std::int64_t before = delivered();
+    enqueue("orders", "another");
+    wait_until([&] { return delivered() == before + 1; }, "the other one works");
+    EXPECT_EQ(live("orders"), 100);
+    const auto killed = std::chrono::steady_clock::now();
+    dies.kill();
+    wait_until([&] { return delivered() > before + 1; }, "the work resumes",
+               std::chrono::seconds{15});
+    shortest = std::min(shortest, std::chrono::steady_clock::now() - killed);
+    wait_until_empty("orders");
+    EXPECT_EQ(delivered(), before + 101);
+    EXPECT_GT(taker.metric("outfall_claim_takeovers_total{stream=\"orders\"}"), 0);
+    EXPECT_EQ(taker.stop(), 0);
+  }
+  EXPECT_LE(std::chrono::duration<double>(shortest).count(),
+            std::chrono::duration<double>(kPromised).count());
 }
 
 TEST_F(RunFaults, BehindATransactionPoolerItDeliversAndExpiryAloneDecides) {
@@ -550,8 +591,10 @@ TEST_F(RunFaults, ASecondSignalEndsTheProcessAtOnce) {
   wait_until([&] { return sql_.number("SELECT count(*) FROM leases") > 0; }, "it has a lease");
   worker.process().signal(SIGTERM);
   worker.process().wait_for_output("stopping");
-  worker.process().signal(SIGTERM);
+  worker.process().signal(SIGINT);
   EXPECT_EQ(worker.process().wait().code, 130);
+  EXPECT_THAT(worker.log(), HasSubstr("warning second signal: ending at once; what is in flight"));
+  EXPECT_THAT(worker.log(), HasSubstr(" signal=SIGINT"));
 }
 
 }  // namespace

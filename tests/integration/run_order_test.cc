@@ -143,6 +143,21 @@ TEST_F(RunOrder, AFailingHeadHoldsItsKeyAndNobodyElse) {
   EXPECT_EQ(delivered(), 100);
 }
 
+TEST_F(RunOrder, WithoutOrderAFailingEntryHoldsNothingOfItsKey) {
+  enqueue("orders", "k", "{}", "poison");
+  for (int n = 0; n < 20; ++n) enqueue("orders", "k");
+  WorkerProcess worker(
+      {.dsn = database_.dsn(),
+       .streams = "[streams.orders]\nemitter = \"out\"\nordering = \"none\"\n"
+                  "retry.initial = \"1h\"\nretry.max = \"1h\"\n[emitters.out]\nkind = \"noop\"\n"
+                  "fail_types = { poison = \"retryable_failure\" }\n"});
+  wait_until([&] { return delivered() == 20; }, "what comes after it is delivered");
+  EXPECT_EQ(sql_.value("SELECT type || ' ' || status FROM entries"), "poison retryable_failure");
+  enqueue("orders", "k");
+  wait_until([&] { return delivered() == 21; }, "and what comes later");
+  EXPECT_EQ(worker.stop(), 0);
+}
+
 TEST_F(RunOrder, HoldKeyWaitsForTheDeadLetterAndContinueDoesNot) {
   for (const std::string policy : {"hold-key", "continue"}) {
     sql_.exec("TRUNCATE entries, dead_letters, receipts, holds, leases");
@@ -234,7 +249,7 @@ TEST_F(RunOrder, AnUpgradeAndItsRollbackUnderLoadLoseAndRepeatNothing) {
   WorkerProcess old_one(present);
   WorkerProcess old_other(present);
   WorkerProcess new_one(next);
-  new_one.process().wait_for_output("run `outfall migrate`");
+  new_one.process().wait_for_output("run `outfall migrate --config ");
   EXPECT_TRUE(new_one.alive());
   EXPECT_FALSE(new_one.ready());
   wait_until_it_works(old_one);

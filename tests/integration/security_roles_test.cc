@@ -101,8 +101,8 @@ std::map<std::string, Allowed> allowed_by_role() {
   worker.statements["receipts"] = {"SELECT", "INSERT"};
   worker.statements["dead_letters"] = {"SELECT", "INSERT"};
   worker.statements["entries"] = {"SELECT", "DELETE"};
-  for (const char* column : {"status", "available_at", "deferred_since", "hold_id", "attempts",
-                             "abandoned", "last_error_code", "last_error_message"}) {
+  for (const char* column : {"status", "available_at", "deferred_since", "limits_from", "hold_id",
+                             "attempts", "abandoned", "last_error_code", "last_error_message"}) {
     worker.statements["entries"].insert(std::string("UPDATE ") + column);
   }
   worker.functions = both(kLooking, kWorking);

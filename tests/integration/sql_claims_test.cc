@@ -120,6 +120,70 @@ TEST_F(SqlClaims, ARenewalAfterTheReleaseDoesNotKeepTheLease) {
   EXPECT_EQ(worker.drain("orders"), (std::vector<EntryId>{id, later}));
 }
 
+// Since when the age of an entry counts for limits. What is scheduled begins at its time, which
+// every way to another status writes over.
+TEST_F(SqlClaims, TheAgeOfAScheduledEntryCountsFromItsTime) {
+  Worker worker(database_.dsn());
+  worker.lane = "type";
+  EXPECT_THAT(worker.drain("orders"), IsEmpty());  // registers the stream
+  const std::string hour_ago = "'" + sql_.value("SELECT now() - interval '1 hour'") + "'";
+  const std::string of_hour_ago = "SELECT count(*) FROM entries WHERE limits_from = " + hour_ago;
+  const auto schedule = [&] {
+    sql_.exec(
+        "INSERT INTO entries (stream, type, created_at, available_at) VALUES ('orders', 'a', "
+        "timestamptz " +
+        hour_ago + " - interval '23 hours', " + hour_ago + ")");
+    // Dated back, it would be found within a second.
+    sql_.exec("UPDATE streams SET floor_epoch = floor_epoch + 1");
+  };
+  const auto fail = [&] {
+    const LeasedBatch batch = worker.claim("orders");
+    worker.settle_all(batch, EntryStatus::retryable_failure, Milliseconds{0}, "http.503");
+    return batch.entries.size();
+  };
+  schedule();
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_EQ(fail(), 1U);
+    EXPECT_EQ(sql_.number(of_hour_ago), 1);
+  }
+  const LeasedBatch leased = worker.claim("orders");
+  EXPECT_EQ(leased.entries[0].limits_from - leased.entries[0].envelope.created_at,
+            std::chrono::hours(23));
+  worker.deliver(leased);
+
+  schedule();
+  sql_.exec("SELECT pause_destination('orders', 'a', 'ana', 'it is away')");
+  EXPECT_THAT(worker.drain("orders"), IsEmpty());
+  ASSERT_EQ(sql_.value("SELECT status FROM entries"), "held");
+  sql_.exec("SELECT resume_destination('orders', 'a', 'ana', 'it is back')");
+  ASSERT_EQ(fail(), 1U);
+  EXPECT_EQ(sql_.number(of_hour_ago), 1);
+  worker.drain("orders");
+
+  schedule();
+  sql_.exec("UPDATE entries SET abandoned = 2");
+  ASSERT_EQ(worker.claim("orders", 1, Milliseconds{1}).entries.size(), 1U);
+  sql_.exec("UPDATE leases SET expires_at = now() - interval '1 second'");
+  Worker other(database_.dsn(), "worker-2");
+  ASSERT_EQ(other.claim("orders").entries.size(), 1U);
+  EXPECT_EQ(sql_.value("SELECT status FROM entries"), "deferred");
+  EXPECT_EQ(sql_.number(of_hour_ago), 1);
+}
+
+TEST_F(SqlClaims, TheAgeOfOthersCountsFromTheirCreation) {
+  Worker worker(database_.dsn());
+  enqueue("orders");
+  sql_.exec("INSERT INTO entries (stream, type, available_at) VALUES ('orders', 'a', 'epoch')");
+  for (int i = 0; i < 2; ++i) {
+    const LeasedBatch batch = worker.claim("orders");
+    ASSERT_EQ(batch.entries.size(), 2U);
+    for (const LeasedEntry& leased : batch.entries)
+      EXPECT_EQ(leased.limits_from, leased.envelope.created_at);
+    worker.settle_all(batch, EntryStatus::retryable_failure, Milliseconds{0}, "http.503");
+  }
+  EXPECT_EQ(sql_.number("SELECT count(limits_from) FROM entries"), 0);
+}
+
 TEST_F(SqlClaims, ASettleReturnsOnlyWhatItsLeaseHolds) {
   const EntryId first = enqueue("orders");
   enqueue("orders");
@@ -147,6 +211,60 @@ TEST_F(SqlClaims, AReceiptTakesAnEntryOfAnyAge) {
   Worker worker(database_.dsn());
   EXPECT_EQ(worker.drain("orders").size(), 2U);
   EXPECT_EQ(sql_.number("SELECT count(*) FROM delivered"), 2);
+}
+
+// 5,000 dead entries of the index of what is due, in another order than their rows and kept by an
+// open snapshot: one claim in a second reads them, the others and the idle poll a handful of
+// buffers.
+TEST_F(SqlClaims, WhatWasDueAndHasGoneIsNotWalkedOver) {
+  sql_.exec(
+      "SELECT register_streams('{orders}');"
+      "INSERT INTO entries (stream, type, payload, available_at) "
+      "SELECT 'orders', 'created', '1', now() - (i * 7919 % 5000 + 1) * interval '1 second' "
+      "FROM generate_series(1, 5000) i");
+  PgClient old_snapshot = connect();
+  old_snapshot.exec("BEGIN ISOLATION LEVEL REPEATABLE READ");
+  old_snapshot.query("SELECT count(*) FROM streams");
+  sql_.exec("DELETE FROM entries");
+  const auto claim = [](const std::string& due_floor) {
+    return "claim('orders', gen_random_uuid(), 'i', gen_random_uuid(), 1000, 10, 1000000, true, "
+           "false, NULL, 5, 0, 1, 0, 0, '{}', '{}', '{}', '{}', '{}', 1000, '{}', '{}', 1000, "
+           "NULL, " +
+           due_floor + ")";
+  };
+  const auto poll = [](const std::string& due_floor) {
+    return "due_streams('{orders}', '{1000000}', '{}', '{}', '{}', NULL, ARRAY[" + due_floor + "])";
+  };
+  const auto buffers = [&](const std::string& call) {
+    const std::string plan =
+        sql_.value("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM " + call);
+    return sql_.number("SELECT ($1::json #>> '{0,Plan,Shared Hit Blocks}')::bigint", {plan});
+  };
+  const std::string none = "NULL::timestamptz";
+  const std::string floor =
+      "'" + sql_.value("SELECT next_due_floor FROM " + claim(none)) + "'::timestamptz";
+  EXPECT_GT(buffers(claim(none)), 4000);
+  EXPECT_GT(buffers(poll(none)), 4000);
+  EXPECT_LT(buffers(claim(floor)), 500);
+  EXPECT_LT(buffers(poll(floor)), 100);
+  EXPECT_EQ(sql_.value("SELECT next_due_floor IS NULL FROM " + claim(floor)), "t");
+}
+
+TEST_F(SqlClaims, WhatAProducerDatesBackIsFoundAllTheSame) {
+  Worker worker(database_.dsn());
+  const EntryId first = enqueue("orders");
+  EXPECT_THAT(worker.drain("orders"), ElementsAre(first));
+  sql_.exec(
+      "INSERT INTO entries (stream, type, payload, available_at) "
+      "VALUES ('orders', 'created', '1', now() - interval '1 year')");
+  std::vector<EntryId> found;
+  wait_until(
+      [&] {
+        found = worker.drain("orders");
+        return !found.empty();
+      },
+      "the next look at all that is due");
+  EXPECT_THAT(found, ElementsAre(first + 1));
 }
 
 }  // namespace

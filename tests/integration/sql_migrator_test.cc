@@ -236,10 +236,26 @@ TEST_F(SqlMigrator, RefusesAnotherNameAGapAndANewerDatabase) {
   EXPECT_THAT(refused, HasSubstr("migrated by a newer outfall"));
 }
 
+// `outbox` is a name that others use as well.
+TEST_F(SqlMigrator, ASchemaOfSomethingElseIsLeftAloneAndSaidToBe) {
+  PgClient sql = database_.connect();
+  sql.exec("CREATE SCHEMA outbox; CREATE TABLE outbox.schema_version (installed_rank int)");
+  EXPECT_EQ(state().fit, SchemaFit::missing);
+  const auto refused = [&] { return failure(Migrator(options())); };
+  EXPECT_THAT(refused(), HasSubstr("schema: migration 0001_tables: relation \"schema_version\" "
+                                   "already exists"));
+  EXPECT_THAT(refused(), HasSubstr("something that no outfall has made: choose another name by "
+                                   "database.schema"));
+  sql.exec("DROP TABLE outbox.schema_version; CREATE TYPE outbox.entry_status AS ENUM ('new')");
+  EXPECT_THAT(refused(), HasSubstr("type \"entry_status\" already exists"));
+  EXPECT_THAT(refused(), HasSubstr("database.schema"));
+  EXPECT_EQ(Migrator(options("other")).run().after, kSchemaVersion);
+}
+
 TEST_F(SqlMigrator, SchemaStateTellsAWorkerWhatItFinds) {
   EXPECT_EQ(state().fit, SchemaFit::missing);
-  EXPECT_THAT(state().detail,
-              HasSubstr("no schema \"outbox\" of an outbox: run `outfall migrate`"));
+  EXPECT_THAT(state().detail, HasSubstr("has no schema \"outbox\" of an outbox"));
+  EXPECT_THAT(state().hint, HasSubstr("run `outfall migrate` only where there never was one"));
   PgClient sql = database_.connect();
   sql.exec("CREATE SCHEMA outbox");
   EXPECT_EQ(state().fit, SchemaFit::missing);
@@ -247,6 +263,7 @@ TEST_F(SqlMigrator, SchemaStateTellsAWorkerWhatItFinds) {
   EXPECT_EQ(state().fit, SchemaFit::older);
   EXPECT_THAT(state().detail, HasSubstr("is at version 3 and this outfall needs " +
                                         std::to_string(kSchemaVersion)));
+  EXPECT_EQ(state().hint, "run `outfall migrate`");
   Migrator(options()).run();
   EXPECT_EQ(state().fit, SchemaFit::fits);
   const std::string next = std::to_string(kSchemaVersion + 1);

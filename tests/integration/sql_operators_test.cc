@@ -115,8 +115,9 @@ TEST_F(SqlOperators, RetryMakesAWaitingEntryDueAndKeepsItsAttempts) {
                     "http.503");
   EXPECT_THAT(worker.drain("orders"), IsEmpty());
   EXPECT_EQ(on_entry("retry_entry", id), (PgRows{audit_row("retry_entry", id, envelope_of(id))}));
-  EXPECT_EQ(sql_.query("SELECT status, attempts, last_error_code FROM entries"),
-            (PgRows{{"retryable_failure", "1", "http.503"}}));
+  EXPECT_EQ(sql_.query("SELECT status, attempts, last_error_code, limits_from > created_at FROM "
+                       "entries"),
+            (PgRows{{"retryable_failure", "1", "http.503", "t"}}));
   EXPECT_THAT(worker.drain("orders"), ElementsAre(id));
 }
 

@@ -47,8 +47,9 @@ TEST_F(SqlReplay, KeepsIdEnvelopeAttemptsAndEveryAttribute) {
   EXPECT_EQ(
       sql_.query(
           "SELECT status, attempts, attempts_base, replays, available_at <= clock_timestamp(), "
-          "deferred_since IS NOT NULL, last_error_code FROM entries"),
-      (PgRows{{"deferred", "1", "1", "1", "t", "t", "http.400"}}));
+          "deferred_since IS NOT NULL, last_error_code, limits_from = deferred_since FROM "
+          "entries"),
+      (PgRows{{"deferred", "1", "1", "1", "t", "t", "http.400", "t"}}));
   EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 0);
   EXPECT_EQ(sql_.query("SELECT actor, reason, stream, reason_code, database_user FROM replays"),
             (PgRows{{"ana", "fixed", "orders", "http.400", "postgres"}}));

@@ -101,7 +101,7 @@ TEST_F(SqlRoles, ProducerMayNothingElse) {
       "INSERT INTO entries (stream, type) VALUES ('orders', 'a') RETURNING id"};
   for (const char* column :
        {"status", "attempts", "attempts_base", "replays", "abandoned", "hold_id", "deferred_since",
-        "created_at", "last_error_code", "last_error_message"}) {
+        "limits_from", "created_at", "last_error_code", "last_error_message"}) {
     statements.push_back(std::string("INSERT INTO entries (stream, type, ") + column +
                          ") VALUES ('orders', 'a', DEFAULT)");
   }

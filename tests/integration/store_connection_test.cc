@@ -1,5 +1,9 @@
 // Goal: after a statement that failed, a connection is what it was before.
 // Method: the store's own connection against a real server.
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -95,6 +99,47 @@ TEST_F(StoreConnection, WhatTheServerHasNoRoomForCostsNoConnection) {
   const StoreError full =
       error_of([&] { return connection.query("SELECT raise($1)", Params().text("53300")); });
   EXPECT_TRUE(full.session_lost());
+}
+
+// A server's machine that vanishes is noticed by probes, and by what it does not acknowledge.
+TEST_F(StoreConnection, TheSocketNoticesAMachineThatVanishes) {
+  options_.tcp_user_timeout = Milliseconds{7000};
+  const Connection connection(options_);
+  const auto option = [&](int level, int name) {
+    int value = -1;
+    socklen_t size = sizeof value;
+    EXPECT_EQ(getsockopt(connection.socket(), level, name, &value, &size), 0);
+    return value;
+  };
+  EXPECT_EQ(option(SOL_SOCKET, SO_KEEPALIVE), 1);
+  EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPIDLE), 10);
+  EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPINTVL), 5);
+  EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPCNT), 3);
+  EXPECT_EQ(option(IPPROTO_TCP, TCP_USER_TIMEOUT), 7000);
+}
+
+// What the URL says of these does not count: the order and the time-outs rely on them.
+TEST_F(StoreConnection, TheSessionIsWhatTheWorkerNeedsWhateverTheUrlSays) {
+  options_.url +=
+      " options='-c statement_timeout=0 -c default_transaction_isolation=serializable'"
+      " application_name=mine target_session_attrs=any client_encoding=LATIN1";
+  Connection connection(options_);
+  const auto setting = [&](const std::string& name) {
+    return std::string(
+        connection.query("SELECT current_setting($1)", Params().text(name)).bytes(0, 0));
+  };
+  EXPECT_EQ(setting("statement_timeout"), "5s");
+  EXPECT_EQ(setting("default_transaction_isolation"), "read committed");
+  EXPECT_EQ(setting("idle_in_transaction_session_timeout"), "1min");
+  EXPECT_EQ(setting("application_name"), "outfall");
+  EXPECT_EQ(setting("client_encoding"), "UTF8");
+  sql_.exec("ALTER DATABASE " + database_.name() + " SET default_transaction_read_only = on");
+  try {
+    const Connection refused(options_);
+    ADD_FAILURE() << "a read-only session was taken";
+  } catch (const StoreError& error) {
+    EXPECT_EQ(error.kind(), StoreErrorKind::read_only);
+  }
 }
 
 // Nothing is known of a statement whose session ended, whatever the server said it ended of.

@@ -7,6 +7,7 @@ outfall_test(webhook_emitter_test
     ${CMAKE_CURRENT_LIST_DIR}/webhook_judges_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/webhook_lookups_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/webhook_tls_test.cc
+    ${CMAKE_SOURCE_DIR}/tests/support/hanging_lookups.cc
     ${CMAKE_SOURCE_DIR}/tests/unit/event_lines.cc
   LIBS outfall_emitter_webhook outfall_test_emitter outfall_json ${CMAKE_DL_LIBS}
   LABELS integration)

@@ -37,7 +37,9 @@ std::string expected_of(int status) {
 
 class WebhookAnswers : public WebhookTest {};
 
+// Each at an address of its own, since one that is gone is not asked again.
 TEST_F(WebhookAnswers, EveryStatusMeansWhatTheTableSays) {
+  settings_.text("url", server_.url("/{type}"));
   server_.answer_by([](const HttpRequest& request) {
     return HttpAnswer{.status = std::stoi(request.header("ce-type").value_or("0")),
                       .body = "because"};

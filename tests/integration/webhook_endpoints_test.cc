@@ -87,6 +87,51 @@ TEST_F(WebhookEndpoints, OneThatRefusesConnectionsDoesNotDelayAnother) {
   EXPECT_THAT(drain_.kinds(fast), Each(OutcomeKind::delivered));
 }
 
+// Some thousand may wait in here when the first answer comes.
+TEST_F(WebhookEndpoints, OneThatIsGoneIsNotAskedAgainForWhatWaits) {
+  for (const int status : {410, 301}) {
+    SCOPED_TRACE(status);
+    const std::size_t asked = server_.count();
+    server_.answer_by([&](const HttpRequest& request) {
+      return HttpAnswer{.status = request.target == "/gone" ? status : 200};
+    });
+    settings_.number("max_in_flight", 1);
+    const auto gone = hand_over(many(500, to("gone")), "gone");
+    const auto other = hand_over(many(10, to("other")), "other");
+    drain_.wait_for_all();
+    for (const std::uint64_t token : gone) {
+      EXPECT_EQ(told(*drain_.item(token).outcome),
+                "destination_unavailable webhook.status_" + std::to_string(status) + " parks");
+    }
+    EXPECT_THAT(drain_.kinds(other), Each(OutcomeKind::delivered));
+    EXPECT_EQ(server_.count(), asked + 1 + other.size());
+    // What comes after an operator has resumed it is sent again.
+    server_.answer_by([](const HttpRequest&) { return HttpAnswer{}; });
+    drain_.new_runs();
+    const auto back = hand_over(many(5, to("gone")), "gone");
+    drain_.wait_for_all();
+    EXPECT_THAT(drain_.kinds(back), Each(OutcomeKind::delivered));
+  }
+}
+
+// Where the stream has no lanes, the endpoint is a host, of which one address may be gone.
+TEST_F(WebhookEndpoints, WhatIsGoneIsOneAddressOfAHost) {
+  server_.answer_by([](const HttpRequest& request) {
+    return HttpAnswer{.status = request.target == "/gone" ? 410 : 200};
+  });
+  settings_.number("max_in_flight", 1);
+  std::vector<TestEntry> entries = many(50, to("gone"));
+  const std::vector<TestEntry> others = many(50, to("there"));
+  entries.insert(entries.end(), others.begin(), others.end());
+  const auto tokens = hand_over(entries, "");
+  drain_.wait_for_all();
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    EXPECT_EQ(drain_.kind(tokens[i]),
+              i < 50 ? OutcomeKind::destination_unavailable : OutcomeKind::delivered);
+  }
+  EXPECT_EQ(server_.count(), 51U);
+}
+
 TEST_F(WebhookEndpoints, TheRateOfEachIsKept) {
   settings_.number("rate", 50);
   hand_over(many(60, to("a")), "a");

@@ -128,6 +128,54 @@ TEST_F(WebhookTls, ACertificateOutsideOfItsTimeParksTheDestination) {
   EXPECT_EQ(server_.count(), 0U);
 }
 
+// libcurl repeats a request by itself whose connection dies, and what it then meets says nothing
+// about the first time.
+TEST_F(WebhookTls, ARequestThatWasReadMayBeDeliveredWhateverTheNextConnectionMeets) {
+  const TestAuthority stranger("stranger");
+  // For the user that nginx's workers run as.
+  using std::filesystem::perms;
+  const TempFolder shown;
+  const TestAuthority::Pair pair{shown / "certificate", shown / "key"};
+  const auto show = [&](const TestAuthority::Pair& other) {
+    constexpr auto kOverwrite = std::filesystem::copy_options::overwrite_existing;
+    std::filesystem::copy_file(other.certificate, pair.certificate, kOverwrite);
+    std::filesystem::copy_file(other.key, pair.key, kOverwrite);
+    std::filesystem::permissions(shown.path(), perms(0755));
+    std::filesystem::permissions(pair.key, perms(0644));
+  };
+  const auto known = authority_.issue("known");
+  const auto unknown = stranger.issue("unknown");
+  // Where its path has a variable, nginx reads a certificate for each connection.
+  const auto with_variable = [](const std::filesystem::path& path) {
+    return std::filesystem::path(path.string() + "$ssl_server_name");
+  };
+  for (const char* version : {"auto", "1.1"}) {
+    SCOPED_TRACE(version);
+    show(known);
+    nginx_ = std::make_unique<TempNginx>(TempNginx::Options{
+        .certificate = {with_variable(pair.certificate), with_variable(pair.key)},
+        .upstream_port = server_.port()});
+    TcpGate gate(nginx_->port());
+    settings_.text("url", "https://127.0.0.1:" + std::to_string(gate.port()) + "/hooks")
+        .text("ca_file", authority_.certificate())
+        .text("http_version", version);
+    emitter_.reset();
+    server_.answer_by([](const HttpRequest&) { return HttpAnswer{}; });
+    EXPECT_EQ(told(deliver_one()), "delivered");
+    const std::size_t read = server_.count();
+    server_.answer_by([&](const HttpRequest&) {
+      show(unknown);
+      gate.end_connections(Ending::reset);
+      return HttpAnswer{};
+    });
+    EXPECT_EQ(told(deliver_one()), "possibly_delivered webhook.connection_lost lost");
+    EXPECT_EQ(server_.count(), read + 1);
+    EXPECT_EQ(gate.accepted(), 2U) << "it was repeated";
+    EXPECT_EQ(told(deliver_one()), "destination_unavailable webhook.certificate parks");
+    EXPECT_EQ(server_.count(), read + 1);
+  }
+}
+
 TEST_F(WebhookTls, OldTlsIsRefused) {
   front("ssl_protocols TLSv1.1; ssl_ciphers ALL:@SECLEVEL=0;");
   EXPECT_EQ(told(deliver_one()), "destination_unavailable webhook.tls_handshake");

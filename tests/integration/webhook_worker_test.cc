@@ -160,6 +160,7 @@ TEST_P(WebhookOutage, LosesNothingAndSpendsNoAttempt) {
   server_.answer_by([](const HttpRequest&) { return HttpAnswer{.delay = milliseconds{20}}; });
   enqueue_for({"acme"}, 2000, 20);
   wait_until([&] { return delivered() > 200; }, "the first entries are delivered");
+  const auto begun = steady_clock::now();
   switch (GetParam()) {
     case Outage::refuses:
       gate.admit(Admission::refuse);
@@ -200,6 +201,9 @@ TEST_P(WebhookOutage, LosesNothingAndSpendsNoAttempt) {
   EXPECT_EQ(worker.metric("outfall_breaker_state{state=\"open\",stream=\"orders\"}"), 0);
   EXPECT_EQ(worker.metric("outfall_breaker_state{state=\"half_open\",stream=\"orders\"}"), 0);
   EXPECT_EQ(worker.metric("outfall_breaker_state{state=\"closed\",stream=\"orders\"}"), 1);
+  const double open = worker.metric("outfall_breaker_open_seconds_total{stream=\"orders\"}");
+  EXPECT_GE(open, 4);
+  EXPECT_LT(open, std::chrono::duration<double>(steady_clock::now() - begun).count());
   // The log says why it began, and that it is over.
   EXPECT_THAT(worker.log(),
               testing::ContainsRegex("destination unavailable .*error_code=webhook[.].* "

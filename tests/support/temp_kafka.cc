@@ -187,7 +187,9 @@ void TempKafka::add_sasl() {
   settings_["advertised.listeners"] += ",SASL://" + address(sasl_port_);
   settings_["authorizer.class.name"] = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
   settings_["super.users"] = "User:ANONYMOUS;User:admin;User:CN=client";
-  settings_["listener.name.sasl.sasl.enabled.mechanisms"] = "PLAIN";
+  settings_["listener.name.sasl.sasl.enabled.mechanisms"] = "PLAIN,SCRAM-SHA-512";
+  settings_["listener.name.sasl.scram-sha-512.sasl.jaas.config"] =
+      "org.apache.kafka.common.security.scram.ScramLoginModule required;";
   std::string login = "org.apache.kafka.common.security.plain.PlainLoginModule required";
   for (const std::string user : {"admin", "alice", "bob"}) {
     login += " user_" + user + "=\"" + kPassword + "\"";
@@ -226,7 +228,7 @@ void TempKafka::add_tls() {
   settings_["listener.name.tls.ssl.keystore.location"] = folder_ / "server-all.pem";
   settings_["listener.name.tls.ssl.truststore.type"] = "PEM";
   settings_["listener.name.tls.ssl.truststore.location"] = folder_ / "ca.pem";
-  settings_["listener.name.tls.ssl.client.auth"] = "requested";
+  settings_["listener.name.tls.ssl.client.auth"] = "required";
 }
 
 void TempKafka::write_settings() {
@@ -238,6 +240,11 @@ void TempKafka::write_settings() {
 void TempKafka::format() {
   std::vector<std::string> command = {
       "kafka.tools.StorageTool", "format", "-t", kClusterId, "-c", folder_ / "server.properties"};
+  if (options_.sasl) {
+    command.insert(
+        command.end(),
+        {"--add-scram", std::string("SCRAM-SHA-512=[name=alice,password=") + kPassword + "]"});
+  }
   ChildOptions options;
   options.working_folder = folder_.path();
   run_or_throw(java(command), options);

@@ -21,8 +21,8 @@ struct KafkaOptions {
   // Lines of server.properties on top of the tests' defaults.
   std::map<std::string, std::string> settings = {};
   bool gate = false;  // one more listener, behind a TcpGate
-  bool sasl = false;  // one with SASL/PLAIN; and ACLs, which bind only its users
-  bool tls = false;   // one with TLS that asks for a client certificate and takes none as well
+  bool sasl = false;  // one with SASL/PLAIN and SCRAM; and ACLs, which bind only its users
+  bool tls = false;   // one with TLS that wants a client certificate
 };
 
 // A record as a consumer sees it.
@@ -57,7 +57,8 @@ class TempKafka {
   // Behind the gate, whose address the broker names to clients that came through it.
   [[nodiscard]] std::string gated_brokers() const { return address(gate_->port()); }
   [[nodiscard]] TcpGate& gate() { return *gate_; }
-  // Users: "admin", who may do everything, "alice" and "bob", who may do what allow() says.
+  // Users: "admin", who may do everything, "alice" and "bob", who may do what allow() says. "alice"
+  // may also log in by SCRAM-SHA-512.
   [[nodiscard]] std::string sasl_brokers() const { return address(sasl_port_); }
   // The client certificate may do everything. By name, since librdkafka 2.0 verifies no addresses.
   // Files: "ca.pem", "client.pem",

@@ -1,4 +1,4 @@
-// The claim floor alone: tables of reports, and a model of transactions that take ids and end at
+// The claim floors alone: tables of reports, and a model of transactions that take ids and end at
 // any moment between the steps of a claim.
 #include "store/postgres/claim_floor.h"
 
@@ -11,6 +11,7 @@
 
 #include <gtest/gtest.h>
 
+#include "store/postgres/due_floor.h"
 #include "tests/faults/claim_torture_floor.h"
 #include "tests/support/random.h"
 
@@ -290,6 +291,20 @@ TEST(ClaimFloorModel, EveryRuleLeftOutIsCaught) {
   EXPECT_TRUE(caught(FloorFlaw::forgets_ended, SqlFlaw::none));
   EXPECT_TRUE(caught(FloorFlaw::none, SqlFlaw::no_probe_after_the_pick));
   EXPECT_TRUE(caught(FloorFlaw::none, SqlFlaw::shown_means_running));
+}
+
+TEST(DueFloor, HoldsForASecondFromWhenItWasAsked) {
+  using std::chrono::milliseconds;
+  const MonotonicTime asked(std::chrono::hours(1));
+  const WallTime floor(std::chrono::microseconds(1'000'000));
+  DueFloor due;
+  EXPECT_EQ(due.at(asked), std::nullopt);
+  due.learned(floor, asked);
+  EXPECT_EQ(due.at(asked + milliseconds(999)), floor);
+  EXPECT_EQ(due.at(asked + milliseconds(1000)), std::nullopt);
+  due.learned(std::nullopt, asked + milliseconds(500));
+  EXPECT_EQ(due.at(asked + milliseconds(999)), floor) << "a claim that did not look at all";
+  EXPECT_EQ(due.at(asked + milliseconds(1000)), std::nullopt);
 }
 
 }  // namespace

@@ -112,6 +112,37 @@ TEST_F(ConfigEnvironment, MistakesNameTheVariable) {
           "[streams.other], or by OUTFALL_STREAMS__OTHER__EMITTER"));
 }
 
+TEST_F(ConfigEnvironment, AMistypedNameOfTheFileIsSuggested) {
+  write(std::string(kLeast) + "[streams.order-events]\nemitter = \"log\"\n");
+  EXPECT_THAT(
+      problems({{"OUTFALL_EMITTERS__LGO__COUNT", "3"},
+                {"OUTFALL_STREAMS__ORDRES__LANE", "key"},
+                {"OUTFALL_STREAMS__ORDRES__RETRY__MAX", "3s"},
+                {"OUTFALL_STREAMS__ORDERS_RETRY_MAX", "3s"},
+                {"OUTFALL_STREAMS__ORDER_EVENTS_LANE", "type"},
+                {"OUTFALL_STREAMS__SOMETHING_LANE", "type"}}),
+      testing::UnorderedElementsAre(
+          "OUTFALL_EMITTERS__LGO__COUNT: emitters.lgo.kind: is required and not set | did you mean "
+          "OUTFALL_EMITTERS__LOG__COUNT? Something new needs OUTFALL_EMITTERS__LGO__KIND too",
+          "OUTFALL_STREAMS__ORDRES__LANE: streams.ordres.emitter: is required and not set | did "
+          "you mean OUTFALL_STREAMS__ORDERS__LANE? Something new needs "
+          "OUTFALL_STREAMS__ORDRES__EMITTER too",
+          "OUTFALL_STREAMS__ORDERS_RETRY_MAX: names no setting of [streams.orders_retry_max] | "
+          "levels are separated by two underscores: did you mean "
+          "OUTFALL_STREAMS__ORDERS__RETRY__MAX?",
+          "OUTFALL_STREAMS__ORDER_EVENTS_LANE: names no setting of [streams.order_events_lane] | "
+          "levels are separated by two underscores: did you mean "
+          "OUTFALL_STREAMS__ORDER_EVENTS__LANE?",
+          "OUTFALL_STREAMS__SOMETHING_LANE: names no setting of [streams.something_lane] | append "
+          "two underscores and the setting, such as OUTFALL_STREAMS__SOMETHING_LANE__EMITTER"));
+}
+
+TEST_F(ConfigEnvironment, ANewNameNearOneOfTheFileIsNoMistake) {
+  write(kLeast);
+  const auto config = load({{"OUTFALL_STREAMS__ORDER__EMITTER", "log"}});
+  EXPECT_TRUE(config->streams().contains("order"));
+}
+
 TEST_F(ConfigEnvironment, VariablesOfKubernetesServicesAndImagesAreNotOurs) {
   write(kLeast);
   EXPECT_THAT(problems({{"OUTFALL_SERVICE_HOST", "10.0.0.1"},

@@ -221,6 +221,8 @@ TEST_F(KafkaMockTest, AFullQueueOfLibrdkafkaHoldsRecordsBackInOrder) {
 TEST_F(KafkaMockTest, ARecordThatOnlyALaterOneVouchesForIsInDoubt) {
   settings_.number("batch_bytes", 1000);  // so that each has a request of its own
   start();
+  // The second one is under way before the first one's answer is there.
+  rd_kafka_mock_broker_set_rtt(cluster_, 1, 300);
   next_answers({RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION});
   const std::string payload = '"' + std::string(700, 'x') + '"';
   const auto tokens =

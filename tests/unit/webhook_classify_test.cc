@@ -196,6 +196,19 @@ TEST(WebhookClassify, CurlsCodesWithWhatWasNoticedBesideThem) {
                       .sent = true,
                       .message = "SSL_read: tlsv13 alert certificate required, errno 0"}),
             Fault::tls_handshake);
+  // Of another connection than the one that the endpoint may have read it from.
+  EXPECT_EQ(fault_of({.code = CURLE_RECV_ERROR,
+                      .sent = true,
+                      .repeated = true,
+                      .message = "SSL_read: tlsv13 alert certificate required, errno 0"}),
+            Fault::connection_lost);
+  for (const CURLcode code :
+       {CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CERTPROBLEM, CURLE_SSL_CACERT_BADFILE,
+        CURLE_SSL_CONNECT_ERROR, CURLE_PROXY, CURLE_COULDNT_RESOLVE_PROXY, CURLE_URL_MALFORMAT}) {
+    EXPECT_EQ(fault_of({.code = code, .sent = true, .has_proxy = true}), Fault::connection_lost)
+        << code;
+  }
+  EXPECT_EQ(fault_of({.code = CURLE_PROXY, .has_proxy = true}), Fault::proxy);
   EXPECT_EQ(fault_of({.code = CURLE_URL_MALFORMAT}), Fault::bad_url);
   EXPECT_EQ(fault_of({.code = CURLE_UNSUPPORTED_PROTOCOL}), Fault::bad_url);
   EXPECT_EQ(fault_of({.code = CURLE_OUT_OF_MEMORY}), Fault::local_resources);

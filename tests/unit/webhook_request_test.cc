@@ -176,5 +176,22 @@ TEST(WebhookHttp1Origins, StayWhatALargeBodyMadeThem) {
   EXPECT_FALSE(Http1Origins(0x080200).takes("https://a.example/x", 1 << 20));
 }
 
+TEST(WebhookHttp1Origins, TheOneThatWasUsedLongestAgoIsForgotten) {
+  Http1Origins origins(0x075801);
+  const auto takes = [&](std::size_t i, std::size_t bytes) {
+    return origins.takes("https://" + std::to_string(i) + ".example/", bytes);
+  };
+  for (std::size_t i = 0; i < Http1Origins::kMost; ++i) EXPECT_TRUE(takes(i, 1 << 20));
+  EXPECT_TRUE(takes(0, 1)) << "used again";
+  EXPECT_TRUE(takes(Http1Origins::kMost, 1 << 20));
+  EXPECT_FALSE(takes(1, 1));
+  for (const std::size_t i : {std::size_t{0}, std::size_t{2}, Http1Origins::kMost}) {
+    EXPECT_TRUE(takes(i, 1)) << i;
+  }
+  for (std::size_t i = 0; i < 3 * Http1Origins::kMost; ++i) EXPECT_TRUE(takes(i, 1 << 20));
+  EXPECT_FALSE(takes(2 * Http1Origins::kMost - 1, 1));
+  EXPECT_TRUE(takes(2 * Http1Origins::kMost, 1));
+}
+
 }  // namespace
 }  // namespace outfall::webhook

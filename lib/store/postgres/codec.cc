@@ -155,6 +155,17 @@ Params& Params::timestamp_or_null(const std::optional<WallTime>& value) {
   return *this;
 }
 
+Params& Params::timestamp_array_with_nulls(std::span<const std::optional<WallTime>> values) {
+  begin(kTimestamptzArray);
+  array_header(kTimestamptz, values.size(), true);
+  for (const std::optional<WallTime>& value : values) {
+    put32(value ? 8 : UINT32_MAX);
+    if (value) put64(static_cast<std::uint64_t>(value->time_since_epoch().count() - kEpoch2000Us));
+  }
+  end();
+  return *this;
+}
+
 Params& Params::int4_array(std::span<const std::int32_t> values) {
   begin(kInt4Array);
   array_header(kInt4, values.size(), false);

@@ -68,7 +68,7 @@ std::string hint_for(StoreErrorKind kind) {
     case StoreErrorKind::denied:
       return "grant the worker's role membership in outbox_worker";
     case StoreErrorKind::schema:
-      return "run `outfall migrate`, and check database.schema";
+      return "check database.url and database.schema; `outfall doctor` tells what is there";
     case StoreErrorKind::read_only:
       return "database.url must lead to the primary";
     case StoreErrorKind::unavailable:

@@ -33,6 +33,8 @@ struct ConnectOptions {
   // table was nearly empty would else read all of it when it is not. Not through a pooler, where
   // each is planned anew.
   bool by_index = false;
+  // What hints tell people to run, for them to paste: a worker's log is read elsewhere.
+  std::string migrate_command = "outfall migrate";
 };
 
 // Parameters of one statement in binary format. Values are copied; null is pushed explicitly.
@@ -46,6 +48,7 @@ class Params {
   Params& int8(std::int64_t value);
   Params& uuid(const Uuid& value);
   Params& timestamp_or_null(const std::optional<WallTime>& value);
+  Params& timestamp_array_with_nulls(std::span<const std::optional<WallTime>> values);
   Params& int4_array(std::span<const std::int32_t> values);
   Params& int8_array(std::span<const std::int64_t> values);
   Params& text_array(std::span<const std::string> values);

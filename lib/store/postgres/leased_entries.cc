@@ -40,7 +40,8 @@ enum EntryColumn : int {
   kOccurredAt,
   kCreatedAt,
   kAttempts,
-  kAttemptsBase
+  kAttemptsBase,
+  kLimitsFrom
 };
 
 LeasedEntry entry_from(const Result& rows, int row, std::string_view stream) {
@@ -70,6 +71,8 @@ LeasedEntry entry_from(const Result& rows, int row, std::string_view stream) {
   envelope.created_at = rows.timestamp(row, kCreatedAt);
   envelope.attempts = rows.int4(row, kAttempts);
   leased.attempts_base = rows.int4(row, kAttemptsBase);
+  leased.limits_from =
+      rows.is_null(row, kLimitsFrom) ? envelope.created_at : rows.timestamp(row, kLimitsFrom);
   return leased;
 }
 
@@ -86,7 +89,7 @@ void fill_batch(LeasedBatch& batch, const Result& rows, const std::string& strea
   batch.entries.reserve(static_cast<std::size_t>(rows.rows()));
   for (int row = 0; row < rows.rows(); ++row) {
     batch.entries.push_back(entry_from(rows, row, owner->stream));
-    batch.payload_bytes += static_cast<std::int64_t>(batch.entries.back().envelope.payload.size());
+    batch.bytes += batch.entries.back().bytes();
   }
   batch.owner = std::move(owner);
 }

@@ -34,11 +34,18 @@ bool schema_exists(Connection& connection) {
 }
 
 // By the catalog: to name a table in a schema that is not there, or not ours to use, is an error.
+// Ours has min_worker; others have tables of that name, too.
 bool version_table_exists(Connection& connection) {
   return exists(connection,
                 "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = "
-                "c.relnamespace WHERE n.nspname = $1 AND c.relname = 'schema_version'",
+                "c.relnamespace JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid WHERE "
+                "n.nspname = $1 AND c.relname = 'schema_version' AND a.attname = 'min_worker'",
                 Params().text(connection.options().schema));
+}
+
+// SQLSTATEs of a table, function, type or other object that is there already.
+bool is_there_already(std::string_view code) {
+  return code == "42P07" || code == "42723" || code == "42710";
 }
 
 // Whatever happened, the session must not stay in a failed transaction; a lost one cannot.
@@ -246,6 +253,12 @@ void Migrator::apply(Connection& connection, const Migration& migration) const {
                        "a long transaction uses the tables of the outbox: end it and try again, or "
                        "wait longer with --lock-timeout");
     }
+    if (is_there_already(error.code())) {
+      throw StoreError(StoreErrorKind::schema, what,
+                       fmt::format("schema \"{}\" holds something that no outfall has made: choose "
+                                   "another name by database.schema, or another database",
+                                   options_.schema));
+    }
     throw StoreError(error.kind(), what, error.hint());
   }
 }
@@ -264,12 +277,15 @@ void Migrator::adopt(Connection& connection, const std::vector<Applied>& applied
 
 SchemaState read_schema_state(Connection& connection) {
   const std::string& schema = connection.options().schema;
+  const std::string& migrate = connection.options().migrate_command;
   SchemaState state;
   if (!version_table_exists(connection)) {
-    state.detail = fmt::format(
-        "the database has no schema \"{}\" of an outbox: run `outfall migrate`, or check "
-        "database.url and database.schema",
-        schema);
+    const Result row = connection.query("SELECT current_database()::text", Params());
+    state.detail = fmt::format("the database \"{}\" has no schema \"{}\" of an outbox",
+                               row.bytes(0, 0), schema);
+    // Beside an outbox that was lost, renamed or not restored, a new one would only hide that.
+    state.hint = fmt::format(
+        "check database.url and database.schema; run `{}` only where there never was one", migrate);
     return state;
   }
   const Result row =
@@ -280,19 +296,27 @@ SchemaState read_schema_state(Connection& connection) {
   const int min_worker = row.int4(0, 1);
   if (state.version < kSchemaVersion) {
     state.fit = SchemaFit::older;
-    state.detail = fmt::format(
-        "schema \"{}\" is at version {} and this outfall needs {}: run `outfall migrate`", schema,
-        state.version, kSchemaVersion);
+    state.detail = fmt::format("schema \"{}\" is at version {} and this outfall needs {}", schema,
+                               state.version, kSchemaVersion);
+    state.hint = fmt::format("run `{}`", migrate);
   } else if (min_worker > kWorkerProtocol) {
     state.fit = SchemaFit::newer;
     state.detail = fmt::format(
         "schema \"{}\" is at version {}, which bears workers of protocol {} and newer; this "
-        "outfall has protocol {}: use a newer outfall",
+        "outfall has protocol {}",
         schema, state.version, min_worker, kWorkerProtocol);
+    state.hint = "use a newer outfall, or check database.url and database.schema";
   } else {
     state.fit = SchemaFit::fits;
   }
   return state;
+}
+
+int check_schema(Connection& connection) {
+  const SchemaState schema = read_schema_state(connection);
+  if (schema.fit != SchemaFit::fits)
+    throw StoreError(StoreErrorKind::schema, schema.detail, schema.hint);
+  return schema.version;
 }
 
 void check_may_work(Connection& connection) {

@@ -81,6 +81,8 @@ class Migrator {
 // Whether a worker of this binary can work with the schema that it finds; reads only. For `newer` a
 // schema counts only when it says that it no longer bears this worker.
 [[nodiscard]] SchemaState read_schema_state(Connection& connection);
+// The same for who goes on only with one that fits: its version, or a StoreError of kind `schema`.
+int check_schema(Connection& connection);
 
 // Throws a StoreError of kind `schema` where the database's encoding is another one than UTF8.
 void check_encoding(Connection& connection);

@@ -38,7 +38,9 @@ void push(Params& params, std::optional<OperatorStore::Streams> streams) {
 
 PostgresOperatorStore::PostgresOperatorStore(const ConnectOptions& options) : connection_(options) {
   const SchemaState schema = read_schema_state(connection_);
-  if (schema.fit != SchemaFit::fits) throw StoreError(StoreErrorKind::schema, schema.detail);
+  if (schema.fit != SchemaFit::fits) {
+    throw StoreError(StoreErrorKind::schema, schema.detail, schema.hint);
+  }
 }
 
 Result PostgresOperatorStore::call(std::string_view function, std::string_view arguments,

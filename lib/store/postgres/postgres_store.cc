@@ -6,26 +6,35 @@
 
 namespace outfall::postgres {
 
-ClaimFloors::Input ClaimFloors::input(const std::string& stream) {
+ClaimFloors::Input ClaimFloors::input(const std::string& stream, MonotonicTime now) {
   const MutexLock lock(mutex_);
-  return {.floor = floors_[stream].input(), .server = server_, .generation = generation_};
+  const Floors& floors = floors_[stream];
+  return {.floor = floors.fresh.input(),
+          .due_floor = floors.due.at(now),
+          .server = server_,
+          .generation = generation_};
 }
 
-std::vector<std::int64_t> ClaimFloors::starts(std::span<const std::string> streams) {
+ClaimFloors::Sample ClaimFloors::sample(std::span<const std::string> streams) {
   const MutexLock lock(mutex_);
-  std::vector<std::int64_t> result;
-  result.reserve(streams.size());
-  for (const std::string& stream : streams) result.push_back(floors_[stream].start());
-  return result;
+  Sample sample;
+  for (const std::string& stream : streams) {
+    const ClaimFloor::Input input = floors_[stream].fresh.input();
+    sample.starts.push_back(input.start);
+    sample.lease_floors.push_back(input.lease_floor);
+  }
+  return sample;
 }
 
-ClaimFloors::Poll ClaimFloors::poll(std::span<const std::string> streams) {
+ClaimFloors::Poll ClaimFloors::poll(std::span<const std::string> streams, MonotonicTime now) {
   const MutexLock lock(mutex_);
   Poll poll;
   poll.server = server_;
   for (const std::string& stream : streams) {
-    ClaimFloor::Input input = floors_[stream].input();
+    const Floors& floors = floors_[stream];
+    ClaimFloor::Input input = floors.fresh.input();
     poll.starts.push_back(input.start);
+    poll.due_floors.push_back(floors.due.at(now));
     for (std::size_t i = 0; i < input.tracked.size(); ++i) {
       if (input.bounds[i] >= input.start) continue;
       poll.tracking.push_back(stream);
@@ -37,13 +46,14 @@ ClaimFloors::Poll ClaimFloors::poll(std::span<const std::string> streams) {
 }
 
 std::int64_t ClaimFloors::completed(const std::string& stream, std::uint64_t generation,
-                                    const ClaimFloor::Report& report, WallTime server_since) {
-  saw_server(server_since);
+                                    const Completed& claim) {
+  saw_server(claim.server);
   const MutexLock lock(mutex_);
   if (generation != generation_) return 0;
-  ClaimFloor& floor = floors_[stream];
-  floor.completed(report);
-  return std::max<std::int64_t>(0, floor.sequence_last() + 1 - floor.start());
+  Floors& floors = floors_[stream];
+  floors.fresh.completed(claim.report);
+  floors.due.learned(claim.due_floor, claim.asked_at);
+  return std::max<std::int64_t>(0, floors.fresh.sequence_last() + 1 - floors.fresh.start());
 }
 
 void ClaimFloors::saw_server(WallTime since) {

@@ -10,6 +10,7 @@
 #include "store/outbox_store.h"
 #include "store/postgres/claim_floor.h"
 #include "store/postgres/connection.h"
+#include "store/postgres/due_floor.h"
 #include "store/sampling.h"
 
 namespace outfall::postgres {
@@ -29,32 +30,51 @@ class ClaimFloors {
   // What a claim takes, and under which server and generation that was learned.
   struct Input {
     ClaimFloor::Input floor;
+    std::optional<WallTime> due_floor;
     std::optional<WallTime> server;
     std::uint64_t generation = 0;
   };
-  [[nodiscard]] Input input(const std::string& stream);
-  [[nodiscard]] std::vector<std::int64_t> starts(std::span<const std::string> streams);
+  [[nodiscard]] Input input(const std::string& stream, MonotonicTime now);
+  // What sample_streams() takes, one each a stream.
+  struct Sample {
+    std::vector<std::int64_t> starts;
+    std::vector<std::int64_t> lease_floors;
+  };
+  [[nodiscard]] Sample sample(std::span<const std::string> streams);
   // What due_streams() takes: the starts, the tracked transactions below them with their streams,
   // and the server.
   struct Poll {
     std::vector<std::int64_t> starts;
+    std::vector<std::optional<WallTime>> due_floors;
     std::vector<std::string> tracking;
     std::vector<std::string> transactions;
     std::vector<std::int64_t> bounds;
     std::optional<WallTime> server;
   };
-  [[nodiscard]] Poll poll(std::span<const std::string> streams);
+  [[nodiscard]] Poll poll(std::span<const std::string> streams, MonotonicTime now);
+  // What a completed claim tells: the report of its pick, the due floor if it looked at all that is
+  // due, when it was asked, and the server.
+  struct Completed {
+    ClaimFloor::Report report;
+    std::optional<WallTime> due_floor;
+    MonotonicTime asked_at;
+    WallTime server;
+  };
   // Takes in a completed claim and returns the floor's lag. Ignored when the floors were forgotten
   // after input() was taken, or when the server is another one than before (then all are
   // forgotten).
   std::int64_t completed(const std::string& stream, std::uint64_t generation,
-                         const ClaimFloor::Report& report, WallTime server_since);
+                         const Completed& claim);
   // At every reconnect: a promoted standby may hand out ids again.
   void forget();
 
  private:
+  struct Floors {
+    ClaimFloor fresh;
+    DueFloor due;
+  };
   Mutex mutex_;
-  std::map<std::string, ClaimFloor> floors_ OUTFALL_GUARDED_BY(mutex_);
+  std::map<std::string, Floors> floors_ OUTFALL_GUARDED_BY(mutex_);
   std::optional<WallTime> server_ OUTFALL_GUARDED_BY(mutex_);
   std::uint64_t generation_ OUTFALL_GUARDED_BY(mutex_) = 0;
   bool leases_in_doubt_ OUTFALL_GUARDED_BY(mutex_) = false;

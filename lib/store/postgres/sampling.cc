@@ -28,9 +28,7 @@ std::int64_t count(const Result& rows, int row, const char* column) {
 PostgresSampling::PostgresSampling(const ConnectOptions& options, std::vector<std::string> streams,
                                    ClaimFloors& floors)
     : connection_(options), streams_(std::move(streams)), floors_(floors) {
-  const SchemaState schema = read_schema_state(connection_);
-  if (schema.fit != SchemaFit::fits) throw StoreError(StoreErrorKind::schema, schema.detail);
-  schema_version_ = schema.version;
+  schema_version_ = check_schema(connection_);
   if (!options.pooler) call("serve_streams", "p_streams => $1", Params().text_array(streams_));
 }
 
@@ -83,17 +81,14 @@ DatabaseLook PostgresSampling::read(std::int32_t count_limit) {
 }
 
 void PostgresSampling::read_streams(DatabaseLook& look, std::int32_t count_limit) {
-  std::vector<std::int64_t> lease_floors;
-  for (const std::string& stream : streams_) {
-    lease_floors.push_back(floors_.input(stream).floor.lease_floor);
-  }
+  const ClaimFloors::Sample floors = floors_.sample(streams_);
   const Result rows =
       call("sample_streams", "p_streams => $1, p_floors => $2, p_cap => $3, p_lease_floors => $4",
            Params()
                .text_array(streams_)
-               .int8_array(floors_.starts(streams_))
+               .int8_array(floors.starts)
                .int4(count_limit)
-               .int8_array(lease_floors));
+               .int8_array(floors.lease_floors));
   for (int row = 0; row < rows.rows(); ++row) {
     look.streams.push_back({.name = std::string(rows.bytes(row, rows.column("stream"))),
                             .paused = rows.boolean(row, rows.column("paused")),

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <unordered_set>
+#include <utility>
 
 #include "core/crash_point.h"
 #include "store/postgres/leased_entries.h"
@@ -46,19 +47,13 @@ PostgresSession::PostgresSession(const ConnectOptions& options, const Uuid& work
       instance_(instance),
       clock_(clock),
       floors_(floors) {
-  const SchemaState schema = read_schema_state(connection_);
-  if (schema.fit != SchemaFit::fits) {
-    throw StoreError(StoreErrorKind::schema, schema.detail,
-                     schema.fit == SchemaFit::newer
-                         ? "use a newer outfall, or check database.url and database.schema"
-                         : "run `outfall migrate`, and check database.schema");
-  }
+  check_schema(connection_);
   check_encoding(connection_);  // also of one that was restored into another database
   check_may_work(connection_);
   floors_.saw_server(
       connection_.query("SELECT " + connection_.qualified("server_since") + "()", Params())
           .timestamp(0, 0));
-  calls_ = {.claim = call(connection_, "claim", 25),
+  calls_ = {.claim = call(connection_, "claim", 26),
             .leased_entries = call(connection_, "leased_entries", 1),
             .settle = call(connection_, "settle", 16),
             .renew = call(connection_, "renew", 3),
@@ -66,7 +61,7 @@ PostgresSession::PostgresSession(const ConnectOptions& options, const Uuid& work
             .forgive = call(connection_, "forgive", 1),
             .park_destination = call(connection_, "pause_destination", 4),
             .register_streams = call(connection_, "register_streams", 1),
-            .due_streams = call(connection_, "due_streams", 6)};
+            .due_streams = call(connection_, "due_streams", 7)};
 }
 
 void PostgresSession::register_streams(std::span<const std::string> streams) {
@@ -74,14 +69,16 @@ void PostgresSession::register_streams(std::span<const std::string> streams) {
 }
 
 std::vector<std::string> PostgresSession::due_streams(std::span<const std::string> streams) {
-  const ClaimFloors::Poll poll = floors_.poll(streams);
-  const Result rows = connection_.query(calls_.due_streams, Params()
-                                                                .text_array(streams)
-                                                                .int8_array(poll.starts)
-                                                                .text_array(poll.tracking)
-                                                                .text_array(poll.transactions)
-                                                                .int8_array(poll.bounds)
-                                                                .timestamp_or_null(poll.server));
+  const ClaimFloors::Poll poll = floors_.poll(streams, clock_.monotonic());
+  const Result rows =
+      connection_.query(calls_.due_streams, Params()
+                                                .text_array(streams)
+                                                .int8_array(poll.starts)
+                                                .text_array(poll.tracking)
+                                                .text_array(poll.transactions)
+                                                .int8_array(poll.bounds)
+                                                .timestamp_or_null(poll.server)
+                                                .timestamp_array_with_nulls(poll.due_floors));
   std::vector<std::string> due;
   for (int row = 0; row < rows.rows(); ++row) due.emplace_back(rows.bytes(row, 0));
   return due;
@@ -117,7 +114,8 @@ Params PostgresSession::claim_params(const ClaimRequest& request,
       .text_array(keys)
       .int4_array(key_rooms)
       .int4(request.key_room)
-      .timestamp_or_null(input.server);
+      .timestamp_or_null(input.server)
+      .timestamp_or_null(input.due_floor);
   return params;
 }
 
@@ -130,8 +128,8 @@ void PostgresSession::refuse_leases_in_doubt() const {
 
 ClaimResult PostgresSession::claim(const ClaimRequest& request) {
   refuse_leases_in_doubt();
-  const ClaimFloors::Input input = floors_.input(request.stream);
   const MonotonicTime asked_at = clock_.monotonic();
+  const ClaimFloors::Input input = floors_.input(request.stream, asked_at);
   // Not a structured binding: clang 14 cannot capture one in a lambda.
   OUTFALL_CRASH_POINT("claim", "begun");
   const std::pair<Result, Result> both =
@@ -156,7 +154,9 @@ ClaimResult PostgresSession::claim(const ClaimRequest& request) {
 
   result.more = answer.boolean(0, column("more"));
   // A claim that was made before and is only repeated has nothing to report.
-  if (status != "repeated") take_report(answer, request.stream, input.generation, result);
+  if (status != "repeated") {
+    take_report(answer, request.stream, input.generation, asked_at, result);
+  }
   // The claim may be the first to meet another server: its lease is given up with all the others.
   refuse_leases_in_doubt();
   if (status == "empty") return result;
@@ -180,9 +180,14 @@ ClaimResult PostgresSession::claim(const ClaimRequest& request) {
 
 // What a claim that picked reports to the floor, and what it met on its way.
 void PostgresSession::take_report(const Result& answer, const std::string& stream,
-                                  std::uint64_t generation, ClaimResult& result) {
+                                  std::uint64_t generation, MonotonicTime asked_at,
+                                  ClaimResult& result) {
   const auto column = [&](const char* name) { return answer.column(name); };
-  ClaimFloor::Report report;
+  ClaimFloors::Completed claim{.report = {},
+                               .due_floor = {},
+                               .asked_at = asked_at,
+                               .server = answer.timestamp(0, column("server_since"))};
+  ClaimFloor::Report& report = claim.report;
   if (!answer.is_null(0, column("live_min"))) report.live_min = answer.int8(0, column("live_min"));
   if (!answer.is_null(0, column("next_lease_floor"))) {
     report.next_lease_floor = answer.int8(0, column("next_lease_floor"));
@@ -192,8 +197,10 @@ void PostgresSession::take_report(const Result& answer, const std::string& strea
   report.sequence_last = answer.int8(0, column("sequence_last"));
   report.shown = answer.text_array(0, column("shown"));
   report.used = answer.text_array(0, column("used"));
-  result.floor_lag =
-      floors_.completed(stream, generation, report, answer.timestamp(0, column("server_since")));
+  if (!answer.is_null(0, column("next_due_floor"))) {
+    claim.due_floor = answer.timestamp(0, column("next_due_floor"));
+  }
+  result.floor_lag = floors_.completed(stream, generation, claim);
   if (!answer.is_null(0, column("others")))
     result.other_workers = answer.uuid_array(0, column("others"));
   result.taken_over = answer.int4(0, column("taken_over"));
@@ -282,6 +289,7 @@ PostgresPresence::PostgresPresence(const ConnectOptions& options, const Uuid& wo
       clock_(clock),
       hold_call_(call(connection_, "hold_presence", 1)),
       present_call_(call(connection_, "present_workers", 1)) {
+  check_schema(connection_);  // says more than the call that fails
   hold();
 }
 
@@ -292,21 +300,21 @@ void PostgresPresence::hold() {
 }
 
 std::vector<Uuid> PostgresPresence::absent(std::span<const Uuid> workers) {
+  // After a look that fails nobody is known to be absent without a break.
+  const auto before = std::exchange(absent_since_, {});
   hold();
   const Result rows = connection_.query(present_call_, Params().uuid_array(workers));
   std::unordered_set<Uuid> present;
   for (int row = 0; row < rows.rows(); ++row) present.insert(rows.uuid(row, 0));
   const MonotonicTime now = clock_.monotonic();
-  std::map<Uuid, MonotonicTime> still_absent;
   std::vector<Uuid> dead;
   for (const Uuid& worker : workers) {
     if (present.contains(worker)) continue;
-    const auto known = absent_since_.find(worker);
-    const MonotonicTime since = known == absent_since_.end() ? now : known->second;
-    still_absent[worker] = since;
+    const auto known = before.find(worker);
+    const MonotonicTime since = known == before.end() ? now : known->second;
+    absent_since_[worker] = since;
     if (now - since >= kAbsentLongEnough) dead.push_back(worker);
   }
-  absent_since_ = std::move(still_absent);
   return dead;
 }
 

@@ -31,7 +31,7 @@ class PostgresSession final : public StoreSession {
   [[nodiscard]] Params claim_params(const ClaimRequest& request,
                                     const ClaimFloors::Input& input) const;
   void take_report(const Result& answer, const std::string& stream, std::uint64_t generation,
-                   ClaimResult& result);
+                   MonotonicTime asked_at, ClaimResult& result);
 
   Connection connection_;
   const Uuid worker_;
@@ -50,6 +50,7 @@ class PostgresPresence final : public Presence {
  public:
   PostgresPresence(const ConnectOptions& options, const Uuid& worker, const Clock& clock);
   std::vector<Uuid> absent(std::span<const Uuid> workers) override;
+  [[nodiscard]] bool held() const noexcept override { return held_; }
 
  private:
   void hold();

@@ -35,10 +35,15 @@ TEST(TempKafkaTest, MakesTopicsAndKeepsThemOverACrash) {
   EXPECT_NE(as_alice(), 0);
   kafka.allow("alice", "orders");
   wait_until([&] { return as_alice() == 0; }, "alice to be allowed");
-  EXPECT_EQ(run({"kcat", "-L", "-b", kafka.tls_brokers(), "-X", "security.protocol=SSL", "-X",
-                 "ssl.ca.location=" + kafka.tls_file("ca.pem")})
-                .status.code,
-            0);
+  std::vector<std::string> by_tls = {"kcat", "-L",
+                                     "-m",   "3",
+                                     "-b",   kafka.tls_brokers(),
+                                     "-X",   "security.protocol=SSL",
+                                     "-X",   "ssl.ca.location=" + kafka.tls_file("ca.pem")};
+  EXPECT_NE(run(by_tls).status.code, 0) << "it wants a certificate";
+  by_tls.insert(by_tls.end(), {"-X", "ssl.certificate.location=" + kafka.tls_file("client.pem"),
+                               "-X", "ssl.key.location=" + kafka.tls_file("client.key")});
+  EXPECT_EQ(run(by_tls).status.code, 0);
   kafka.delete_topic("orders");
 }
 

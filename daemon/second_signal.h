@@ -1,0 +1,27 @@
+#pragma once
+
+#include <thread>
+
+#include "telemetry/log.h"
+
+namespace outfall {
+
+// While a worker stops: another SIGTERM or SIGINT ends the process at once with 130, after a line
+// in the log that says so, for which at most a second is waited. Made and destroyed by a thread
+// that has both signals blocked, as all others have. From its end on, for what the process still
+// does, those signals are unblocked in that thread and end it without a line.
+class SecondSignal {
+ public:
+  explicit SecondSignal(Logger& log);
+  ~SecondSignal();
+  SecondSignal(const SecondSignal&) = delete;
+  SecondSignal& operator=(const SecondSignal&) = delete;
+
+ private:
+  void wait();
+
+  Logger& log_;
+  std::thread thread_;
+};
+
+}  // namespace outfall

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "drain/stream_drain.h"
+
+namespace outfall {
+
+// The settle of a stream that is under way. Of the loop thread, except while its job runs.
+struct StreamDrain::Settle {
+  std::vector<SettlePart> parts;
+  std::size_t next = 0;               // the first part that is not known to be written
+  std::vector<HeldKey*> failed_keys;  // of parts that were taken apart
+  int refusals = 0;
+  std::size_t refused = 0;  // parts that are aside for what they are
+  MonotonicTime begun;
+};
+
+}  // namespace outfall
