@@ -12,7 +12,7 @@
 namespace outfall::kafka {
 namespace {
 
-constexpr std::chrono::seconds kLongestEnd{3};
+constexpr std::chrono::seconds kLongestEnd{1};
 
 }  // namespace
 

@@ -15,9 +15,9 @@ struct EventDeleter {
 };
 using Event = std::unique_ptr<rd_kafka_event_t, EventDeleter>;
 
-// rd_kafka_destroy(), but it waits for at most three seconds. librdkafka waits for lookups of names
-// that are under way, and a name server that hangs keeps those for half a minute and more; then a
-// thread is left behind that ends the producer when they have ended, or with the process.
+// rd_kafka_destroy(), but it waits for at most a second. librdkafka waits for lookups of names that
+// are under way, and a name server that hangs keeps those for half a minute and more; then a thread
+// is left behind that ends the producer when they have ended, or with the process.
 void end_producer(rd_kafka_t* handle) noexcept;
 
 // A producer of librdkafka. Everything that it has to say (delivery reports, errors, statistics,
@@ -45,7 +45,9 @@ class Client {
   // Whether it has heard of the cluster.
   [[nodiscard]] bool connected() const;
   // Takes back what was not acknowledged, by RD_KAFKA_PURGE_F_...; the reports say what was sent.
-  void purge(int flags) noexcept { rd_kafka_purge(handle_, flags); }
+  // They come when the threads of the brokers get to it: waiting for those here would be waiting
+  // for their lookups of names, too.
+  void purge(int flags) noexcept { rd_kafka_purge(handle_, flags | RD_KAFKA_PURGE_F_NON_BLOCKING); }
 
  private:
   rd_kafka_t* handle_ = nullptr;

@@ -4,6 +4,7 @@
 #include <list>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <unordered_set>
 #include <vector>
 
@@ -44,8 +45,9 @@ namespace outfall::kafka {
 // guilty one stands alone. A record whose time seems to be too far ahead goes apart as well: its
 // key waits for the answer, and only the broker's clock condemns it.
 //
-// Used by one thread. Blocks only inside replace_client(), where librdkafka ends its threads, and
-// in recover(), until the reports of purged records are there, which is at once.
+// Used by one thread. Blocks only inside replace_client(), where librdkafka ends its threads, for a
+// second at most, and in recover(), until the reports of purged records are there, which is at once
+// unless a thread of librdkafka hangs in a lookup; then for half a second.
 class Pipeline {
  public:
   // `context` and `settings` outlive it. Throws std::runtime_error where librdkafka cannot be set
@@ -127,6 +129,8 @@ class Pipeline {
   void reported(const rd_kafka_message_t& message, MonotonicTime now);
   void not_delivered(Record& record, rd_kafka_resp_err_t error, Persisted persisted);
   void connection_error(rd_kafka_event_t* event, MonotonicTime now);
+  [[nodiscard]] rd_kafka_resp_err_t refusal_of_all(MonotonicTime now);
+  void know_trouble(rd_kafka_resp_err_t error, std::string_view text, MonotonicTime now);
   void described(rd_kafka_event_t* event, MonotonicTime now);
   void ask_cluster();
   void cluster_described(rd_kafka_event_t* event);
@@ -138,6 +142,7 @@ class Pipeline {
   [[nodiscard]] bool is_stuck(const Record& record, MonotonicTime now) const;
   void recover(Cause cause, MonotonicTime now);
   void take_back(Cause cause, MonotonicTime now);
+  void settle_all(rd_kafka_resp_err_t refusal);
   void settle_after(Cause cause, bool took_back, MonotonicTime now);
   void settle_refused();
   [[nodiscard]] static rd_kafka_resp_err_t reason_of(const Record& record) noexcept;

@@ -46,7 +46,8 @@ void Pipeline::decide(MonotonicTime now) {
   }
   if (refused && !overtaken) settle_refused();
   look_for_stuck(now);
-  if (fatal_) return recover(Cause::fatal, now);
+  // With nothing to send, the next producer could end like this one, and the one after it.
+  if (fatal_ && open_ > 0) return recover(Cause::fatal, now);
   if (overtaken) return recover(Cause::rejected, now);
   if (hold_) {
     const bool quiet = now - std::max(delivered_at_, held_since_) >= kQuiet;
@@ -99,9 +100,11 @@ void Pipeline::look_for_stuck(MonotonicTime now) {
 void Pipeline::recover(Cause cause, MonotonicTime now) {
   const bool took_back = out_ > 0 || cause != Cause::stuck;
   if (took_back) {
+    const auto refusal = cause == Cause::fatal ? refusal_of_all(now) : RD_KAFKA_RESP_ERR_NO_ERROR;
     take_back(cause, now);
     ++fruitless_;
     replace_client(now);
+    if (refusal != RD_KAFKA_RESP_ERR_NO_ERROR) settle_all(refusal);
   }
   hold_ = false;
   fatal_ = false;
@@ -138,6 +141,13 @@ void Pipeline::take_back(Cause cause, MonotonicTime now) {
     record.begins = kNowhere;
   });
   out_ = 0;
+}
+
+// The next producer will not be spared it.
+void Pipeline::settle_all(rd_kafka_resp_err_t refusal) {
+  for_each_open([&](Record& record) {
+    finish(record, guarded([&] { return outcome_of(refusal, doubt(record), connection_text_); }));
+  });
 }
 
 // Completes what is not to be sent again.

@@ -136,11 +136,25 @@ void Pipeline::connection_error(rd_kafka_event_t* event, MonotonicTime now) {
   }
   // It only sums up what was said of each of them.
   if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) return;
+  know_trouble(error, text, now);
+  reporter_.log(ReportLevel::warning, "connection", "trouble with a broker", connection_text_);
+}
+
+// Why no producer can send anything, such as a right that the user does not have.
+rd_kafka_resp_err_t Pipeline::refusal_of_all(MonotonicTime now) {
+  std::array<char, 512> reason{};
+  const auto cause = rd_kafka_fatal_error(client_->handle(), reason.data(), reason.size());
+  if (classify(cause).fault != Fault::destination) return RD_KAFKA_RESP_ERR_NO_ERROR;
+  know_trouble(cause, reason.data(), now);
+  return cause;
+}
+
+// Why the brokers take nothing: what is given up meanwhile says it.
+void Pipeline::know_trouble(rd_kafka_resp_err_t error, std::string_view text, MonotonicTime now) {
   connection_error_ = error;
   connection_text_ = text;
   connection_text_ += login_note(settings_, error);
   connection_error_at_ = now;
-  reporter_.log(ReportLevel::warning, "connection", "trouble with a broker", connection_text_);
 }
 
 void Pipeline::described(rd_kafka_event_t* event, MonotonicTime now) {

@@ -2,12 +2,16 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <optional>
+#include <string>
 #include <thread>
 
 #include <gtest/gtest.h>
 #include <librdkafka/rdkafka.h>
+#include <librdkafka/rdkafka_mock.h>
 
 #include "emitters/kafka/kafka.h"
+#include "emitters/kafka/statistics.h"
 #include "tests/support/emitter_harness.h"
 #include "tests/support/hanging_lookups.h"
 
@@ -16,16 +20,25 @@ namespace {
 
 using std::chrono::seconds;
 
+// Where something waits for the lookups, they do not hang for ever.
+class EndOfLookups {
+ public:
+  explicit EndOfLookups(HangingLookups& lookups)
+      : thread_([&lookups](const std::stop_token& stop) {
+          std::mutex mutex;
+          std::unique_lock lock(mutex);
+          std::condition_variable_any().wait_for(lock, stop, seconds{30}, [] { return false; });
+          lookups.end();
+        }) {}
+
+ private:
+  std::jthread thread_;
+};
+
 TEST(KafkaLookups, ThatHangDoNotKeepTheEndOfAnEmitter) {
   const int before = rd_kafka_thread_cnt();
   HangingLookups lookups;
-  // Where the end waits for the lookups, they do not hang for ever.
-  std::jthread guard([&](const std::stop_token& stop) {
-    std::mutex mutex;
-    std::unique_lock lock(mutex);
-    std::condition_variable_any().wait_for(lock, stop, seconds{30}, [] { return false; });
-    lookups.end();
-  });
+  std::optional<EndOfLookups> guard(lookups);
   TestSettings settings(kafka_emitter_kind());
   settings.text("brokers", "broker.hang.test:9092").text("topic", "orders");
   TestDrain drain;
@@ -37,7 +50,45 @@ TEST(KafkaLookups, ThatHangDoNotKeepTheEndOfAnEmitter) {
   emitter.reset();
   EXPECT_LT(std::chrono::steady_clock::now() - begun, seconds{20});
   EXPECT_GT(lookups.waiting(), 0U);
-  guard = {};
+  guard.reset();
+  wait_until([&] { return rd_kafka_thread_cnt() == before; },
+             "the producers end after the lookups");
+}
+
+// Taking a record back asks the thread of each broker, one of which is at its lookup.
+TEST(KafkaLookups, ThatHangDoNotKeepARecordThatIsOut) {
+  const int before = rd_kafka_thread_cnt();
+  rd_kafka_t* const host = rd_kafka_new(RD_KAFKA_PRODUCER, rd_kafka_conf_new(), nullptr, 0);
+  rd_kafka_mock_cluster_t* const cluster = rd_kafka_mock_cluster_new(host, 1);
+  rd_kafka_mock_topic_create(cluster, "orders", 1, 1);
+  {
+    HangingLookups lookups;
+    std::optional<EndOfLookups> guard(lookups);
+    test_reporter().clear();
+    TestSettings settings(kafka_emitter_kind());
+    settings.text("topic", "orders")
+        .text("brokers",
+              std::string(rd_kafka_mock_cluster_bootstraps(cluster)) + ",broker.hang.test:9092")
+        .map("librdkafka", {{"statistics.interval.ms", "50"}, {"enable.sparse.connections", "false"}});
+    TestDrain drain;
+    auto emitter = make_emitter(kafka_emitter_kind(), settings, drain);
+    drain.emit(*emitter, {{.key = "first"}});
+    drain.wait_for_all();
+    EXPECT_EQ(drain.kind(1), OutcomeKind::delivered);
+    wait_until([&] { return lookups.waiting() > 0; }, "it looks the other broker up");
+    rd_kafka_mock_broker_set_rtt(cluster, 1, 60'000);
+    drain.emit(*emitter, {{.key = "second"}});
+    wait_until([&] { return test_reporter().value(kafka::kQueueMessages).value_or(0) > 0; },
+               "the record to be out");
+    const auto begun = std::chrono::steady_clock::now();
+    emitter->stop(Milliseconds{0});
+    EXPECT_TRUE(drain.is_complete(2));
+    emitter.reset();
+    EXPECT_LT(std::chrono::steady_clock::now() - begun, seconds{20});
+    EXPECT_GT(lookups.waiting(), 0U);
+  }
+  rd_kafka_mock_cluster_destroy(cluster);
+  rd_kafka_destroy(host);
   wait_until([&] { return rd_kafka_thread_cnt() == before; },
              "the producers end after the lookups");
 }

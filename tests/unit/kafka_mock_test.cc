@@ -300,6 +300,24 @@ TEST_F(KafkaMockTest, ABrokerThatNeverGivesAProducersIdIsUnavailable) {
                    "the broker to give one");
 }
 
+// A right is missing: whatever was handed over is told so, and no producer is made for nothing.
+TEST_F(KafkaMockTest, AUserWhoGetsNoProducersIdIsToldOfTheMissingRight) {
+  std::array<rd_kafka_resp_err_t, 1000> errors{};
+  errors.fill(RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED);
+  rd_kafka_mock_push_request_errors_array(cluster_, kInitProducerId, errors.size(), errors.data());
+  emitter_ = test::make_emitter(kafka_emitter_kind(), settings_, drain_);
+  for (const std::uint64_t token : send(3)) {
+    const Outcome& outcome = *drain_.item(token).outcome;
+    EXPECT_EQ(outcome.kind, OutcomeKind::destination_unavailable);
+    ASSERT_TRUE(outcome.error);
+    EXPECT_EQ(outcome.error->code, "kafka.cluster_authorization_failed");
+  }
+  EXPECT_LT(producers(), 5);
+  rd_kafka_mock_clear_request_errors(cluster_, kInitProducerId);
+  test::wait_until([&] { return drain_.kind(send(1)[0]) == OutcomeKind::delivered; },
+                   "the brokers to give one");
+}
+
 TEST_F(KafkaMockTest, APartitionWithoutALeaderIsUnavailableUntilItHasOne) {
   start();
   rd_kafka_mock_partition_set_leader(cluster_, "orders", 0, -1);
