@@ -45,6 +45,7 @@ struct HeldLane {
   explicit HeldLane(BreakerPolicy policy) : breaker(policy) {}
   std::string name;
   Breaker breaker;
+  LaneGate gate;          // counts how often the breaker has opened
   std::int32_t held = 0;  // entries without an outcome
   // Since when its limit is reached, until it is half empty again.
   std::optional<MonotonicTime> full_since;

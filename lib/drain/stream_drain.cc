@@ -59,8 +59,13 @@ EmitItem StreamDrain::begin_send(HeldEntry& entry) {
   if (entry.key != nullptr) ++entry.key->sent;
   if (OUTFALL_RULE_BROKEN("settle-before-answer"))
     entry.lease->unsettled.delivered.push_back(&entry);
-  return {&entry.leased->envelope, reinterpret_cast<std::uint64_t>(&entry), entry.lane->name,
-          entry.key == nullptr ? nullptr : &entry.key->run};
+  LaneGate& gate = entry.lane->gate;
+  return {.envelope = &entry.leased->envelope,
+          .token = reinterpret_cast<std::uint64_t>(&entry),
+          .lane = entry.lane->name,
+          .run = entry.key == nullptr ? nullptr : &entry.key->run,
+          .gate = entry.probe ? nullptr : &gate,
+          .gate_closings = gate.closings.load(std::memory_order_relaxed)};
 }
 
 // An entry above the stream's limit fails without being sent. Its lane learns nothing from that,

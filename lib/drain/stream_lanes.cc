@@ -155,7 +155,11 @@ void StreamDrain::lane_changed(HeldLane& lane, BreakerState before, std::string_
     host_.look_at(*this, host_.now());
     return;
   }
-  if (before == BreakerState::closed) lane.away_since = host_.now();
+  if (before == BreakerState::closed) {
+    lane.away_since = host_.now();
+    // What waits at the emitter comes back unsent.
+    lane.gate.closings.fetch_add(1, std::memory_order_release);
+  }
   if (!error_code.empty()) lane.error = fmt::format("{}: {}", error_code, error);
   host_.log().limited(LogLevel::warning, id, "destination unavailable",
                       {{"stream", options_.name},

@@ -29,6 +29,15 @@ struct KeyRun {
   std::atomic<bool> broken{false};
 };
 
+// What the drain and the emitter both know about a destination whose breaker is closed: when it
+// opens, what was handed over for it and not sent yet is not sent any more. The drain counts how
+// often that has happened, and an item is let through only while the count is the one that it was
+// handed over with. A count never comes back, so an item that was stopped stays stopped also when
+// the destination answers again meanwhile, and nothing overtakes it.
+struct LaneGate {
+  std::atomic<std::uint32_t> closings{0};
+};
+
 // One envelope to deliver. `token` is the drain's own and comes back unchanged in the Completion.
 struct EmitItem {
   const Envelope* envelope = nullptr;
@@ -39,10 +48,20 @@ struct EmitItem {
   // The run of its key; null where there is no order to keep (no key, or ordering = "none"). May be
   // touched until the item is completed, and not after that.
   KeyRun* run = nullptr;
+  // The gate of its destination, and the count that it was handed over with; null for a probe of a
+  // breaker that is open, and where there is none. As long-lived as `run`.
+  const LaneGate* gate = nullptr;
+  std::uint32_t gate_closings = 0;
 
-  // Whether an earlier item of the key did not get through, so that this one must not be sent.
+  // Whether this one must not be sent: an earlier item of its key did not get through, or its
+  // destination went away. Then the later ones of its key must not be sent either, and their run is
+  // broken. Once true it stays true.
   [[nodiscard]] bool blocked() const noexcept {
-    return run != nullptr && run->broken.load(std::memory_order_acquire);
+    if (run != nullptr && run->broken.load(std::memory_order_acquire)) return true;
+    if (gate == nullptr || gate->closings.load(std::memory_order_acquire) == gate_closings)
+      return false;
+    break_run();
+    return true;
   }
   // To be called before the item completes as anything but delivered.
   void break_run() const noexcept {

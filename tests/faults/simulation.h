@@ -20,10 +20,11 @@ enum class Flaw : std::uint8_t {
   outage,        // a destination that is away counts as a failed attempt
   late_commits,  // the claim floor does not track open transactions
   restart,       // after a restart of the database a settle is written before the release
+  gate,          // an entry that is stopped by its destination's breaker does not stop its key
 };
 [[nodiscard]] std::string_view to_string(Flaw flaw) noexcept;
 [[nodiscard]] std::optional<Flaw> flaw_from(std::string_view name) noexcept;
-inline constexpr std::size_t kFlaws = 8;
+inline constexpr std::size_t kFlaws = 9;
 
 struct Result {
   history::Verdict verdict;

@@ -6,7 +6,11 @@ namespace outfall::test::simulation {
 
 ModelEmitter::ModelEmitter(World& world, ModelDatabase& database, ModelSink& sink,
                            ModelWorker& worker, std::int32_t key_window)
-    : world_(world), database_(database), sink_(sink), worker_(worker) {
+    : world_(world),
+      database_(database),
+      sink_(sink),
+      worker_(worker),
+      at_a_time_(1 + static_cast<int>(world.up_to(11))) {
   capabilities_.key_window = key_window;
 }
 
@@ -14,17 +18,43 @@ void ModelEmitter::emit(EmitBatch batch) noexcept {
   for (EmitItem& item : batch.items) {
     auto job = std::make_shared<Job>(Job{item, batch.owner, batch.deadline});
     if (item.run == nullptr) {
-      start(job);
+      line_up(job);
       continue;
     }
     std::deque<JobPtr>& run = runs_[item.run];
     run.push_back(job);
-    if (run.size() == 1) start(job);
+    if (run.size() == 1) line_up(job);
   }
 }
 
+ModelEmitter::Line& ModelEmitter::line_of(const Job& job) {
+  return lines_[database_.row(job.item.envelope->entry_id).lane];
+}
+
+void ModelEmitter::line_up(const JobPtr& job) {
+  Line& line = line_of(*job);
+  line.waiting.push_back(job);
+  serve(line);
+}
+
+void ModelEmitter::serve(Line& line) {
+  while (!line.waiting.empty() && line.sending < at_a_time_) {
+    const JobPtr job = line.waiting.front();
+    line.waiting.pop_front();
+    start(job);
+  }
+}
+
+// With the flaw as if the breaker had closed again after each entry that it stopped.
+bool ModelEmitter::blocked(const EmitItem& item) {
+  if (world_.flaw != Flaw::gate || item.gate == nullptr) return item.blocked();
+  if (item.run != nullptr && item.run->broken) return true;
+  stops_this_ = item.gate->closings != item.gate_closings && !stops_this_;
+  return stops_this_;
+}
+
 void ModelEmitter::start(const JobPtr& job) {
-  if (job->item.blocked())
+  if (blocked(job->item))
     return complete(job, Outcome::of(OutcomeKind::blocked, "model.blocked", ""));
   const bool lasts =
       job->deadline == nullptr || world_.now() + kAttemptTimeout <= job->deadline->at();
@@ -32,6 +62,8 @@ void ModelEmitter::start(const JobPtr& job) {
     job->item.break_run();
     return complete(job, Outcome::of(OutcomeKind::shutdown, "model.shutdown", ""));
   }
+  job->sending = true;
+  ++line_of(*job).sending;
   send(job);
 }
 
@@ -59,9 +91,14 @@ void ModelEmitter::send(const JobPtr& job) {
 void ModelEmitter::complete(const JobPtr& job, Outcome outcome) {
   if (std::exchange(job->done, true)) return;
   KeyRun* run = job->item.run;
-  if (outcome.kind != OutcomeKind::delivered) job->item.break_run();
+  const bool forgets = world_.flaw == Flaw::gate && outcome.kind == OutcomeKind::blocked;
+  if (outcome.kind != OutcomeKind::delivered && !forgets) job->item.break_run();
   worker_.complete({job->item.token, std::move(outcome)});
   if (run != nullptr) next_of(run);
+  if (!job->sending) return;
+  Line& line = line_of(*job);
+  --line.sending;
+  serve(line);
 }
 
 void ModelEmitter::next_of(KeyRun* run) {
@@ -72,7 +109,7 @@ void ModelEmitter::next_of(KeyRun* run) {
     runs_.erase(found);
     return;
   }
-  start(JobPtr(found->second.front()));
+  line_up(JobPtr(found->second.front()));
 }
 
 }  // namespace outfall::test::simulation

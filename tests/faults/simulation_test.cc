@@ -107,7 +107,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Variant{Flaw::key_order, {Anomaly::reorder}},
                     Variant{Flaw::answer, {Anomaly::lost}}, Variant{Flaw::outage, {}, true},
                     Variant{Flaw::late_commits, {Anomaly::reorder, Anomaly::stuck}},
-                    Variant{Flaw::restart, {Anomaly::gap}}),
+                    Variant{Flaw::restart, {Anomaly::gap}},
+                    Variant{Flaw::gate, {Anomaly::reorder, Anomaly::gap}}),
     [](const auto& variant) {
       std::string name(to_string(variant.param.flaw));
       for (char& c : name) c = c == '-' ? '_' : c;

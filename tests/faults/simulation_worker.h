@@ -34,10 +34,20 @@ class ModelEmitter final : public Emitter {
     EmitItem item;
     std::shared_ptr<const void> owner;
     std::shared_ptr<const SendDeadline> deadline;
+    bool sending = false;
     bool done = false;
   };
   using JobPtr = std::shared_ptr<Job>;
+  // What goes to one destination: so many at a time, and the others in line.
+  struct Line {
+    int sending = 0;
+    std::deque<JobPtr> waiting;
+  };
 
+  void line_up(const JobPtr& job);
+  void serve(Line& line);
+  [[nodiscard]] Line& line_of(const Job& job);
+  [[nodiscard]] bool blocked(const EmitItem& item);
   void start(const JobPtr& job);
   void send(const JobPtr& job);
   void complete(const JobPtr& job, Outcome outcome);
@@ -48,7 +58,10 @@ class ModelEmitter final : public Emitter {
   ModelSink& sink_;
   ModelWorker& worker_;
   Capabilities capabilities_;
-  std::map<KeyRun*, std::deque<JobPtr>> runs_;  // the first of each is on its way
+  std::map<KeyRun*, std::deque<JobPtr>> runs_;  // the first of each is on its way or in line
+  std::map<int, Line> lines_;
+  int at_a_time_;
+  bool stops_this_ = false;  // see Flaw::gate
   bool stopping_ = false;
 };
 

@@ -29,13 +29,17 @@ class WebhookEndpoints : public WebhookTest {
   // Hands entries over with the lane that the drain would give them.
   std::vector<std::uint64_t> hand_over(const std::vector<TestEntry>& entries,
                                        const std::string& lane,
-                                       std::shared_ptr<SendDeadline> deadline = nullptr) {
+                                       std::shared_ptr<SendDeadline> deadline = nullptr,
+                                       const LaneGate* gate = nullptr) {
     if (!emitter_) start();
     std::vector<std::uint64_t> tokens;
     EmitBatch batch = drain_.batch(entries, tokens);
     // The drain's names of lanes outlive their items.
     const std::string& name = *lanes_.insert(lane).first;
-    for (EmitItem& item : batch.items) item.lane = name;
+    for (EmitItem& item : batch.items) {
+      item.lane = name;
+      item.gate = gate;
+    }
     batch.deadline = std::move(deadline);
     emitter_->emit(std::move(batch));
     return tokens;
@@ -240,6 +244,20 @@ TEST_F(WebhookEndpoints, WhatWaitsIsGivenBackWhenItsLeaseIsLost) {
   deadline->move(steady_clock::now());
   wait_until([&] { return drain_.is_complete(waiting.back()); }, "the queue is given back");
   EXPECT_THAT(drain_.kinds(waiting), Each(OutcomeKind::shutdown));
+  emitter_->stop(Milliseconds{0});
+}
+
+TEST_F(WebhookEndpoints, WhatWaitsIsGivenBackWhenTheBreakerOpens) {
+  settings_.number("max_in_flight", 1);
+  server_.answer_always({.fault = HttpFault::hang});
+  hand_over({to("a")}, "a");
+  server_.wait_for(1);
+  LaneGate gate;
+  const auto waiting = hand_over(many(10, to("a")), "a", nullptr, &gate);
+  gate.closings = 1;
+  wait_until([&] { return drain_.is_complete(waiting.back()); }, "the queue is given back");
+  EXPECT_THAT(drain_.kinds(waiting), Each(OutcomeKind::blocked));
+  EXPECT_EQ(server_.count(), 1U);
   emitter_->stop(Milliseconds{0});
 }
 

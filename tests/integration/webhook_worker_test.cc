@@ -233,6 +233,25 @@ TEST_F(WebhookWorker, AnEndpointThatAnswers5xxKeepsItsEntries) {
   expect_fresh_timestamps(server_.requests());
 }
 
+// The worker has taken all of it by the time at which the breaker opens.
+TEST_F(WebhookWorker, AnEndpointThatAnswers5xxGetsNothingButProbesOnceItsBreakerIsOpen) {
+  std::atomic<bool> broken = true;
+  server_.answer_by([&](const HttpRequest&) { return HttpAnswer{.status = broken ? 503 : 200}; });
+  enqueue_for({"acme"}, 5000, 5000);
+  WorkerProcess worker(options(server_.port(), "breaker.probe_max = \"1s\""));
+  wait_until(
+      [&] { return worker.metric("outfall_breaker_open_seconds_total{stream=\"orders\"}") >= 3; },
+      "the breaker is open for a while");
+  EXPECT_LT(server_.count(), 100U);
+  EXPECT_LT(sql_.number("SELECT sum(attempts) FROM entries"), 100);
+  broken = false;
+  wait_until_empty("orders");
+  EXPECT_EQ(delivered(), 5000);
+  EXPECT_EQ(dead_letters_of_all(), 0);
+  EXPECT_LE(most_attempts(), 2);
+  EXPECT_EQ(worker.stop(), 0);
+}
+
 // A firewall before the application that dislikes one payload: by the answer the endpoint refuses
 // everybody.
 TEST_F(WebhookWorker, AnEndpointThatRefusesOneEntryStillGetsThoseOfOtherKeys) {

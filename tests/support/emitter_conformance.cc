@@ -285,6 +285,32 @@ TEST_P(EmitterConformance, SendsNothingOfABrokenRun) {
   expect_delivered(deliver({{.key = "broken"}}, 1));
 }
 
+TEST_P(EmitterConformance, SendsNothingForADestinationThatWentAway) {
+  create();
+  LaneGate gate;
+  std::vector<std::uint64_t> tokens;
+  EmitBatch batch = drain_.batch({{.key = "away"}, {}, {.key = "back"}, {.key = "probe"}}, tokens);
+  batch.items[0].gate = batch.items[1].gate = batch.items[2].gate = &gate;
+  gate.closings = 7;
+  batch.items[2].gate_closings = 7;
+  emitter_->emit(std::move(batch));
+  drain_.wait_for_all();
+  EXPECT_EQ(drain_.kind(tokens[0]), OutcomeKind::blocked);
+  EXPECT_EQ(drain_.kind(tokens[1]), OutcomeKind::blocked);
+  expect_delivered({tokens[2], tokens[3]});
+  if (const auto received = subject_->received()) {
+    EXPECT_EQ(received->size(), 2U);
+  }
+  // What follows it in its key may be for another destination, and must not overtake it.
+  if (emitter_->capabilities().key_window != 1) {
+    const auto behind = drain_.emit(*emitter_, {{.key = "away"}});
+    drain_.wait_for_all();
+    EXPECT_EQ(drain_.kind(behind[0]), OutcomeKind::blocked);
+  }
+  drain_.new_runs();
+  expect_delivered(deliver({{.key = "away"}}, 1));
+}
+
 TEST_P(EmitterConformance, BlocksWhatComesAfterAFailedItemOfItsKey) {
   const std::string rejected = subject_->rejected_type();
   if (rejected.empty()) GTEST_SKIP() << "its sink rejects nothing";
