@@ -84,9 +84,10 @@ Outcome outcome_of_status(const Attempt& attempt, Verdict verdict) {
 // Whether the endpoint ended the handshake because of our certificate. With TLS 1.3 it says so only
 // after the request was on its way, and has not read it.
 bool is_certificate_alert(std::string_view message) {
-  return message.find("alert") != std::string_view::npos &&
-         (message.find("certificate") != std::string_view::npos ||
-          message.find("unknown ca") != std::string_view::npos);
+  const auto has = [&](std::string_view text) {
+    return message.find(text) != std::string_view::npos;
+  };
+  return has("alert") && (has("certificate") || has("unknown ca") || has("access denied"));
 }
 
 }  // namespace
@@ -168,6 +169,13 @@ Outcome classify(const Attempt& attempt, const StatusTable& statuses) {
 
 namespace {
 
+// Whether the endpoint said in a handshake until TLS 1.2 that our certificate has expired, which
+// libcurl takes for its own verdict on the endpoint's. What it refuses itself has a reason there.
+bool is_expired_alert(const CurlResult& result) noexcept {
+  return result.code == CURLE_PEER_FAILED_VERIFICATION &&
+         result.message == "SSL certificate verification failed";
+}
+
 // What libcurl's code says of a request that never was on its way; none: it has no say.
 Fault fault_before_request(const CurlResult& result) noexcept {
   switch (result.code) {
@@ -198,6 +206,13 @@ Fault fault_before_request(const CurlResult& result) noexcept {
 
 }  // namespace
 
+std::string_view words_of(const CurlResult& result) noexcept {
+  if (is_expired_alert(result)) {
+    return "the endpoint refused our certificate, which it says has expired";
+  }
+  return result.message.empty() ? curl_easy_strerror(result.code) : result.message;
+}
+
 Fault fault_of(const CurlResult& result) noexcept {
   if (result.code == CURLE_OK) return Fault::none;
   if (result.sent) {
@@ -208,6 +223,7 @@ Fault fault_of(const CurlResult& result) noexcept {
     if (result.code == CURLE_OPERATION_TIMEDOUT) return Fault::timeout;
     return result.code == CURLE_HTTP2_STREAM ? Fault::stream_reset : Fault::connection_lost;
   }
+  if (is_expired_alert(result)) return Fault::tls_handshake;
   if (const Fault fault = fault_before_request(result); fault != Fault::none) return fault;
   if (result.blocked) return Fault::blocked_address;
   if (result.short_of_resources) return Fault::local_resources;

@@ -85,5 +85,7 @@ struct CurlResult {
   std::string_view message = {};  // CURLOPT_ERRORBUFFER
 };
 [[nodiscard]] Fault fault_of(const CurlResult& result) noexcept;
+// What to tell people: libcurl's words, but for those that mislead. Lives as long as the message.
+[[nodiscard]] std::string_view words_of(const CurlResult& result) noexcept;
 
 }  // namespace outfall::webhook

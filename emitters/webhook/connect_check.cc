@@ -7,6 +7,7 @@
 
 #include <curl/curl.h>
 
+#include "emitters/webhook/classify.h"
 #include "emitters/webhook/transfer.h"
 
 namespace outfall::webhook {
@@ -51,7 +52,7 @@ Emitter::Health check_connection(const WebhookOptions& options, Milliseconds tim
       std::holds_alternative<UrlTarget>(target) ? std::get<UrlTarget>(target).origin() : url;
   if (code == CURLE_OK) return {true, name};
   if (!probe.refused.empty()) return {false, name + ": " + probe.refused};
-  return {false, name + ": " + (error[0] != '\0' ? error.data() : curl_easy_strerror(code))};
+  return {false, name + ": " + std::string(words_of({.code = code, .message = error.data()}))};
 }
 
 }  // namespace outfall::webhook

@@ -326,13 +326,14 @@ Attempt Transfer::attempt(CURLcode code, WallTime now) {
     result.excerpt = excerpt_;
   }
   if (result.status != 0) return result;
-  result.fault = fault_of({.code = code,
-                           .sent = sent_,
-                           .repeated = repeated_,
-                           .blocked = !refused_address_.empty(),
-                           .short_of_resources = short_of_sockets_ || short_of_lookups_,
-                           .has_proxy = !options_.proxy.empty(),
-                           .message = error_.data()});
+  const CurlResult ended{.code = code,
+                         .sent = sent_,
+                         .repeated = repeated_,
+                         .blocked = !refused_address_.empty(),
+                         .short_of_resources = short_of_sockets_ || short_of_lookups_,
+                         .has_proxy = !options_.proxy.empty(),
+                         .message = error_.data()};
+  result.fault = fault_of(ended);
   if (result.fault == Fault::timeout) loop_.unanswered(connection_);
   // An answer that ends before its status line, in order, or is not HTTP.
   if (result.fault == Fault::none) result.fault = Fault::connection_lost;
@@ -341,7 +342,7 @@ Attempt Transfer::attempt(CURLcode code, WallTime now) {
   } else if (short_of_lookups_ && result.fault == Fault::local_resources) {
     detail_ = "too many lookups of names got no answer lately; is a name server hanging?";
   } else {
-    detail_ = error_[0] != '\0' ? error_.data() : curl_easy_strerror(code);
+    detail_ = words_of(ended);
   }
   result.detail = detail_;
   return result;

@@ -211,6 +211,31 @@ TEST_F(WebhookTls, AKeyThatDoesNotFitIsOurOwnFault) {
   EXPECT_EQ(told(deliver_one()), "destination_unavailable webhook.client_certificate");
 }
 
+// Which says nothing against the endpoint's. nginx answers in HTTP instead of by an alert.
+TEST_F(WebhookTls, AnEndpointThatFindsOurCertificateExpiredIsNotParked) {
+  const auto old = authority_.issue("old", "DNS:localhost", "10 days ago");
+  const TestAuthority strangers("strangers");
+  const auto stranger = strangers.issue("stranger");
+  for (const std::string version : {"-tls1_2", "-tls1_3"}) {
+    SCOPED_TRACE(version);
+    const int port = free_port();
+    ChildProcess endpoint({"openssl", "s_server", "-accept", "127.0.0.1:" + std::to_string(port),
+                           "-cert", pair_.certificate, "-key", pair_.key, "-CAfile",
+                           authority_.certificate(), "-Verify", "1", "-verify_return_error", "-www",
+                           version});
+    endpoint.wait_for_output("ACCEPT");
+    settings_.text("url", "https://127.0.0.1:" + std::to_string(port) + "/hooks")
+        .text("ca_file", authority_.certificate());
+    for (const auto& [pair, reason] : {std::pair(old, "expired"), std::pair(stranger, "unknown")}) {
+      settings_.text("client_certificate_file", pair.certificate).text("client_key_file", pair.key);
+      emitter_.reset();
+      const Outcome& outcome = deliver_one();
+      EXPECT_EQ(told(outcome), "destination_unavailable webhook.tls_handshake");
+      EXPECT_THAT(outcome.error->message, testing::HasSubstr(reason));
+    }
+  }
+}
+
 // A renewed certificate is taken for new connections, without a restart.
 TEST_F(WebhookTls, ARenewedClientCertificateIsTaken) {
   front("ssl_verify_client on;\nssl_client_certificate " + authority_.certificate().string() +

@@ -196,6 +196,17 @@ TEST(WebhookClassify, CurlsCodesWithWhatWasNoticedBesideThem) {
                       .sent = true,
                       .message = "SSL_read: tlsv13 alert certificate required, errno 0"}),
             Fault::tls_handshake);
+  EXPECT_EQ(fault_of({.code = CURLE_RECV_ERROR,
+                      .sent = true,
+                      .message = "SSL_read: tlsv1 alert access denied, errno 0"}),
+            Fault::tls_handshake);
+  // TLS 1.2: libcurl takes it for its own verdict, which would have a reason.
+  EXPECT_EQ(fault_of({.code = CURLE_PEER_FAILED_VERIFICATION,
+                      .message = "SSL certificate verification failed"}),
+            Fault::tls_handshake);
+  EXPECT_EQ(fault_of({.code = CURLE_PEER_FAILED_VERIFICATION,
+                      .message = "SSL certificate problem: certificate has expired"}),
+            Fault::certificate);
   // Of another connection than the one that the endpoint may have read it from.
   EXPECT_EQ(fault_of({.code = CURLE_RECV_ERROR,
                       .sent = true,
