@@ -67,7 +67,7 @@ void Dispatcher::take(EmitBatch batch) noexcept {
   HeldBatch* held = nullptr;
   std::size_t next = 0;
   try {
-    held = new HeldBatch{std::move(batch), 0};
+    held = new HeldBatch{std::move(batch), 0, ++batches_};
     held->open = held->batch.items.size();
     completions_.reserve(completions_.size() + held->open);
     for (; next < held->batch.items.size(); ++next) take_item(held->batch.items[next], *held);
@@ -255,6 +255,7 @@ bool Dispatcher::gather(Endpoint& endpoint, Delivery& delivery) {
     endpoint.queue.pop_front();
     --queued_;
     if (!may_send(queued, now, timeout) || !make_url(queued, endpoint)) continue;
+    if (answer_gone(queued, endpoint, url_)) continue;
     if (!is_first && url_ != url) {
       endpoint.queue.push_front(queued);
       ++queued_;

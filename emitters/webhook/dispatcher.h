@@ -89,8 +89,12 @@ class Dispatcher {
   void note(Endpoint& endpoint, const Delivery& delivery, const Attempt& attempt,
             MonotonicTime now);
   bool isolate(Endpoint& endpoint, Delivery& delivery) noexcept;
-  void answer_waiting(const Delivery& delivery, std::string_view stream,
-                      const Attempt& attempt) noexcept;
+  void note_gone(Delivery& delivery, std::string stream, const Attempt& attempt) noexcept;
+  // Completes an item whose URL is gone; false: it is not.
+  bool answer_gone(const QueuedItem& queued, const Endpoint& endpoint,
+                   const std::string& url) noexcept;
+  bool answer_unsent(const QueuedItem& queued, const Endpoint& endpoint,
+                     MonotonicTime now) noexcept;
 
   void complete(const QueuedItem& queued, Outcome outcome,
                 std::chrono::microseconds duration = {}) noexcept;
@@ -117,6 +121,7 @@ class Dispatcher {
   std::vector<std::unique_ptr<Delivery>> idle_;
   std::size_t in_flight_ = 0;  // requests
   std::size_t queued_ = 0;     // entries
+  std::uint64_t batches_ = 0;  // taken so far
 
   std::vector<Completion> completions_;
   std::vector<HeldBatch*> finished_batches_;

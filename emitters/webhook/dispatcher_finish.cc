@@ -103,7 +103,7 @@ void Dispatcher::finish(Delivery& ended, CURLcode code) noexcept {
       complete(queued, std::move(outcome), duration);
     }
   }
-  if (parks) answer_waiting(*delivery, parked_stream, attempt);
+  if (parks) note_gone(*delivery, std::move(parked_stream), attempt);
   delivery->items.clear();
   if (idle_.size() < kMostIdleTransfers) idle_.push_back(std::move(delivery));
   try {
@@ -145,22 +145,37 @@ bool Dispatcher::isolate(Endpoint& endpoint, Delivery& delivery) noexcept {
 }
 
 // An address that is gone for good is left alone at once: what waits for it gets the same answer
-// without asking. Other streams, and other addresses of the endpoint, may well be served.
-void Dispatcher::answer_waiting(const Delivery& delivery, std::string_view stream,
-                                const Attempt& attempt) noexcept {
-  std::string url;
-  queued_ -= std::erase_if(delivery.endpoint->queue, [&](const QueuedItem& queued) noexcept {
-    const Envelope& envelope = *queued.item->envelope;
-    if (queued.item->blocked() || envelope.stream != stream) return false;
-    try {
-      url.clear();
-      if (options_.url.expand(envelope, url) || url != delivery.url()) return false;
-    } catch (const std::bad_alloc&) {  // It is asked about once more.
-      return false;
-    }
+// without asking. Other streams, and other addresses of the endpoint, may well be served. It is
+// only noted here, and held against what waits when that has its turn and by the sweep: a walk at
+// each such answer would cost as many as wait, times the addresses that are gone.
+void Dispatcher::note_gone(Delivery& delivery, std::string stream,
+                           const Attempt& attempt) noexcept {
+  try {
+    GoneUrl& gone = delivery.endpoint->gone[{std::move(stream), delivery.url()}];
+    gone.attempt = attempt;
+    gone.detail = attempt.detail;
+    gone.excerpt = attempt.excerpt;
+    gone.newest_batch = batches_;
+  } catch (const std::bad_alloc&) {  // It is asked about once more.
+  }
+}
+
+bool Dispatcher::answer_gone(const QueuedItem& queued, const Endpoint& endpoint,
+                             const std::string& url) noexcept {
+  if (endpoint.gone.empty()) return false;
+  try {
+    const auto found = endpoint.gone.find({std::string(queued.item->envelope->stream), url});
+    if (found == endpoint.gone.end()) return false;
+    const GoneUrl& gone = found->second;
+    if (queued.batch->number > gone.newest_batch) return false;
+    Attempt attempt = gone.attempt;
+    attempt.detail = gone.detail;
+    attempt.excerpt = gone.excerpt;
     complete(queued, guarded([&] { return classify(attempt, options_.statuses); }));
     return true;
-  });
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
 }
 
 void Dispatcher::complete(const QueuedItem& queued, Outcome outcome,
@@ -226,17 +241,33 @@ void Dispatcher::abort_all() noexcept {
   flush();
 }
 
-// Gives back what waits under a lease that is gone or behind a failed entry of its key, and forgets
-// endpoints that nobody has used for long.
+// Completes what is not to be sent any more although it had no turn yet; false: it waits on.
+bool Dispatcher::answer_unsent(const QueuedItem& queued, const Endpoint& endpoint,
+                               MonotonicTime now) noexcept {
+  const bool is_blocked = queued.item->blocked();
+  if (is_blocked || queued.batch->batch.send_until() <= now) {
+    complete_kind(queued, is_blocked ? OutcomeKind::blocked : OutcomeKind::shutdown);
+    return true;
+  }
+  if (endpoint.gone.empty()) return false;
+  try {
+    url_.clear();
+    if (options_.url.expand(*queued.item->envelope, url_)) return false;
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  return answer_gone(queued, endpoint, url_);
+}
+
+// Gives back what waits under a lease that is gone, behind a failed entry of its key or for a URL
+// that is gone, and forgets endpoints that nobody has used for long.
 void Dispatcher::sweep(MonotonicTime now) {
   for (auto it = endpoints_.begin(); it != endpoints_.end();) {
     Endpoint& endpoint = *it->second;
     queued_ -= std::erase_if(endpoint.queue, [&](const QueuedItem& queued) {
-      const bool is_blocked = queued.item->blocked();
-      if (!is_blocked && queued.batch->batch.send_until() > now) return false;
-      complete_kind(queued, is_blocked ? OutcomeKind::blocked : OutcomeKind::shutdown);
-      return true;
+      return answer_unsent(queued, endpoint, now);
     });
+    endpoint.gone.clear();
     schedule(endpoint);
     const bool is_in_use = endpoint.ready || endpoint.waiting || endpoint.in_flight > 0 ||
                            !endpoint.queue.empty() || now - endpoint.used_at < kEndpointRest;

@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <string>
+#include <utility>
 
 #include "core/clock.h"
 #include "emitter/emitter.h"
+#include "emitters/webhook/classify.h"
 
 namespace outfall::webhook {
 
@@ -14,6 +17,7 @@ namespace outfall::webhook {
 struct HeldBatch {
   EmitBatch batch;
   std::size_t open = 0;
+  std::uint64_t number = 0;  // in the order of arrival
 };
 
 struct QueuedItem {
@@ -77,6 +81,14 @@ class Pace {
   int silent_rounds_ = 0;
 };
 
+// The answer of a URL that is gone for good, for what had arrived by then and waits.
+struct GoneUrl {
+  Attempt attempt;  // but for its texts, which are these
+  std::string detail;
+  std::string excerpt;
+  std::uint64_t newest_batch = 0;
+};
+
 // One endpoint of an emitter: a lane of its streams, or where they have none the host of the URL.
 struct Endpoint {
   Endpoint(std::string its_name, const Pace::Limits& limits)
@@ -85,6 +97,8 @@ struct Endpoint {
   std::string name;
   std::string checked_url;  // the last one that was found to be allowed
   std::deque<QueuedItem> queue;
+  // By stream and URL, until all that waits has been held against them.
+  std::map<std::pair<std::string, std::string>, GoneUrl> gone;
   std::size_t in_flight = 0;
   bool ready = false;    // waits for its turn
   bool waiting = false;  // waits for a time

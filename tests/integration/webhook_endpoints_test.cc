@@ -136,6 +136,23 @@ TEST_F(WebhookEndpoints, WhatIsGoneIsOneAddressOfAHost) {
   EXPECT_EQ(server_.count(), 51U);
 }
 
+TEST_F(WebhookEndpoints, WhatWaitsForAnAddressThatIsGoneDoesNotWaitForItsTurn) {
+  server_.answer_by([](const HttpRequest& request) {
+    return HttpAnswer{.status = request.target == "/gone" ? 410 : 200};
+  });
+  settings_.number("rate", 1);
+  std::vector<TestEntry> entries = {to("gone")};
+  for (const char* target : {"there", "gone"}) {
+    const std::vector<TestEntry> more = many(20, to(target));
+    entries.insert(entries.end(), more.begin(), more.end());
+  }
+  const auto tokens = hand_over(entries, "");
+  wait_until([&] { return drain_.is_complete(tokens.back()); }, "the last one is answered");
+  EXPECT_EQ(drain_.kind(tokens.back()), OutcomeKind::destination_unavailable);
+  EXPECT_FALSE(drain_.is_complete(tokens[20])) << "at one a second it takes 20 s";
+  emitter_->stop(Milliseconds{0});
+}
+
 TEST_F(WebhookEndpoints, TheRateOfEachIsKept) {
   settings_.number("rate", 50);
   hand_over(many(60, to("a")), "a");
