@@ -171,30 +171,29 @@ void StreamDrain::lane_changed(HeldLane& lane, BreakerState before, std::string_
 }
 
 // The destination is closed until an operator resumes it: written to the database, where every
-// claim of every worker sees it. Until that has happened the breaker holds the lane.
+// claim of every worker sees it. Until that has happened the breaker holds the lane. What was out
+// already may tell the same later, which is no other parking.
 void StreamDrain::park(HeldLane& lane, const Transition& transition) {
   if (lane.parking) return;
   lane.parking = true;
-  host_.log().warning(
-      "destination parked until it is resumed",
-      {{"stream", options_.name}, {"lane", lane.name}, {"error_code", transition.error_code}});
-  const std::string reason = transition.error_code + ": " + transition.error_message;
-  const auto done = [this, name = lane.name] {
-    host_.post([this, name] {
+  const auto done = [this, name = lane.name, code = transition.error_code](bool is_new) {
+    host_.post([this, name, code, is_new] {
+      if (is_new) {
+        host_.log().warning("destination parked until it is resumed",
+                            {{"stream", options_.name}, {"lane", name}, {"error_code", code}});
+      }
       if (const auto found = lanes_.find(name); found != lanes_.end())
         found->second->parking = false;
     });
   };
+  const std::string reason = transition.error_code + ": " + transition.error_message;
   host_.submit(
       {.urgency = DatabasePool::Urgency::settle,
-       .run =
-           [stream = options_.name, name = lane.name, reason, done](StoreSession& session) {
-             session.park_destination(stream, name, reason);
-             done();
-           },
+       .run = [stream = options_.name, name = lane.name, reason, done](
+                  StoreSession& session) { done(session.park_destination(stream, name, reason)); },
        .failed =
            [done](const StoreError&) {
-             done(); /* its next answer parks it */
+             done(false); /* its next answer parks it */
            }});
 }
 

@@ -131,9 +131,9 @@ class StoreSession {
   // Gives up all leases of this worker: at a clean stop, and after a restart of the server.
   virtual void release() = 0;
   virtual void forgive(std::span<const EntryId> entries) = 0;
-  // Closes a destination of a stream until an operator resumes it. Nothing changes where it is
-  // closed.
-  virtual void park_destination(const std::string& stream, const std::string& lane,
+  // Closes a destination of a stream until an operator resumes it. False: it was closed already,
+  // and nothing changes.
+  virtual bool park_destination(const std::string& stream, const std::string& lane,
                                 const std::string& reason) = 0;
 };
 

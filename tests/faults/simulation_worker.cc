@@ -244,7 +244,9 @@ class ModelWorker::Session final : public StoreSession {
 
   void register_streams(std::span<const std::string>) override {}
   void forgive(std::span<const EntryId>) override {}
-  void park_destination(const std::string&, const std::string&, const std::string&) override {}
+  bool park_destination(const std::string&, const std::string&, const std::string&) override {
+    return true;
+  }
 
   std::vector<std::string> due_streams(std::span<const std::string> streams) override {
     ask([w = &worker_, input = worker_.floor_.input()](const CallPtr& call, const auto& reply) {

@@ -148,6 +148,39 @@ TEST_F(WebhookWorker, AnEndpointThatIsGoneIsParkedUntilAnOperatorResumesIt) {
   EXPECT_EQ(worker.stop(), 0);
 }
 
+// However many answers say so.
+TEST_F(WebhookWorker, AParkingIsToldOnce) {
+  server_.answer_by([](const HttpRequest& request) {
+    const bool is_late = request.header("ce-partitionkey") == "acme-0";
+    return HttpAnswer{.status = 410, .delay = milliseconds{is_late ? 1000 : 0}};
+  });
+  enqueue_for({"acme"}, 2, 2);
+  WorkerProcess worker(options(server_.port()));
+  const auto wait_for_calls = [&](int calls) {
+    wait_until(
+        [&] {
+          return sql_.number(
+                     "SELECT count(*) FROM operations WHERE action = 'pause_destination'") >= calls;
+        },
+        "every answer has been told to the database");
+  };
+  const auto told = [&] {
+    const std::string log = worker.log();
+    int lines = 0;
+    for (std::size_t at = 0; (at = log.find("destination parked", at)) != std::string::npos; ++at) {
+      ++lines;
+    }
+    return lines;
+  };
+  wait_for_calls(2);
+  wait_until([&] { return told() > 0; }, "a line");
+  outfall(worker, {"destinations", "resume", "orders", "acme", "--reason", "they say so"});
+  wait_for_calls(3);
+  wait_until([&] { return told() > 1; }, "a line for the next parking");
+  EXPECT_EQ(worker.stop(), 0);
+  EXPECT_EQ(told(), 2);
+}
+
 // How an endpoint goes away.
 enum class Outage { refuses, resets, silent };
 

@@ -13,8 +13,10 @@ namespace outfall::postgres {
 namespace {
 
 // A call of a function of the SQL API: "SELECT * FROM schema.name($1, …)".
-std::string call(const Connection& connection, std::string_view function, int parameters) {
-  std::string sql = "SELECT * FROM " + connection.qualified(function) + "(";
+std::string call(const Connection& connection, std::string_view function, int parameters,
+                 std::string_view columns = "*") {
+  std::string sql = "SELECT " + std::string(columns) + " FROM ";
+  sql += connection.qualified(function) + "(";
   for (int i = 1; i <= parameters; ++i) {
     if (i > 1) sql += ", ";
     sql += "$" + std::to_string(i);
@@ -59,7 +61,8 @@ PostgresSession::PostgresSession(const ConnectOptions& options, const Uuid& work
             .renew = call(connection_, "renew", 3),
             .release = call(connection_, "release", 1),
             .forgive = call(connection_, "forgive", 1),
-            .park_destination = call(connection_, "pause_destination", 4),
+            .park_destination =
+                call(connection_, "pause_destination", 4, "(detail->>'was_paused')::boolean"),
             .register_streams = call(connection_, "register_streams", 1),
             .due_streams = call(connection_, "due_streams", 7)};
 }
@@ -275,11 +278,13 @@ void PostgresSession::forgive(std::span<const EntryId> entries) {
   (void)connection_.query(calls_.forgive, Params().int8_array(entries));
 }
 
-void PostgresSession::park_destination(const std::string& stream, const std::string& lane,
+bool PostgresSession::park_destination(const std::string& stream, const std::string& lane,
                                        const std::string& reason) {
   const std::string actor = "worker " + instance_;
-  (void)connection_.query(calls_.park_destination,
-                          Params().text(stream).text(lane).text(actor).text(reason));
+  return !connection_
+              .query(calls_.park_destination,
+                     Params().text(stream).text(lane).text(actor).text(reason))
+              .boolean(0, 0);
 }
 
 PostgresPresence::PostgresPresence(const ConnectOptions& options, const Uuid& worker,

@@ -23,7 +23,7 @@ class PostgresSession final : public StoreSession {
   std::vector<Uuid> renew(std::span<const Uuid> leases, Milliseconds lease) override;
   void release() override;
   void forgive(std::span<const EntryId> entries) override;
-  void park_destination(const std::string& stream, const std::string& lane,
+  bool park_destination(const std::string& stream, const std::string& lane,
                         const std::string& reason) override;
 
  private:
