@@ -108,14 +108,15 @@ constexpr auto kSpecs = std::to_array<SettingSpec>({
     {.name = "tls.certificate_file",
      .type = SettingType::string,
      .default_value = "\"\"",
-     .summary = "The client's certificate (PEM), for brokers that ask for one."},
+     .summary = "The client's certificate (PEM), for brokers that ask for one. One in PKCS#12 is "
+                "named by the property `ssl.keystore.location` in `librdkafka` instead."},
     {.name = "tls.key_file",
      .type = SettingType::string,
      .default_value = "\"\"",
      .summary = "The private key (PEM) of the client's certificate."},
     {.name = "tls.key_password",
      .type = SettingType::string,
-     .summary = "The password of the private key.",
+     .summary = "The password of the private key, or of the PKCS#12 file.",
      .secret = true},
     {.name = "sasl.mechanism",
      .type = SettingType::choice,
@@ -203,7 +204,11 @@ void add_security(Settings& settings, const SettingValues& values) {
     add("ssl.ca.location", values.text("tls.ca_file"));
     add("ssl.certificate.location", values.text("tls.certificate_file"));
     add("ssl.key.location", values.text("tls.key_file"));
-    if (values.has("tls.key_password")) add("ssl.key.password", values.text("tls.key_password"));
+    if (values.has("tls.key_password")) {
+      add("ssl.key.password", values.text("tls.key_password"));
+      // Of the file that the pass-through table may name; without it nothing reads this.
+      add("ssl.keystore.password", values.text("tls.key_password"));
+    }
     // Off by default in this version of librdkafka.
     add("ssl.endpoint.identification.algorithm", "https");
   }

@@ -306,6 +306,25 @@ TEST_F(KafkaErrorsTest, TlsVerifiesTheBrokerAndShowsAClientCertificate) {
   EXPECT_EQ(shared_kafka().count(topic), 100);
 }
 
+TEST_F(KafkaErrorsTest, AClientCertificateInPkcs12IsShown) {
+  const TempFolder folder;
+  const std::string store = folder / "client.p12";
+  const Finished made =
+      run({"openssl", "pkcs12", "-export", "-in", shared_kafka().tls_file("client.pem"), "-inkey",
+           shared_kafka().tls_file("client.key"), "-passout", "pass:swordfish", "-out", store});
+  ASSERT_EQ(made.status.code, 0) << made.error_output;
+  const std::string topic = fresh_topic();
+  TestSettings settings = kafka_settings(topic);
+  settings.text("brokers", shared_kafka().tls_brokers())
+      .number("tls.enabled", 1)
+      .text("tls.ca_file", shared_kafka().tls_file("ca.pem"))
+      .text("tls.key_password", "swordfish")
+      .map("librdkafka", {{"ssl.keystore.location", store}});
+  start(settings);
+  deliver_all(numbered(10, 10));
+  EXPECT_EQ(shared_kafka().count(topic), 10);
+}
+
 TEST_F(KafkaErrorsTest, ThePartitionOfAKeyIsKnownBeforeLibrdkafkaChoosesIt) {
   for (const char* name :
        {"murmur2_random", "murmur2", "consistent_random", "consistent", "fnv1a_random", "fnv1a"}) {

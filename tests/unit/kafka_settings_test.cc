@@ -125,6 +125,16 @@ TEST_F(KafkaSettingsTest, PropertiesArePassedOnAndCheckedByLibrdkafka) {
   EXPECT_EQ(wrong(), std::vector<std::string>{"librdkafka.acks"});
 }
 
+TEST_F(KafkaSettingsTest, ThePasswordOfAKeyIsThatOfAKeystoreToo) {
+  values_.number("tls.enabled", 1)
+      .text("tls.key_password", "swordfish")
+      .map("librdkafka", {{"ssl.keystore.location", "/etc/outfall/client.p12"}});
+  EXPECT_TRUE(wrong().empty());
+  EXPECT_EQ(property("ssl.keystore.password"), "swordfish");
+  EXPECT_NE(passthrough_problem("ssl.keystore.password", "x").hint.find("tls.key_password"),
+            std::string::npos);
+}
+
 TEST_F(KafkaSettingsTest, OnlyTheSettingSaysWhetherRecordsAreCompressed) {
   values_.map("librdkafka", {{"compression.level", "5"}});
   EXPECT_TRUE(wrong().empty());
