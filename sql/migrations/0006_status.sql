@@ -229,8 +229,9 @@ BEGIN
       'waits: its destination is closed or full, or an earlier entry of its key is unfinished'
     WHEN v_entry.available_at > v_now AND v_entry.status = 'pending' THEN format('scheduled for %s', utc_text(v_entry.available_at))
     WHEN v_entry.available_at > v_now AND v_entry.status = 'deferred' THEN format('deferred until %s', utc_text(v_entry.available_at))
-    WHEN v_entry.available_at > v_now THEN format('failed with %s after %s attempts; next attempt at %s',
-                                                  v_entry.last_error_code, v_entry.attempts, utc_text(v_entry.available_at))
+    WHEN v_entry.available_at > v_now THEN
+      format('failed with %s after %s attempt%s; next attempt at %s', v_entry.last_error_code, v_entry.attempts,
+             CASE WHEN v_entry.attempts = 1 THEN '' ELSE 's' END, utc_text(v_entry.available_at))
     ELSE format('due since %s, waits to be claimed', utc_text(coalesce(v_entry.available_at, v_entry.created_at))) END;
 
   RETURN jsonb_strip_nulls(jsonb_build_object(

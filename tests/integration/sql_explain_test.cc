@@ -63,7 +63,9 @@ TEST_F(SqlExplain, FailedAttemptAndDeferral) {
   const std::string id = envelope_of(enqueue("orders"));
   worker_.settle_all(worker_.claim("orders"), EntryStatus::retryable_failure, std::chrono::hours(1),
                      "http.503");
-  EXPECT_THAT(summary(id), StartsWith("failed with http.503 after 1 attempts; next attempt at 20"));
+  EXPECT_THAT(summary(id), StartsWith("failed with http.503 after 1 attempt; next attempt at 20"));
+  sql_.exec("UPDATE entries SET attempts = 2");
+  EXPECT_THAT(summary(id), StartsWith("failed with http.503 after 2 attempts; next attempt at 20"));
   EXPECT_EQ(explained(id, "last_error.message"), "it said no");
   EXPECT_EQ(explained(id, "code"), "410");
   sql_.exec("UPDATE entries SET status = 'deferred'");
