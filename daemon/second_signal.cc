@@ -1,6 +1,8 @@
 #include "daemon/second_signal.h"
 
 #include <csignal>
+#include <exception>
+#include <initializer_list>
 #include <unistd.h>
 
 namespace outfall {
@@ -9,11 +11,10 @@ namespace {
 constexpr int kInterrupted = 130;
 constexpr unsigned kLogSeconds = 1;
 
-sigset_t ending_signals() {
+sigset_t set_of(std::initializer_list<int> signals) {
   sigset_t set;
   sigemptyset(&set);
-  sigaddset(&set, SIGTERM);
-  sigaddset(&set, SIGINT);
+  for (const int signal : signals) sigaddset(&set, signal);
   return set;
 }
 
@@ -21,28 +22,45 @@ void end_process(int /*signal*/) {
   _exit(kInterrupted);
 }
 
+void end_process_at(std::initializer_list<int> signals) {
+  for (const int signal : signals) std::signal(signal, end_process);
+  const sigset_t set = set_of(signals);
+  pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+}
+
 }  // namespace
 
-SecondSignal::SecondSignal(Logger& log) : log_(log), thread_([this] { wait(); }) {
+SecondSignal::SecondSignal(Logger& log) noexcept : log_(log) {
+  try {
+    thread_ = std::thread([this] { wait(); });
+  } catch (const std::exception& error) {
+    log_.warning("a second signal will end the process without a line in the log",
+                 {{"error", error.what()}});
+    end_process_at({SIGTERM, SIGINT});
+  }
 }
 
 SecondSignal::~SecondSignal() {
-  // Recognisable, because one from outside may arrive at the same time.
-  pthread_sigqueue(thread_.native_handle(), SIGTERM, {.sival_ptr = this});
+  if (!thread_.joinable()) return;
+  over_ = true;
+  pthread_kill(thread_.native_handle(), SIGTERM);
   thread_.join();
-  for (const int signal : {SIGTERM, SIGINT}) std::signal(signal, end_process);
-  const sigset_t signals = ending_signals();
-  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+  end_process_at({SIGTERM, SIGINT});
 }
 
-void SecondSignal::wait() {
-  const sigset_t signals = ending_signals();
-  siginfo_t info{};
-  int signal = -1;
-  while (signal < 0) signal = sigwaitinfo(&signals, &info);
-  if (info.si_code == SI_QUEUE && info.si_value.sival_ptr == this) return;
-  // A log that nobody reads any more must not keep the process.
-  std::signal(SIGALRM, end_process);
+void SecondSignal::wait() noexcept {
+  const sigset_t signals = set_of({SIGTERM, SIGINT});
+  while (true) {
+    const int signal = sigwaitinfo(&signals, nullptr);
+    if (over_) return;
+    if (signal == SIGTERM || signal == SIGINT) end_now(signal);
+  }
+}
+
+void SecondSignal::end_now(int signal) noexcept {
+  // A log that nobody reads any more must not keep the process. Whoever started it may have left
+  // the alarm's signal blocked.
+  end_process_at({SIGALRM});
   alarm(kLogSeconds);
   log_.warning(
       "second signal: ending at once; what is in flight is left for others to take over and may be "

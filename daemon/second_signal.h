@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <thread>
 
 #include "telemetry/log.h"
@@ -8,19 +9,22 @@ namespace outfall {
 
 // While a worker stops: another SIGTERM or SIGINT ends the process at once with 130, after a line
 // in the log that says so, for which at most a second is waited. Made and destroyed by a thread
-// that has both signals blocked, as all others have. From its end on, for what the process still
-// does, those signals are unblocked in that thread and end it without a line.
+// that has both signals blocked, as all others have; the constructor does not throw. From its end
+// on, for what the process still does, those signals are unblocked in that thread and end it without
+// a line; so they do from the start where the system has no thread left for this.
 class SecondSignal {
  public:
-  explicit SecondSignal(Logger& log);
+  explicit SecondSignal(Logger& log) noexcept;
   ~SecondSignal();
   SecondSignal(const SecondSignal&) = delete;
   SecondSignal& operator=(const SecondSignal&) = delete;
 
  private:
-  void wait();
+  void wait() noexcept;
+  [[noreturn]] void end_now(int signal) noexcept;
 
   Logger& log_;
+  std::atomic<bool> over_{false};
   std::thread thread_;
 };
 

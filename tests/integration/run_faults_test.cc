@@ -583,19 +583,5 @@ TEST_F(RunFaults, ACleanStopReleasesWhatItHoldsAndCountsAgainstNobody) {
   EXPECT_EQ(delivered(), 300);
 }
 
-TEST_F(RunFaults, ASecondSignalEndsTheProcessAtOnce) {
-  enqueue_many("orders", 10, 10);
-  WorkerProcess worker({.dsn = database_.dsn(),
-                        .streams = noop("latency = \"60s\""),
-                        .drain = "shutdown_timeout = \"50s\""});
-  wait_until([&] { return sql_.number("SELECT count(*) FROM leases") > 0; }, "it has a lease");
-  worker.process().signal(SIGTERM);
-  worker.process().wait_for_output("stopping");
-  worker.process().signal(SIGINT);
-  EXPECT_EQ(worker.process().wait().code, 130);
-  EXPECT_THAT(worker.log(), HasSubstr("warning second signal: ending at once; what is in flight"));
-  EXPECT_THAT(worker.log(), HasSubstr(" signal=SIGINT"));
-}
-
 }  // namespace
 }  // namespace outfall::test
