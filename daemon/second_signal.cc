@@ -49,10 +49,11 @@ SecondSignal::~SecondSignal() {
 }
 
 void SecondSignal::wait() noexcept {
-  const sigset_t signals = set_of({SIGTERM, SIGINT});
+  const sigset_t signals = set_of({SIGTERM, SIGINT, SIGHUP});
   while (true) {
     const int signal = sigwaitinfo(&signals, nullptr);
     if (over_) return;
+    if (signal == SIGHUP) log_.warning("stopping; the configuration is not read again");
     if (signal == SIGTERM || signal == SIGINT) end_now(signal);
   }
 }

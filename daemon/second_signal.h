@@ -7,11 +7,12 @@
 
 namespace outfall {
 
-// While a worker stops: another SIGTERM or SIGINT ends the process at once with 130, after a line
-// in the log that says so, for which at most a second is waited. Made and destroyed by a thread
-// that has both signals blocked, as all others have; the constructor does not throw. From its end
-// on, for what the process still does, those signals are unblocked in that thread and end it without
-// a line; so they do from the start where the system has no thread left for this.
+// What comes while a worker stops. Another SIGTERM or SIGINT ends the process at once with 130,
+// after a line in the log that says so, for which at most a second is waited; SIGHUP changes
+// nothing, and a line says that. Made and destroyed by a thread that has the three signals blocked,
+// as all others have; the constructor does not throw. From its end on, for what the process still
+// does, SIGTERM and SIGINT are unblocked in that thread and end it without a line; so they do from
+// the start where the system has no thread left for this.
 class SecondSignal {
  public:
   explicit SecondSignal(Logger& log) noexcept;

@@ -83,6 +83,18 @@ TEST_F(RunSignals, ASecondOneEndsTheProcessAtOnce) {
   EXPECT_THAT(worker.log(), HasSubstr(" signal=SIGINT"));
 }
 
+TEST_F(RunSignals, AReloadDuringAStopIsSaidNotToHappen) {
+  WorkerProcess worker({.dsn = database_.dsn(), .streams = kSlow, .drain = kLongStop});
+  wait_for_delivery(worker);
+  worker.process().signal(SIGTERM);
+  worker.process().wait_for_output("stopping");
+  worker.process().signal(SIGHUP);
+  worker.process().wait_for_output("stopping; the configuration is not read again");
+  worker.process().signal(SIGTERM);
+  EXPECT_EQ(worker.process().wait().code, 130);
+  EXPECT_THAT(worker.log(), HasSubstr(" signal=SIGTERM"));
+}
+
 // Also where it was started with the signal of its alarm blocked.
 TEST_F(RunSignals, ASecondOneEndsAProcessWhoseLogNobodyReads) {
   const TempFolder folder;
