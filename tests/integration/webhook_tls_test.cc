@@ -6,6 +6,7 @@
 #include "tests/support/tcp_gate.h"
 #include "tests/support/temp_nginx.h"
 #include "tests/support/test_authority.h"
+#include "tests/support/tunnel_proxy.h"
 
 namespace outfall::test {
 namespace {
@@ -234,6 +235,36 @@ TEST_F(WebhookTls, AnEndpointThatFindsOurCertificateExpiredIsNotParked) {
       EXPECT_THAT(outcome.error->message, testing::HasSubstr(reason));
     }
   }
+}
+
+// The name is the proxy's to look up, and the certificate must still be for it.
+TEST_F(WebhookTls, AnEndpointBehindAProxyIsSpokenToThroughATunnel) {
+  pair_ = authority_.issue("hooks", "DNS:hooks.example");
+  front();
+  TunnelProxy proxy(nginx_->port());
+  const std::string address = "127.0.0.1:" + std::to_string(proxy.port());
+  settings_.text("url", "https://hooks.example/in").text("proxy", "http://shop:s3cret@" + address);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(told(deliver_one()), "delivered");
+  EXPECT_EQ(server_.count(), 3U);
+  EXPECT_EQ(server_.requests().back().target, "/in");
+  EXPECT_EQ(seen("x-protocol"), "HTTP/2.0");
+  EXPECT_EQ(seen("proxy-authorization"), "") << "the endpoint is not told";
+  ASSERT_EQ(proxy.requests().size(), 1U) << "a tunnel is used again";
+  EXPECT_THAT(proxy.requests().front(), testing::StartsWith("CONNECT hooks.example:443 HTTP/1.1"));
+  EXPECT_THAT(proxy.requests().front(),
+              testing::HasSubstr("Proxy-Authorization: Basic c2hvcDpzM2NyZXQ="));
+}
+
+// The proxy's 200 is no answer of the endpoint's.
+TEST_F(WebhookTls, ATunnelToTheWrongEndpointDeliversNothing) {
+  pair_ = authority_.issue("other", "DNS:other.example");
+  front();
+  TunnelProxy proxy(nginx_->port());
+  settings_.text("url", "https://hooks.example/in")
+      .text("proxy", "http://127.0.0.1:" + std::to_string(proxy.port()));
+  EXPECT_EQ(told(deliver_one()), "destination_unavailable webhook.certificate parks");
+  EXPECT_EQ(proxy.requests().size(), 1U);
+  EXPECT_EQ(server_.count(), 0U);
 }
 
 // A renewed certificate is taken for new connections, without a restart.
