@@ -260,6 +260,9 @@ class Checker {
         report("librdkafka." + name, problem.message, problem.hint);
       } else if (const std::string refusal = refusal_of(name, value); !refusal.empty()) {
         report("librdkafka." + name, refusal, "");
+      } else if (name == "ssl.keystore.location" && !values_.has("tls.key_password")) {
+        report("librdkafka." + name, "librdkafka takes no PKCS#12 file without a password",
+               "Set tls.key_password.");
       }
     }
     const bool complete = std::ranges::all_of(

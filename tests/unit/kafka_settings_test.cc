@@ -127,8 +127,9 @@ TEST_F(KafkaSettingsTest, PropertiesArePassedOnAndCheckedByLibrdkafka) {
 
 TEST_F(KafkaSettingsTest, ThePasswordOfAKeyIsThatOfAKeystoreToo) {
   values_.number("tls.enabled", 1)
-      .text("tls.key_password", "swordfish")
       .map("librdkafka", {{"ssl.keystore.location", "/etc/outfall/client.p12"}});
+  EXPECT_EQ(wrong(), std::vector<std::string>{"librdkafka.ssl.keystore.location"});
+  values_.text("tls.key_password", "swordfish");
   EXPECT_TRUE(wrong().empty());
   EXPECT_EQ(property("ssl.keystore.password"), "swordfish");
   EXPECT_NE(passthrough_problem("ssl.keystore.password", "x").hint.find("tls.key_password"),
