@@ -45,6 +45,8 @@ constexpr auto kRows = std::to_array<Row>({
      {Fault::destination, "kafka.unsupported_compression", "set compression to another"}},
     {RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION,
      {Fault::destination, "kafka.unsupported_version", "the broker is too old"}},
+    {RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE,
+     {Fault::destination, "kafka.unsupported_version", "the broker is too old"}},
     {RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
      {Fault::destination, "kafka.cluster_authorization_failed", kRights}},
     {RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED,

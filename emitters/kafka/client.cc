@@ -12,7 +12,7 @@
 namespace outfall::kafka {
 namespace {
 
-constexpr std::chrono::seconds kLongestEnd{1};
+constexpr std::chrono::milliseconds kLongestEnd{700};
 
 }  // namespace
 

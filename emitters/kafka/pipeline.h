@@ -141,7 +141,7 @@ class Pipeline {
   void look_for_stuck(MonotonicTime now);
   [[nodiscard]] bool is_stuck(const Record& record, MonotonicTime now) const;
   void recover(Cause cause, MonotonicTime now);
-  void take_back(Cause cause, MonotonicTime now);
+  bool take_back(Cause cause, MonotonicTime now);
   void settle_all(rd_kafka_resp_err_t refusal);
   void settle_after(Cause cause, bool took_back, MonotonicTime now);
   void settle_refused();
@@ -198,7 +198,8 @@ class Pipeline {
   bool narrow_ = false;   // a topic takes only smaller batches than the producer makes
   bool isolate_ = false;  // a batch was rejected; what is out comes first
   bool isolating_ = false;
-  bool fatal_ = false;
+  bool fatal_ = false;      // the producer has ended for good
+  bool died_idle_ = false;  // with nothing to send
   MonotonicTime held_since_{};
   std::size_t group_limit_ = 1;
   std::size_t group_size_ = 0;

@@ -1,6 +1,7 @@
 // What happens when a record comes back without an acknowledgement; the reasoning is in pipeline.h.
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "emitter/guard.h"
 #include "emitters/kafka/pipeline.h"
@@ -13,7 +14,7 @@ constexpr Milliseconds kLookEvery{50};
 constexpr Milliseconds kQuiet{200};
 constexpr Milliseconds kHoldAtMost{1000};
 constexpr Milliseconds kReportTime{500};
-constexpr Milliseconds kPurgeTime{500};
+constexpr Milliseconds kPurgeTime{300};
 constexpr Milliseconds kPollTime{5};
 constexpr std::uint8_t kMaxTries = 4;
 constexpr int kMaxFruitless = 3;
@@ -46,8 +47,14 @@ void Pipeline::decide(MonotonicTime now) {
   }
   if (refused && !overtaken) settle_refused();
   look_for_stuck(now);
+  if (fatal_ && open_ > 0 && !died_idle_) return recover(Cause::fatal, now);
+  if (fatal_ && open_ > 0) {
+    // What it died of may be long over.
+    replace_client(now);
+    return resume(now);
+  }
   // With nothing to send, the next producer could end like this one, and the one after it.
-  if (fatal_ && open_ > 0) return recover(Cause::fatal, now);
+  died_idle_ = fatal_;
   if (overtaken) return recover(Cause::rejected, now);
   if (hold_) {
     const bool quiet = now - std::max(delivered_at_, held_since_) >= kQuiet;
@@ -107,7 +114,6 @@ void Pipeline::recover(Cause cause, MonotonicTime now) {
     if (refusal != RD_KAFKA_RESP_ERR_NO_ERROR) settle_all(refusal);
   }
   hold_ = false;
-  fatal_ = false;
   settle_after(cause, took_back, now);
   for (auto& [name, topic] : topics_) {
     topic->stuck = false;
@@ -120,7 +126,8 @@ void Pipeline::recover(Cause cause, MonotonicTime now) {
 // Afterwards nothing is at librdkafka. After a rejection the brokers still answer, so what they
 // have got is waited for and not doubled. What librdkafka wants to send again meanwhile it queues
 // for a while before (retry.backoff.ms), so it is taken back each time.
-void Pipeline::take_back(Cause cause, MonotonicTime now) {
+// False: not all reports came; a thread of librdkafka may still be at one of the records.
+bool Pipeline::take_back(Cause cause, MonotonicTime now) {
   const MonotonicTime begun = clock_.monotonic();
   const bool answers = cause == Cause::rejected || cause == Cause::fatal;
   MonotonicTime until = begun + (answers ? kReportTime : Milliseconds{0});
@@ -140,7 +147,7 @@ void Pipeline::take_back(Cause cause, MonotonicTime now) {
     record.error = RD_KAFKA_RESP_ERR__PURGE_INFLIGHT;
     record.begins = kNowhere;
   });
-  out_ = 0;
+  return std::exchange(out_, 0) == 0;
 }
 
 // The next producer will not be spared it.
@@ -211,6 +218,8 @@ void Pipeline::replace_client(MonotonicTime now) {
   auto next = std::make_unique<Client>(settings_, batch_bytes_, wake_descriptor_);
   narrow_ = false;
   full_ = false;
+  fatal_ = false;
+  died_idle_ = false;
   topics_.detach();  // Their handles belong to the present one.
   client_ = std::move(next);
   if (announced_ == Announced::asked) announced_ = Announced::no;
@@ -294,7 +303,10 @@ void Pipeline::stop() noexcept {
 
 void Pipeline::abandon() noexcept {
   stopping_ = true;
-  take_back(Cause::stop, clock_.monotonic());
+  if (!take_back(Cause::stop, clock_.monotonic())) {
+    topics_.detach();
+    client_.reset();
+  }
   for_each_open([&](Record& record) { finish_unsent(record, OutcomeKind::shutdown); });
   flush();
 }
