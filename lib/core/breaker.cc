@@ -27,10 +27,11 @@ Breaker::Admission Breaker::admit(MonotonicTime now) noexcept {
 
 void Breaker::record(BreakerSignal signal, bool probe, MonotonicTime now, Random& random) {
   if (state_ == BreakerState::closed) {
-    if (signal == BreakerSignal::answered) failures_ = 0;
+    if (signal == BreakerSignal::answered) note_answer(now);
     if (signal == BreakerSignal::failure) ++failures_;
+    const bool silent = !answered_at_ || now - *answered_at_ >= policy_.probe_initial;
     if (signal == BreakerSignal::unavailable ||
-        (signal == BreakerSignal::failure && failures_ >= policy_.failures)) {
+        (signal == BreakerSignal::failure && failures_ >= policy_.failures && silent)) {
       open(now, random);
     }
     return;
@@ -70,7 +71,13 @@ void Breaker::wait_for_probe(MonotonicTime now, Random& random) {
   probe_at_ = now + between(std::max(bound / 2, Milliseconds{1}), bound, random);
 }
 
+void Breaker::note_answer(MonotonicTime now) noexcept {
+  failures_ = 0;
+  answered_at_ = now;
+}
+
 void Breaker::close(MonotonicTime now) noexcept {
+  note_answer(now);
   open_before_ += now - opened_at_;
   state_ = BreakerState::closed;
 }

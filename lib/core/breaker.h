@@ -11,7 +11,9 @@ namespace outfall {
 
 // From `breaker.*` of a stream's settings.
 struct BreakerPolicy {
-  std::int32_t failures = 5;  // this many in a row open it; `unavailable` opens it at once
+  // This many in a row open it, once nothing was answered for `probe_initial`; `unavailable` opens
+  // it at once.
+  std::int32_t failures = 5;
   Milliseconds probe_initial{200};
   Milliseconds probe_max{3000};
 };
@@ -31,6 +33,10 @@ enum class BreakerSignal : std::uint8_t {
 // the time of a probe; half_open has exactly one probe out, a real delivery. A probe that is
 // answered closes it at once; one that fails doubles the pause before the next, up to probe_max;
 // the pause is drawn between half of its bound and the bound, so that workers do not probe in step.
+//
+// Failures in a row are not enough. With many deliveries under way five of them come soon at a
+// destination that answers every second one, which would then get no more than a few probes a
+// second; one that has just answered gets as long as the first pause would be.
 //
 // While it is not closed, only the probe counts: the outcomes of entries that were sent before it
 // opened neither close it nor lengthen the pause.
@@ -68,12 +74,14 @@ class Breaker {
  private:
   void open(MonotonicTime now, Random& random);
   void wait_for_probe(MonotonicTime now, Random& random);
+  void note_answer(MonotonicTime now) noexcept;
   void close(MonotonicTime now) noexcept;
 
   BreakerPolicy policy_;
   BreakerState state_ = BreakerState::closed;
-  std::int32_t failures_ = 0;       // in a row, while closed
-  std::int64_t failed_probes_ = 0;  // since it opened
+  std::int32_t failures_ = 0;                 // in a row, while closed
+  std::optional<MonotonicTime> answered_at_;  // last, while closed or by a probe
+  std::int64_t failed_probes_ = 0;            // since it opened
   MonotonicTime opened_at_{};
   MonotonicTime probe_at_{};
   MonotonicTime::duration open_before_{};  // of the times it was open and closed again

@@ -29,9 +29,9 @@ struct KeyRun {
   std::atomic<bool> broken{false};
 };
 
-// What the drain and the emitter both know about a destination whose breaker is closed: when it
-// opens, what was handed over for it and not sent yet is not sent any more. The drain counts how
-// often that has happened, and an item is let through only while the count is the one that it was
+// What the drain and the emitter both know about a destination: when its breaker opens, what was
+// handed over for it and not sent yet is not sent any more. The drain counts how often that has
+// happened, and an item is let through only while the count is the one that it was
 // handed over with. A count never comes back, so an item that was stopped stays stopped also when
 // the destination answers again meanwhile, and nothing overtakes it.
 struct LaneGate {
@@ -54,8 +54,8 @@ struct EmitItem {
   std::uint32_t gate_closings = 0;
 
   // Whether this one must not be sent: an earlier item of its key did not get through, or its
-  // destination went away. Then the later ones of its key must not be sent either, and their run is
-  // broken. Once true it stays true.
+  // destination went away. Then the later ones of its key must not be sent either, so that this
+  // breaks their run. Once true it stays true.
   [[nodiscard]] bool blocked() const noexcept {
     if (run != nullptr && run->broken.load(std::memory_order_acquire)) return true;
     if (gate == nullptr || gate->closings.load(std::memory_order_acquire) == gate_closings)

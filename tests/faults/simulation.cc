@@ -20,9 +20,9 @@ using std::chrono::seconds;
 constexpr Milliseconds kLease{3000};
 constexpr std::uint64_t kRefusing = 4;  // one run of so many has entries that cannot be written
 constexpr int kProducers = 3;
-constexpr std::array<std::string_view, kFlaws> kFlawNames = {
-    "none", "fencing", "renewal", "key-order", "answer", "outage", "late-commits", "restart",
-    "gate"};
+constexpr std::array<std::string_view, kFlaws> kFlawNames = {"none",         "fencing", "renewal",
+                                                             "key-order",    "answer",  "outage",
+                                                             "late-commits", "restart", "gate"};
 
 // The series are of no interest, and take longer to make than a run.
 StreamMetrics& metrics() {

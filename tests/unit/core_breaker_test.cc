@@ -54,8 +54,33 @@ TEST_F(BreakerTest, OpensAfterFailuresInARowOnly) {
   record(BreakerSignal::failure);
   record(BreakerSignal::nothing);
   record(BreakerSignal::failure);
+  pass(Milliseconds{200});
   EXPECT_EQ(breaker_.state(), BreakerState::closed);
   record(BreakerSignal::failure);
+  EXPECT_EQ(breaker_.state(), BreakerState::open);
+}
+
+TEST_F(BreakerTest, StaysClosedForTheFirstPauseAfterAnAnswer) {
+  record(BreakerSignal::answered);
+  pass(Milliseconds{199});
+  for (int i = 0; i < 100; ++i) record(BreakerSignal::failure);
+  EXPECT_EQ(breaker_.state(), BreakerState::closed);
+  pass(Milliseconds{1});
+  record(BreakerSignal::nothing);
+  EXPECT_EQ(breaker_.state(), BreakerState::closed);
+  record(BreakerSignal::failure);
+  EXPECT_EQ(breaker_.state(), BreakerState::open);
+  // A probe's answer is one, too.
+  wait_for_probe();
+  record_probe(BreakerSignal::answered);
+  for (int i = 0; i < 100; ++i) record(BreakerSignal::failure);
+  EXPECT_EQ(breaker_.state(), BreakerState::closed);
+  record(BreakerSignal::unavailable);
+  EXPECT_EQ(breaker_.state(), BreakerState::open);
+}
+
+TEST_F(BreakerTest, OpensAtOnceWhereNothingWasEverAnswered) {
+  for (int i = 0; i < 3; ++i) record(BreakerSignal::failure);
   EXPECT_EQ(breaker_.state(), BreakerState::open);
 }
 
