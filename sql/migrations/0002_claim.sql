@@ -447,13 +447,19 @@ BEGIN
         ORDER BY e.id LIMIT 1) first
      WHERE o.room > 0
        -- A key whose earlier entry waits in another hold, such as that of a paused lane, would take the place of one that can go.
-       AND (o.scope = 'lane' OR (SELECT b.id FROM entries b
-                                  WHERE b.stream = p_stream AND b.key >= o.value AND b.key <= o.value AND b.status <> 'pending'
-                                    AND b.status = 'held' AND b.id < first.id AND NOT b.id <@ p_active
-                                  ORDER BY b.key, b.id LIMIT 1) IS NULL)
+       -- The lowest that is held, and not whether one is lower: behind bounds of the key, which pin the index (see tend_holds),
+       -- one of the id ends no scan, and it would go on through all that waits in the key.
+       AND (o.scope = 'lane' OR coalesce((SELECT b.id FROM entries b
+                                           WHERE b.stream = p_stream AND b.key >= o.value AND b.key <= o.value
+                                             AND b.status <> 'pending' AND b.status = 'held' AND NOT b.id <@ p_active
+                                           ORDER BY b.key, b.id LIMIT 1) >= first.id, true))
      ORDER BY first.id LIMIT c_holds
+  ), share AS MATERIALIZED (
+    -- What a hold gives at most. All together twice what a claim can take, for some of it may have to stay: with all that
+    -- each could give, a claim beside many long holds would look at hundreds of entries for each that it takes.
+    SELECT ceil(2.0 * p_limit / greatest(count(*), 1))::int AS entries FROM open_holds
   ), held AS MATERIALIZED (
-    SELECT x.*, h.hold_id, h.scope
+    SELECT x.*, h.hold_id, h.scope, h.room
       FROM open_holds h
      CROSS JOIN LATERAL (
        SELECT e.id, e.key, lane_of(p_lane, e.type, e.source, e.subject, e.headers) AS lane,
@@ -461,7 +467,7 @@ BEGIN
          FROM entries e
         WHERE e.hold_id = h.hold_id AND e.status = 'held' AND NOT e.id <@ p_active
           AND (e.key IS NULL OR hashtext(e.key) NOT IN (SELECT unnest(p_busy)))
-        ORDER BY e.id LIMIT least(h.room, p_limit)) x
+        ORDER BY e.id LIMIT least(h.room, p_limit, (SELECT s.entries FROM share s))) x
   ), concerned_keys AS MATERIALIZED (
     -- Keys with a hold are among p_waiting.
     SELECT unnest(p_waiting || p_keys) AS key
@@ -556,6 +562,9 @@ BEGIN
          (SELECT count(*) FROM sized s WHERE s.fits),
          (SELECT count(*) FROM fresh) >= p_limit OR (SELECT count(*) FROM due) >= p_limit
            OR EXISTS (SELECT FROM sized s WHERE s.scope IS NULL AND NOT s.fits)
+           -- Of a hold there may be more than its share.
+           OR EXISTS (SELECT FROM held h GROUP BY h.hold_id, h.room
+                      HAVING count(*) < h.room AND count(*) >= (SELECT s.entries FROM share s))
            OR (SELECT count(*) FROM scanned) >= p_limit + c_park_chunk,
          pg_current_snapshot(),
          CASE WHEN p_scan > p_start THEN p_start
