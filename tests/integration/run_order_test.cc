@@ -3,7 +3,9 @@
 // what the workers wrote is compared with what was committed.
 
 #include <atomic>
+#include <condition_variable>
 #include <map>
+#include <mutex>
 #include <random>
 #include <set>
 #include <sstream>
@@ -32,8 +34,12 @@ class Producers {
           if (per_second == kUnbounded) continue;
           const std::chrono::duration<double> due(static_cast<double>(done * kSessions) /
                                                   per_second);
-          std::this_thread::sleep_until(
-              begun + std::chrono::duration_cast<std::chrono::steady_clock::duration>(due));
+          std::mutex mutex;
+          std::unique_lock lock(mutex);
+          std::condition_variable_any().wait_until(
+              lock, stop,
+              begun + std::chrono::duration_cast<std::chrono::steady_clock::duration>(due),
+              [] { return false; });
         }
       });
     }

@@ -69,7 +69,8 @@ TEST(KafkaLookups, ThatHangDoNotKeepARecordThatIsOut) {
     settings.text("topic", "orders")
         .text("brokers",
               std::string(rd_kafka_mock_cluster_bootstraps(cluster)) + ",broker.hang.test:9092")
-        .map("librdkafka", {{"statistics.interval.ms", "50"}, {"enable.sparse.connections", "false"}});
+        .map("librdkafka",
+             {{"statistics.interval.ms", "50"}, {"enable.sparse.connections", "false"}});
     TestDrain drain;
     auto emitter = make_emitter(kafka_emitter_kind(), settings, drain);
     drain.emit(*emitter, {{.key = "first"}});
