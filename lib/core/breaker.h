@@ -36,7 +36,8 @@ enum class BreakerSignal : std::uint8_t {
 //
 // Failures in a row are not enough. With many deliveries under way five of them come soon at a
 // destination that answers every second one, which would then get no more than a few probes a
-// second; one that has just answered gets as long as the first pause would be.
+// second; one that has just answered gets as long as the first pause would be. Until it is over, no
+// more attempts are counted.
 //
 // While it is not closed, only the probe counts: the outcomes of entries that were sent before it
 // opened neither close it nor lengthen the pause.
@@ -60,6 +61,12 @@ class Breaker {
   void return_probe(MonotonicTime now) noexcept;
 
   [[nodiscard]] BreakerState state() const noexcept { return state_; }
+
+  // Whether a failure is put down to the destination alone, so that it counts as nobody's attempt:
+  // the breaker is not closed, or has as many failures in a row as open it.
+  [[nodiscard]] bool is_suspect() const noexcept {
+    return state_ != BreakerState::closed || failures_ >= policy_.failures;
+  }
 
   // When the next probe may go; nullopt unless it is open.
   [[nodiscard]] std::optional<MonotonicTime> next_probe() const noexcept;

@@ -44,7 +44,7 @@ struct AttemptContext {
   // a backlog that waited out an outage, in this process or one before, gets its turn and a retry
   // whatever its age.
   Milliseconds age{0};
-  bool breaker_open = false;  // not closed: also while a probe is out
+  bool breaker_open = false;  // Breaker::is_suspect()
 };
 
 // What one outcome does to its entry, its key and its lane.

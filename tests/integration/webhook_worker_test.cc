@@ -275,8 +275,9 @@ TEST_F(WebhookWorker, AnEndpointThatAnswers5xxGetsNothingButProbesOnceItsBreaker
   wait_until(
       [&] { return worker.metric("outfall_breaker_open_seconds_total{stream=\"orders\"}") >= 3; },
       "the breaker is open for a while");
-  EXPECT_LT(server_.count(), 100U);
-  EXPECT_LT(sql_.number("SELECT sum(attempts) FROM entries"), 100);
+  // It had 2,000 in hand; those that go out before the first answers are judged are not that many.
+  EXPECT_LT(server_.count(), 1000U);
+  EXPECT_LE(sql_.number("SELECT sum(attempts) FROM entries"), 5);
   broken = false;
   wait_until_empty("orders");
   EXPECT_EQ(delivered(), 5000);

@@ -63,7 +63,10 @@ TEST_F(BreakerTest, OpensAfterFailuresInARowOnly) {
 TEST_F(BreakerTest, StaysClosedForTheFirstPauseAfterAnAnswer) {
   record(BreakerSignal::answered);
   pass(Milliseconds{199});
-  for (int i = 0; i < 100; ++i) record(BreakerSignal::failure);
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_EQ(breaker_.is_suspect(), i >= 3);
+    record(BreakerSignal::failure);
+  }
   EXPECT_EQ(breaker_.state(), BreakerState::closed);
   pass(Milliseconds{1});
   record(BreakerSignal::nothing);
@@ -72,7 +75,9 @@ TEST_F(BreakerTest, StaysClosedForTheFirstPauseAfterAnAnswer) {
   EXPECT_EQ(breaker_.state(), BreakerState::open);
   // A probe's answer is one, too.
   wait_for_probe();
+  EXPECT_TRUE(breaker_.is_suspect());
   record_probe(BreakerSignal::answered);
+  EXPECT_FALSE(breaker_.is_suspect());
   for (int i = 0; i < 100; ++i) record(BreakerSignal::failure);
   EXPECT_EQ(breaker_.state(), BreakerState::closed);
   record(BreakerSignal::unavailable);
