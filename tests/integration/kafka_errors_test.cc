@@ -6,6 +6,7 @@
 
 #include "emitters/kafka/partitions.h"
 #include "tests/integration/kafka_fixture.h"
+#include "tests/support/leaks_of_others.h"
 
 namespace outfall::test {
 namespace {
@@ -320,7 +321,11 @@ TEST_F(KafkaErrorsTest, AClientCertificateInPkcs12IsShown) {
       .text("tls.ca_file", shared_kafka().tls_file("ca.pem"))
       .text("tls.key_password", "swordfish")
       .map("librdkafka", {{"ssl.keystore.location", store}});
-  start(settings);
+  {
+    // librdkafka 2.0.2 does not free the keystore that it has read, 500 bytes a producer.
+    const LeaksOfOthers leaks;
+    start(settings);
+  }
   deliver_all(numbered(10, 10));
   EXPECT_EQ(shared_kafka().count(topic), 10);
 }
