@@ -1,6 +1,7 @@
 #include "daemon/second_signal.h"
 
 #include <csignal>
+#include <ctime>
 #include <exception>
 #include <initializer_list>
 #include <unistd.h>
@@ -9,7 +10,7 @@ namespace outfall {
 namespace {
 
 constexpr int kInterrupted = 130;
-constexpr unsigned kLogSeconds = 1;
+constexpr timespec kLogTime{1, 0};
 
 sigset_t set_of(std::initializer_list<int> signals) {
   sigset_t set;
@@ -58,15 +59,21 @@ void SecondSignal::wait() noexcept {
   }
 }
 
+// A log that nobody reads any more must not keep the process: the line has a second.
 void SecondSignal::end_now(int signal) noexcept {
-  // A log that nobody reads any more must not keep the process. Whoever started it may have left
-  // the alarm's signal blocked.
-  end_process_at({SIGALRM});
-  alarm(kLogSeconds);
-  log_.warning(
-      "second signal: ending at once; what is in flight is left for others to take over and may be "
-      "delivered again",
-      {{"signal", signal == SIGTERM ? "SIGTERM" : "SIGINT"}});
+  try {
+    std::thread([this, signal] {
+      log_.warning(
+          "second signal: ending at once; what is in flight is left for others to take over and "
+          "may be delivered again",
+          {{"signal", signal == SIGTERM ? "SIGTERM" : "SIGINT"}});
+      _exit(kInterrupted);
+    }).detach();
+    const sigset_t signals = set_of({SIGTERM, SIGINT});
+    sigtimedwait(&signals, nullptr, &kLogTime);
+  } catch (const std::exception&) {
+    // Without a thread there is no line.
+  }
   _exit(kInterrupted);
 }
 
