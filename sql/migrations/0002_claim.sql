@@ -457,7 +457,11 @@ BEGIN
   ), share AS MATERIALIZED (
     -- What a hold gives at most. All together twice what a claim can take, for some of it may have to stay: with all that
     -- each could give, a claim beside many long holds would look at hundreds of entries for each that it takes.
-    SELECT ceil(2.0 * p_limit / greatest(count(*), 1))::int AS entries FROM open_holds
+    -- What a hold with less room leaves of an even share goes to the others.
+    SELECT ceil((2.0 * p_limit - coalesce(sum(o.room) FILTER (WHERE o.room < e.entries), 0))
+                / greatest(count(*) FILTER (WHERE o.room >= e.entries), 1))::int AS entries
+      FROM open_holds o
+     CROSS JOIN (SELECT 2.0 * p_limit / greatest(count(*), 1) AS entries FROM open_holds) e
   ), held AS MATERIALIZED (
     SELECT x.*, h.hold_id, h.scope, h.room
       FROM open_holds h
@@ -564,7 +568,7 @@ BEGIN
            OR EXISTS (SELECT FROM sized s WHERE s.scope IS NULL AND NOT s.fits)
            -- Of a hold there may be more than its share.
            OR EXISTS (SELECT FROM held h GROUP BY h.hold_id, h.room
-                      HAVING count(*) < h.room AND count(*) >= (SELECT s.entries FROM share s))
+                      HAVING count(*) < h.room AND count(*) >= least(p_limit, (SELECT s.entries FROM share s)))
            OR (SELECT count(*) FROM scanned) >= p_limit + c_park_chunk,
          pg_current_snapshot(),
          CASE WHEN p_scan > p_start THEN p_start
