@@ -88,8 +88,7 @@ class Run {
                           {"streams", config_->streams().size()},
                           {"admin", admin_ ? admin_->address() : std::string("off")}});
     for (const std::string& note : configuration_notes(context_, *config_)) log_.warning(note);
-    wait_for_stop(signals);
-    return stop();
+    return stop(wait_for_stop(signals));
   }
 
  private:
@@ -186,7 +185,8 @@ class Run {
     return report;
   }
 
-  void wait_for_stop(const sigset_t& signals) {
+  // Returns the signal that asks for it.
+  int wait_for_stop(const sigset_t& signals) {
     while (true) {
       int signal = -1;
       if (manager_.listens()) {
@@ -197,10 +197,7 @@ class Run {
         signal = sigwaitinfo(&signals, nullptr);
       }
       if (signal < 0) continue;
-      if (signal != SIGHUP) {
-        log_.info("stopping", {{"signal", signal == SIGTERM ? "SIGTERM" : "SIGINT"}});
-        return;
-      }
+      if (signal != SIGHUP) return signal;
       manager_.reloading();
       reload();
       manager_.reloaded(manager_status(drain_.snapshot()));
@@ -285,8 +282,9 @@ class Run {
               {{"changed", next.live.size()}, {"needs_restart", next.needs_restart.size()}});
   }
 
-  ExitCode stop() {
-    const SecondSignal second_signal(log_);
+  ExitCode stop(int signal) {
+    const SecondSignal second_signal(log_);  // first: the log may be stuck
+    log_.info("stopping", {{"signal", signal == SIGTERM ? "SIGTERM" : "SIGINT"}});
     manager_.stopping(config_->drain().duration("shutdown_timeout") + kStopAllowance);
     sampler_.ask_to_stop();
     job_keeper_.ask_to_stop();

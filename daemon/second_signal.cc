@@ -47,6 +47,7 @@ SecondSignal::~SecondSignal() {
   pthread_kill(thread_.native_handle(), SIGTERM);
   thread_.join();
   end_process_at({SIGTERM, SIGINT});
+  if (no_reload_.joinable()) no_reload_.join();
 }
 
 void SecondSignal::wait() noexcept {
@@ -54,8 +55,19 @@ void SecondSignal::wait() noexcept {
   while (true) {
     const int signal = sigwaitinfo(&signals, nullptr);
     if (over_) return;
-    if (signal == SIGHUP) log_.warning("stopping; the configuration is not read again");
+    if (signal == SIGHUP) say_no_reload();
     if (signal == SIGTERM || signal == SIGINT) end_now(signal);
+  }
+}
+
+// Not in the thread that waits: a log that nobody reads would keep it from taking the next signal.
+void SecondSignal::say_no_reload() noexcept {
+  if (no_reload_.joinable()) return;
+  try {
+    no_reload_ =
+        std::thread([this] { log_.warning("stopping; the configuration is not read again"); });
+  } catch (const std::exception&) {
+    // Without a thread there is no line.
   }
 }
 

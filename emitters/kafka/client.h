@@ -15,7 +15,7 @@ struct EventDeleter {
 };
 using Event = std::unique_ptr<rd_kafka_event_t, EventDeleter>;
 
-// rd_kafka_destroy(), but it waits for at most a second. librdkafka waits for lookups of names that
+// rd_kafka_destroy(), but it waits for at most 0.7 s. librdkafka waits for lookups of names that
 // are under way, and a name server that hangs keeps those for half a minute and more; then a thread
 // is left behind that ends the producer when they have ended, or with the process.
 void end_producer(rd_kafka_t* handle) noexcept;

@@ -375,9 +375,9 @@ constexpr auto kStreams = std::to_array<SettingSpec>({
      .default_value = "5",
      .summary =
          "How many failures in a row that are the destination's fault open the breaker of its "
-         "lane, once it has answered nothing for breaker.probe_initial. While it is open, only "
-         "one probe at a time is sent and no attempt is counted. A destination that says it is "
-         "unavailable opens it at once.",
+         "lane, once it has answered nothing for breaker.probe_initial, or ten times as many "
+         "whenever. From that many on no attempt is counted. While it is open, only one probe at "
+         "a time is sent. A destination that says it is unavailable opens it at once.",
      .reload = Reload::live,
      .min = 1,
      .max = 1'000'000},

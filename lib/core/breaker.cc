@@ -5,6 +5,12 @@
 #include "core/retry.h"
 
 namespace outfall {
+namespace {
+
+// So many times the failures that open it do so however soon they come after an answer.
+constexpr std::int32_t kMany = 10;
+
+}  // namespace
 
 std::string_view to_string(BreakerState state) noexcept {
   switch (state) {
@@ -18,6 +24,10 @@ std::string_view to_string(BreakerState state) noexcept {
   return "unknown";
 }
 
+bool Breaker::is_silent(MonotonicTime now) const noexcept {
+  return !answered_at_ || now - *answered_at_ >= policy_.probe_initial;
+}
+
 Breaker::Admission Breaker::admit(MonotonicTime now) noexcept {
   if (state_ == BreakerState::closed) return Admission::send;
   if (state_ == BreakerState::half_open || now < probe_at_) return Admission::wait;
@@ -29,11 +39,10 @@ void Breaker::record(BreakerSignal signal, bool probe, MonotonicTime now, Random
   if (state_ == BreakerState::closed) {
     if (signal == BreakerSignal::answered) note_answer(now);
     if (signal == BreakerSignal::failure) ++failures_;
-    const bool silent = !answered_at_ || now - *answered_at_ >= policy_.probe_initial;
-    if (signal == BreakerSignal::unavailable ||
-        (signal == BreakerSignal::failure && failures_ >= policy_.failures && silent)) {
+    const bool too_many =
+        failures_ >= policy_.failures && (is_silent(now) || failures_ / kMany >= policy_.failures);
+    if (signal == BreakerSignal::unavailable || (signal == BreakerSignal::failure && too_many))
       open(now, random);
-    }
     return;
   }
   if (!probe || state_ != BreakerState::half_open) return;

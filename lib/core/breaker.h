@@ -11,8 +11,8 @@ namespace outfall {
 
 // From `breaker.*` of a stream's settings.
 struct BreakerPolicy {
-  // This many in a row open it, once nothing was answered for `probe_initial`; `unavailable` opens
-  // it at once.
+  // This many in a row open it, once nothing was answered for `probe_initial`, and ten times as
+  // many in any case; `unavailable` opens it at once.
   std::int32_t failures = 5;
   Milliseconds probe_initial{200};
   Milliseconds probe_max{3000};
@@ -36,8 +36,8 @@ enum class BreakerSignal : std::uint8_t {
 //
 // Failures in a row are not enough. With many deliveries under way five of them come soon at a
 // destination that answers every second one, which would then get no more than a few probes a
-// second; one that has just answered gets as long as the first pause would be. Until it is over, no
-// more attempts are counted.
+// second; one that has just answered gets as long as the first pause would be, unless ten times as
+// many come in a row. From the first so many on no more attempts are counted.
 //
 // While it is not closed, only the probe counts: the outcomes of entries that were sent before it
 // opened neither close it nor lengthen the pause.
@@ -81,6 +81,7 @@ class Breaker {
  private:
   void open(MonotonicTime now, Random& random);
   void wait_for_probe(MonotonicTime now, Random& random);
+  [[nodiscard]] bool is_silent(MonotonicTime now) const noexcept;
   void note_answer(MonotonicTime now) noexcept;
   void close(MonotonicTime now) noexcept;
 

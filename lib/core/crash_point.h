@@ -1,8 +1,8 @@
 #pragma once
 
 // Places at which a test kills this process, to see that whoever comes next loses nothing: at
-// every step of a delivery there is one. Only in builds with OUTFALL_CRASH_POINTS (CMake: the presets
-// debug, asan, tsan and torture); in others nothing is left of them.
+// every step of a delivery there is one. Only in builds with OUTFALL_CRASH_POINTS (CMake: the
+// presets debug, asan, tsan and torture); in others nothing is left of them.
 //
 // The names are <part>.<moment>, and tests/faults/crash_points_test.cc knows all of them.
 // Environment: OUTFALL_CRASH_AT=NAME:N kills by SIGKILL when the point NAME is reached for the Nth

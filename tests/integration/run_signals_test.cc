@@ -122,6 +122,7 @@ TEST_F(RunSignals, ASecondOneEndsAProcessWhoseLogNobodyReads) {
   worker.signal(SIGTERM);
   log.read_until("stopping");
   log.fill();
+  worker.signal(SIGHUP);
   worker.signal(SIGTERM);
   EXPECT_EQ(worker.wait().code, 130);
 }

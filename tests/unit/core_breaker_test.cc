@@ -63,7 +63,7 @@ TEST_F(BreakerTest, OpensAfterFailuresInARowOnly) {
 TEST_F(BreakerTest, StaysClosedForTheFirstPauseAfterAnAnswer) {
   record(BreakerSignal::answered);
   pass(Milliseconds{199});
-  for (int i = 0; i < 100; ++i) {
+  for (int i = 0; i < 29; ++i) {
     EXPECT_EQ(breaker_.is_suspect(), i >= 3);
     record(BreakerSignal::failure);
   }
@@ -78,9 +78,17 @@ TEST_F(BreakerTest, StaysClosedForTheFirstPauseAfterAnAnswer) {
   EXPECT_TRUE(breaker_.is_suspect());
   record_probe(BreakerSignal::answered);
   EXPECT_FALSE(breaker_.is_suspect());
-  for (int i = 0; i < 100; ++i) record(BreakerSignal::failure);
+  for (int i = 0; i < 29; ++i) record(BreakerSignal::failure);
   EXPECT_EQ(breaker_.state(), BreakerState::closed);
   record(BreakerSignal::unavailable);
+  EXPECT_EQ(breaker_.state(), BreakerState::open);
+}
+
+TEST_F(BreakerTest, OpensSoonAfterAnAnswerWhenTenTimesAsManyFail) {
+  record(BreakerSignal::answered);
+  for (int i = 0; i < 29; ++i) record(BreakerSignal::failure);
+  EXPECT_EQ(breaker_.state(), BreakerState::closed);
+  record(BreakerSignal::failure);
   EXPECT_EQ(breaker_.state(), BreakerState::open);
 }
 
