@@ -23,9 +23,10 @@ void end_process(int /*signal*/) {
   _exit(kInterrupted);
 }
 
-void end_process_at(std::initializer_list<int> signals) {
-  for (const int signal : signals) std::signal(signal, end_process);
-  const sigset_t set = set_of(signals);
+// From now on SIGTERM and SIGINT end the process by themselves.
+void let_signals_end_process() {
+  for (const int signal : {SIGTERM, SIGINT}) std::signal(signal, end_process);
+  const sigset_t set = set_of({SIGTERM, SIGINT});
   pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
 }
 
@@ -37,7 +38,7 @@ SecondSignal::SecondSignal(Logger& log) noexcept : log_(log) {
   } catch (const std::exception& error) {
     log_.warning("a second signal will end the process without a line in the log",
                  {{"error", error.what()}});
-    end_process_at({SIGTERM, SIGINT});
+    let_signals_end_process();
   }
 }
 
@@ -46,7 +47,7 @@ SecondSignal::~SecondSignal() {
   over_ = true;
   pthread_kill(thread_.native_handle(), SIGTERM);
   thread_.join();
-  end_process_at({SIGTERM, SIGINT});
+  let_signals_end_process();
   if (no_reload_.joinable()) no_reload_.join();
 }
 

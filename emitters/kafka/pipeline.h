@@ -45,9 +45,10 @@ namespace outfall::kafka {
 // guilty one stands alone. A record whose time seems to be too far ahead goes apart as well: its
 // key waits for the answer, and only the broker's clock condemns it.
 //
-// Used by one thread. Blocks only inside replace_client(), where librdkafka ends its threads, for a
-// second at most, and in recover(), until the reports of purged records are there, which is at once
-// unless a thread of librdkafka hangs in a lookup; then for half a second.
+// Used by one thread. Blocks only inside replace_client(), where librdkafka ends its threads (see
+// end_producer()), and in recover(), until the reports of purged records are there, which is at
+// once unless a thread of librdkafka hangs in a lookup; then for 0.3 s, and for 0.5 s before that
+// where the brokers still answer.
 class Pipeline {
  public:
   // `context` and `settings` outlive it. Throws std::runtime_error where librdkafka cannot be set

@@ -45,9 +45,11 @@ class RunSignals : public WorkerTest {
         },
         "all is in flight");
   }
-  static void wait_for_delivery(WorkerProcess& worker) {
+  static void begin_stop(WorkerProcess& worker) {
     wait_until([&] { return worker.metric("outfall_in_flight_entries{stream=\"orders\"}") == 10; },
                "all is in flight");
+    worker.process().signal(SIGTERM);
+    worker.process().wait_for_output("stopping");
   }
 };
 
@@ -85,9 +87,7 @@ class Fifo {
 
 TEST_F(RunSignals, ASecondOneEndsTheProcessAtOnce) {
   WorkerProcess worker({.dsn = database_.dsn(), .streams = kSlow, .drain = kLongStop});
-  wait_for_delivery(worker);
-  worker.process().signal(SIGTERM);
-  worker.process().wait_for_output("stopping");
+  begin_stop(worker);
   worker.process().signal(SIGINT);
   EXPECT_EQ(worker.process().wait().code, 130);
   EXPECT_THAT(worker.log(), HasSubstr("warning second signal: ending at once; what is in flight"));
@@ -96,9 +96,7 @@ TEST_F(RunSignals, ASecondOneEndsTheProcessAtOnce) {
 
 TEST_F(RunSignals, AReloadDuringAStopIsSaidNotToHappen) {
   WorkerProcess worker({.dsn = database_.dsn(), .streams = kSlow, .drain = kLongStop});
-  wait_for_delivery(worker);
-  worker.process().signal(SIGTERM);
-  worker.process().wait_for_output("stopping");
+  begin_stop(worker);
   worker.process().signal(SIGHUP);
   worker.process().wait_for_output("stopping; the configuration is not read again");
   worker.process().signal(SIGTERM);
