@@ -129,8 +129,13 @@ TEST_F(RunSampler, SamplesBehindATransactionPooler) {
   folder_.write("outfall.toml", pooled);
   const auto first = run_worker();
   const auto second = run_worker();
-  wait_until([&] { return samples(*first) && samples(*second); }, "they take turns");
-  EXPECT_EQ(backlog(*first).at("unbound").at(0).at("stream"), "audit");
+  // Whose turn it is not has nothing to show, so each is asked until it has looked once.
+  const auto sees_audit = [](const ChildProcess& worker) {
+    const boost::json::value look = backlog(worker);
+    return !look.is_null() && look.at("unbound").at(0).at("stream") == "audit";
+  };
+  wait_until([&] { return sees_audit(*first); }, "the first has its turn");
+  wait_until([&] { return sees_audit(*second); }, "the second has its turn");
   EXPECT_EQ(done({"status"}).at("streams").at(0).at("served"), nullptr);
 }
 
