@@ -93,6 +93,7 @@ void Worker::start(const std::map<std::string, std::string>& environment,
   const std::filesystem::path config = options_.folder / (options_.name + ".toml");
   std::ofstream(config) << toml;
   log_ = options_.folder / (options_.name + ".log");
+  log_start_ = std::filesystem::exists(log_) ? std::filesystem::file_size(log_) : 0;
   std::vector<std::string> command = before;
   command.insert(command.end(), {options_.outfall, "run", "--config", config.string()});
   std::map<std::string, std::string> all = environment;
@@ -177,7 +178,8 @@ int Worker::await_end() {
 }
 
 bool Worker::logged(const std::string& text) const {
-  return std::filesystem::exists(log_) && test::read_file(log_).find(text) != std::string::npos;
+  return std::filesystem::exists(log_) &&
+         test::read_file(log_).find(text, log_start_) != std::string::npos;
 }
 
 bool Worker::frozen() const {

@@ -49,7 +49,7 @@ class Worker {
   int stop();
   // Waits for the end that it was asked for.
   int await_end();
-  // Whether its log holds this text.
+  // Whether its present process has logged this text.
   [[nodiscard]] bool logged(const std::string& text) const;
   // How it once ended although nobody had asked for that and nobody had killed it; empty: never.
   [[nodiscard]] const std::string& crash() const { return crash_; }
@@ -76,6 +76,8 @@ class Worker {
   std::string crash_;
   std::filesystem::path log_;
   std::size_t log_read_ = 0;
+  // Where what the present process has logged begins.
+  std::size_t log_start_ = 0;
   std::chrono::seconds clock_ahead_{0};
 };
 
