@@ -157,6 +157,20 @@ class Checker {
     check_order("drain", "batch_bytes", drain, "drain", "max_in_flight_bytes", drain);
   }
 
+  // Those that a stream can name, also where their own table has a problem of its kind.
+  [[nodiscard]] std::vector<std::string_view> emitters_to_name() const {
+    std::set<std::string_view> names;
+    for (const auto& [name, unused] : tables_.emitters) names.insert(name);
+    for (const std::string_view setting : broken_) {
+      constexpr std::string_view kTable = "emitters.";
+      constexpr std::string_view kKind = ".kind";
+      if (!setting.starts_with(kTable) || !setting.ends_with(kKind)) continue;
+      names.insert(setting.substr(kTable.size(), setting.size() - kTable.size() - kKind.size()));
+    }
+    std::erase_if(names, [](std::string_view name) { return !is_table_name(name); });
+    return {names.begin(), names.end()};
+  }
+
   void check_stream(const std::string& name, const SettingValues& values) {
     const std::string table = "streams." + name;
     check_text(table, "lane", values, false, "does not name a lane",
@@ -176,15 +190,7 @@ class Checker {
         broken_.contains("emitters." + emitter + ".kind")) {
       return;
     }
-    std::vector<std::string_view> known;
-    for (const auto& [known_name, unused] : tables_.emitters) known.push_back(known_name);
-    // Also those whose own table has a problem of its kind.
-    for (const std::string_view setting : broken_) {
-      constexpr std::string_view kTable = "emitters.";
-      constexpr std::string_view kKind = ".kind";
-      if (!setting.starts_with(kTable) || !setting.ends_with(kKind)) continue;
-      known.push_back(setting.substr(kTable.size(), setting.size() - kTable.size() - kKind.size()));
-    }
+    const std::vector<std::string_view> known = emitters_to_name();
     std::string hint = fmt::format("add a table [emitters.{}]",
                                    is_table_name(emitter) ? toml_key(emitter) : "NAME");
     if (const std::string_view meant = nearest(emitter, known); !meant.empty()) {

@@ -164,7 +164,8 @@ class Load {
     }
   }
 
-  // What is said about one stream or emitter; nullopt when that cannot be a table of settings.
+  // What is said about one stream or emitter; nullopt when that cannot be a table of settings. A
+  // name that cannot be used is told of here, and what stands below it is judged all the same.
   std::optional<TableInput> named_input(const std::string& table, const std::string& name) {
     TableInput input{.path = table + "." + name};
     if (const auto found = environment_.named.find(table); found != environment_.named.end()) {
@@ -183,7 +184,6 @@ class Load {
     if (!is_table_name(name)) {
       report(resolver_.origin_of_table(input), input.path, "is not a name that can be used",
              "write a small letter or digit, then at most 62 of a-z, 0-9, _, . and -");
-      return {};
     }
     return input;
   }
@@ -199,14 +199,15 @@ class Load {
     if (!input) return;
     const auto [given, origin] = kind_of(*input);
     const EmitterKind* kind = given.empty() ? nullptr : registry_.find(given);
-    if (kind == nullptr) {
-      report_kind(*input, given, origin);
-      return;
-    }
+    // With a typing error in its kind a table is judged by the one that was probably meant, so that
+    // its other mistakes need no second try; unlike any, nothing else of it can be understood.
+    if (kind == nullptr) kind = registry_.find(report_kind(*input, given, origin));
+    if (kind == nullptr) return;
     std::vector<SettingSpec> specs(setting_table("emitters").settings.begin(),
                                    setting_table("emitters").settings.end());
     specs.insert(specs.end(), kind->settings.begin(), kind->settings.end());
-    tables_.emitters[name] = {name, given, resolver_.resolve(*input, specs), kind->settings};
+    tables_.emitters[name] = {name, std::string(kind->kind), resolver_.resolve(*input, specs),
+                              kind->settings};
   }
 
   // The kind has to be known before the rest of the table can be understood. Empty: not given, or
@@ -225,7 +226,9 @@ class Load {
     return {node->is_string() ? node->as_string()->get() : "", origin};
   }
 
-  void report_kind(const TableInput& input, const std::string& given, const SettingOrigin& origin) {
+  // Returns the kind that was probably meant; empty: none is near.
+  std::string_view report_kind(const TableInput& input, const std::string& given,
+                               const SettingOrigin& origin) {
     const std::vector<std::string_view> known = registry_.kinds();
     const std::string_view meant = nearest(given, known);
     report(origin, input.path + ".kind",
@@ -234,6 +237,7 @@ class Load {
            meant.empty()
                ? fmt::format("the kinds are {}", enumerate(known))
                : fmt::format("did you mean \"{}\"? The kinds are {}", meant, enumerate(known)));
+    return meant;
   }
 
   const EmitterRegistry& registry_;
