@@ -344,6 +344,12 @@ std::string metrics_reference() {
       "What stands in the database. Of the workers with the same streams one samples it and "
       "exports these; the\nothers do not have them. Behind a transaction pooler they "
       "take turns, and all have them. Do not sum over\nworkers: take the maximum.");
+  out +=
+      "\n## Emitters\n\n"
+      "Emitters have series of their own, each with the label `emitter`, the name of its table in "
+      "the configuration.\nTheir pages list them: [kafka](emitters/kafka.md#metrics), "
+      "[webhook](emitters/webhook.md#metrics) and\n[exec](emitters/exec.md#metrics). `noop` and "
+      "`stdout` have none.\n";
   append_labels(out);
   append_buckets(out);
   return out;

@@ -114,6 +114,18 @@ TEST(Reference, EveryEmittersPageNamesItsMetrics) {
   EXPECT_GT(metrics, 15U);
 }
 
+// lib/telemetry, which makes that page, knows no emitter.
+TEST(Reference, ThePageOfMetricsLeadsToThoseOfEveryEmitter) {
+  EmitterRegistry registry;
+  register_emitters(registry);
+  const std::string page = read_file(kSource / "docs/reference/metrics.md");
+  for (const std::string_view kind : registry.kinds()) {
+    const std::string link = fmt::format("[{0}](emitters/{0}.md#metrics)", kind);
+    const bool is_linked = page.find(link) != std::string::npos;
+    EXPECT_EQ(is_linked, !registry.find(kind)->metrics.empty()) << link;
+  }
+}
+
 class Sample : public ConfigFixture {
  protected:
   Sample() { register_emitters(real_); }
