@@ -1,8 +1,10 @@
+#include <algorithm>
 #include <arpa/inet.h>
 #include <array>
 #include <cerrno>
 #include <memory>
 #include <netinet/in.h>
+#include <optional>
 #include <string>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -13,6 +15,8 @@
 #include <fmt/format.h>
 
 #include "config/listen_address.h"
+#include "config/print.h"
+#include "core/text.h"
 #include "daemon/commands.h"
 
 namespace outfall {
@@ -87,6 +91,39 @@ std::string ask(const std::string& listen, std::string_view path) {
   return answer;
 }
 
+// The value of the header `Server`; nullopt where there is none.
+std::optional<std::string> server_of(std::string_view head) {
+  constexpr std::string_view kName = "server:";
+  for (std::size_t at = head.find("\r\n"); at != std::string_view::npos;
+       at = head.find("\r\n", at + 2)) {
+    const std::string_view line = head.substr(at + 2, head.find("\r\n", at + 2) - at - 2);
+    const auto same = [](char a, char b) { return lower_ascii(a) == b; };
+    if (line.size() < kName.size() ||
+        !std::ranges::equal(line.substr(0, kName.size()), kName, same)) {
+      continue;
+    }
+    std::string value(line.substr(kName.size()));
+    value.erase(0, value.find_first_not_of(" \t"));
+    value.erase(value.find_last_not_of(" \t") + 1);
+    return value;
+  }
+  return {};
+}
+
+// A worker names itself in every answer. Anything else that listens there may well answer 200.
+void require_worker(const std::string& listen, std::string_view answer) {
+  std::string found = "it does not speak HTTP";
+  if (answer.starts_with("HTTP/1.")) {
+    const auto server = server_of(answer.substr(0, answer.find("\r\n\r\n")));
+    if (server == "outfall") return;
+    found = server ? fmt::format("it calls itself {}", toml_quote(server->substr(0, 60)))
+                   : "it does not call itself outfall, as a worker does";
+  }
+  throw CommandError(ExitCode::unavailable,
+                     fmt::format("what answers at {} is no worker: {}", listen, found),
+                     "look at admin.listen: another process has this port");
+}
+
 ExitCode check_health(const Context& context, bool live) {
   const auto config = load_config(context);
   if (!config->admin().flag("enabled")) {
@@ -95,12 +132,7 @@ ExitCode check_health(const Context& context, bool live) {
   }
   const std::string listen = config->admin().text("listen");
   const std::string answer = ask(listen, live ? "/livez" : "/readyz");
-  if (!answer.starts_with("HTTP/1.")) {
-    throw CommandError(
-        ExitCode::unavailable,
-        fmt::format("what answers at {} is no worker: it does not speak HTTP", listen),
-        "look at admin.listen: another process has this port");
-  }
+  require_worker(listen, answer);
   const std::size_t end = answer.find("\r\n\r\n");
   std::string body = end == std::string::npos ? "" : answer.substr(end + 4);
   while (body.ends_with('\n')) body.pop_back();

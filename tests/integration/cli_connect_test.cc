@@ -9,6 +9,7 @@
 
 #include "store/postgres/migrator.h"
 #include "tests/support/child_process.h"
+#include "tests/support/http_recorder.h"
 #include "tests/support/pg_client.h"
 #include "tests/support/tcp_gate.h"
 #include "tests/support/temp_folder.h"
@@ -36,6 +37,16 @@ class CliConnect : public testing::Test {
     std::vector<std::string> command = {OUTFALL_BINARY, "check-config", "--connect"};
     command.insert(command.end(), more.begin(), more.end());
     return run(std::move(command), {.working_folder = folder_.path()});
+  }
+
+  // Of whatever listens on that port of the loopback.
+  [[nodiscard]] Finished ask_health(int port) const {
+    folder_.write("outfall.toml",
+                  fmt::format("[database]\nurl = \"postgresql:///shop\"\n[admin]\n"
+                              "listen = \"127.0.0.1:{}\"\n[streams.orders]\nemitter = \"log\"\n"
+                              "[emitters.log]\nkind = \"stdout\"\n",
+                              port));
+    return run({OUTFALL_BINARY, "health"}, {.working_folder = folder_.path()});
   }
 
   TempFolder folder_;
@@ -103,18 +114,36 @@ TEST_F(CliConnect, ThePasswordIsNamedWhereItIsWhatFails) {
               AllOf(HasSubstr("\n  hint: check user and password in "), Not(HasSubstr("wrong"))));
 }
 
-TEST_F(CliConnect, HealthTellsAnotherProgramFromAWorker) {
+TEST_F(CliConnect, HealthTellsAProgramThatSpeaksNoHttpFromAWorker) {
   TempPostgres server;
-  folder_.write("outfall.toml",
-                fmt::format("[database]\nurl = \"{}\"\n[admin]\nlisten = \"127.0.0.1:{}\"\n"
-                            "[streams.orders]\nemitter = \"log\"\n[emitters.log]\n"
-                            "kind = \"stdout\"\n",
-                            server.dsn(), server.port()));
-  const Finished health = run({OUTFALL_BINARY, "health"}, {.working_folder = folder_.path()});
+  const Finished health = ask_health(server.port());
   EXPECT_EQ(health.status.code, 69);
   EXPECT_THAT(health.error_output,
               AllOf(HasSubstr(" is no worker: it does not speak HTTP\n"),
                     HasSubstr("\n  hint: look at admin.listen: another process has this port\n")));
+}
+
+TEST_F(CliConnect, HealthTellsAnotherHttpServerFromAWorker) {
+  HttpRecorder other;
+  other.answer_next({.status = 200, .body = "{\"ready\":true}\n", .close_after = true});
+  const Finished nameless = ask_health(other.port());
+  EXPECT_EQ(nameless.status.code, 69) << nameless.output;
+  EXPECT_THAT(nameless.output, IsEmpty());
+  EXPECT_THAT(nameless.error_output,
+              AllOf(HasSubstr(" is no worker: it does not call itself outfall, as a worker does\n"),
+                    HasSubstr("\n  hint: look at admin.listen: another process has this port\n")));
+
+  other.answer_next(
+      {.status = 503, .headers = {{"server", "nginx/1.22"}}, .body = "no", .close_after = true});
+  const Finished named = ask_health(other.port());
+  EXPECT_EQ(named.status.code, 69);
+  EXPECT_THAT(named.error_output, HasSubstr(" is no worker: it calls itself \"nginx/1.22\"\n"));
+
+  // What a worker answers, and what it is known by.
+  other.answer_next({.status = 200, .headers = {{"Server", "outfall"}}, .close_after = true});
+  const Finished worker = ask_health(other.port());
+  EXPECT_EQ(worker.status.code, 0) << worker.error_output;
+  EXPECT_EQ(worker.output, "ready\n");
 }
 
 // What a supervisor makes of a code must not depend on the command that ended with it.
