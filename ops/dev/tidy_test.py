@@ -3,6 +3,7 @@
 
 import importlib.machinery
 import importlib.util
+import json
 import pathlib
 import subprocess
 import tempfile
@@ -84,6 +85,28 @@ class Changed(unittest.TestCase):
         (self.root / "daemon/c.cc").unlink()
         self.commit()
         self.assertEqual(self.reached("HEAD~1"), set())
+
+
+class Sources(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = pathlib.Path(folder.name).resolve()
+        (self.root / "lib").mkdir()
+        for name in ("a", "b"):
+            (self.root / f"lib/{name}.cc").write_text(name)
+
+    def sources(self, *compiled):
+        commands = [{"directory": str(self.root), "file": file} for file in compiled]
+        (self.root / "compile_commands.json").write_text(json.dumps(commands))
+        return [file.name for file in tidy.sources(self.root, ["lib"], self.root)]
+
+    def test_all_that_is_compiled(self):
+        self.assertEqual(sorted(self.sources("lib/a.cc", "lib/b.cc", "main.cc")), ["a.cc", "b.cc"])
+
+    def test_a_file_that_is_compiled_with_others_only(self):
+        with self.assertRaisesRegex(SystemExit, "does not compile .*/lib/b.cc by itself"):
+            self.sources("lib/a.cc", "unity_0.cxx")
 
 
 if __name__ == "__main__":
