@@ -21,6 +21,8 @@ struct ExecSettings {
 
   // Reads the environment of the worker as well.
   [[nodiscard]] static ExecSettings from(const SettingValues& values);
+  // The rows below [emitters.NAME] of this kind, and what is wrong with values by the rules that
+  // rows cannot say. Whether the program is there is for find_program() to say.
   [[nodiscard]] static std::span<const SettingSpec> specs();
   [[nodiscard]] static std::vector<SettingProblem> problems(const SettingValues& values);
 };

@@ -16,6 +16,8 @@
 
 namespace outfall::kafka {
 
+// What a record looks like: CloudEvents in binary or structured mode, or as Debezium's outbox
+// router writes it.
 enum class Format : std::uint8_t { binary, structured, debezium };
 
 // How a key or an id is written, as Kafka Connect's converters do.
@@ -41,6 +43,8 @@ struct Settings {
   std::vector<std::pair<std::string, std::string>> properties;
 };
 
+// The rows below [emitters.NAME] of this kind, and what is wrong with values by the rules that rows
+// cannot say. The second reads no file and connects to nothing.
 [[nodiscard]] std::span<const SettingSpec> setting_specs() noexcept;
 [[nodiscard]] std::vector<SettingProblem> setting_problems(const SettingValues& values);
 // Of values without problems.

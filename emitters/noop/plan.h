@@ -34,6 +34,7 @@ class NoopPlan {
   // The settings must have no problems().
   explicit NoopPlan(const SettingValues& settings);
 
+  // What is wrong with them by the rules that rows cannot say: names of answers, sums of shares.
   [[nodiscard]] static std::vector<SettingProblem> problems(const SettingValues& settings);
 
   // True when every entry is delivered, so that none needs a look.
@@ -41,6 +42,7 @@ class NoopPlan {
 
   // nullopt: delivered.
   [[nodiscard]] std::optional<NoopAnswer> answer(const Envelope& envelope) const noexcept;
+  // Whether this entry kills the worker, as `crash_type` asks.
   [[nodiscard]] bool crashes_on(const Envelope& envelope) const noexcept;
 
  private:

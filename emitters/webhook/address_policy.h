@@ -14,6 +14,7 @@ namespace outfall::webhook {
 struct Address {
   std::array<std::uint8_t, 16> bytes{};
 
+  // nullopt for what is neither IPv4 nor IPv6.
   [[nodiscard]] static std::optional<Address> from(const sockaddr* address) noexcept;
   [[nodiscard]] static std::optional<Address> parse(const std::string& text) noexcept;
   [[nodiscard]] bool is_v4() const noexcept;
@@ -29,6 +30,7 @@ struct Address::EmbeddedV4 {
   std::size_t size = 0;
 };
 
+// The addresses that share their first `bits` with `base`.
 struct AddressRange {
   Address base;
   int bits = 128;  // of the 16 bytes

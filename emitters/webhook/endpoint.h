@@ -20,6 +20,7 @@ struct HeldBatch {
   std::uint64_t number = 0;  // in the order of arrival
 };
 
+// One entry that waits for its endpoint's turn. The batch outlives it.
 struct QueuedItem {
   const EmitItem* item = nullptr;
   HeldBatch* batch = nullptr;

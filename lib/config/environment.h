@@ -18,6 +18,7 @@ struct EnvironmentValue {
 // By the path below the table: "retry.max".
 using EnvironmentTable = std::map<std::string, EnvironmentValue, std::less<>>;
 
+// What all variables say, by the tables that they mean.
 struct EnvironmentSettings {
   std::map<std::string, EnvironmentTable, std::less<>> globals;  // by table
   // By table ("streams", "emitters"), then by name.

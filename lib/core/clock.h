@@ -19,6 +19,7 @@ class Clock {
   [[nodiscard]] virtual WallTime wall() const noexcept = 0;
 };
 
+// The clocks of this machine; there for as long as the process is.
 [[nodiscard]] const Clock& system_clock();
 
 }  // namespace outfall

@@ -41,7 +41,8 @@ class Random {
   [[nodiscard]] Uuid uuid();
 };
 
-// Random numbers of the operating system's entropy, for production.
+// Random numbers of the operating system's entropy, for production; there for as long as the
+// process is.
 [[nodiscard]] Random& system_random();
 
 }  // namespace outfall

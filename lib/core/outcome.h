@@ -61,6 +61,8 @@ struct Outcome {
   std::unique_ptr<DeliveryError> error;
 
   [[nodiscard]] static Outcome delivered(std::string record_id = {});
+  // One of the other kinds, with the error that explains it. The flags above are the caller's to
+  // set.
   [[nodiscard]] static Outcome of(OutcomeKind kind, std::string code, std::string message,
                                   Milliseconds retry_after = Milliseconds{-1});
 };

@@ -12,8 +12,7 @@
 
 namespace outfall {
 
-// One row of the table of settings. Parser, `--help`, the sample file and the reference page are
-// all made from these rows, so none of them can know a setting that another does not.
+// What a value is, and how TOML writes it.
 enum class SettingType : std::uint8_t {
   string,       // TOML string
   integer,      // TOML integer within [min, max]
@@ -27,6 +26,8 @@ enum class SettingType : std::uint8_t {
 
 enum class Reload : std::uint8_t { live, restart };  // what SIGHUP can change at run time
 
+// One row of the table of settings. Parser, `--help`, the sample file and the reference page are
+// all made from these rows, so none of them can know a setting that another does not.
 struct SettingSpec {
   std::string_view name = {};  // path below its table: "retry.initial"
   SettingType type = SettingType::string;

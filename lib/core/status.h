@@ -19,9 +19,11 @@ enum class EntryStatus : std::int16_t {
   dead_lettered = 500,      // terminal for the drain; an operator may replay it
 };
 
+// snake_case names, as in SQL, metrics and JSON; the way back is nullopt for what is none.
 [[nodiscard]] std::string_view to_string(EntryStatus status) noexcept;
 [[nodiscard]] std::optional<EntryStatus> entry_status_from(std::string_view name) noexcept;
 
+// The stable number that the database keeps; the way back is nullopt for what is none.
 [[nodiscard]] constexpr std::int16_t code(EntryStatus status) noexcept {
   return static_cast<std::int16_t>(status);
 }

@@ -21,15 +21,19 @@ inline constexpr std::string_view kEmissionPending = "emission.pending";
 // With an outcome that came without a code.
 inline constexpr std::string_view kEmissionFailed = "emission.failed";
 
+// `ordering` of a stream: whether the entries of a key are delivered one after the other.
 enum class Ordering : std::uint8_t { none, key };
+// `on_dead_letter` of a stream: whether the later entries of a dead letter's key go on, or are held
+// until an operator has replayed or discarded it.
 enum class OnDeadLetter : std::uint8_t { continue_key, hold_key };
 
 // The longest deferral: a sink that asks for more (or says nonsense) is asked again after that.
 inline constexpr Milliseconds kMaxDeferral{std::chrono::hours{24 * 30}};
 
+// What a stream's settings say about its outcomes. A plain value.
 struct StreamPolicy {
   RetryPolicy retry = {};
-  Milliseconds defer_delay{30'000};
+  Milliseconds defer_delay{30'000};  // of `deferred` and `pending` where the sink names no time
   Ordering ordering = Ordering::key;
   OnDeadLetter on_dead_letter = OnDeadLetter::continue_key;
 };

@@ -41,6 +41,7 @@ struct HeldKey {
   HeldEntry* last_waiting = nullptr;
 };
 
+// A destination with entries in this worker, its breaker, and why it is away.
 struct HeldLane {
   explicit HeldLane(BreakerPolicy policy) : breaker(policy) {}
   std::string name;
@@ -83,6 +84,8 @@ struct Unsettled {
   }
 };
 
+// A lease of this worker: what it claimed at once, and what is not written of that yet. Lives until
+// every outcome is written or the lease is lost.
 struct HeldLease {
   StreamDrain* stream = nullptr;
   LeasedBatch batch;

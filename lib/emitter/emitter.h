@@ -99,8 +99,9 @@ struct EmitBatch {
   }
 };
 
+// The end of one item: its outcome, exactly one for each item that was handed over.
 struct Completion {
-  std::uint64_t token = 0;
+  std::uint64_t token = 0;  // EmitItem::token
   Outcome outcome;
   std::chrono::microseconds duration{0};  // of the attempt, where the emitter measured it
 };

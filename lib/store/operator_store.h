@@ -49,6 +49,7 @@ struct DeadLetterFilter {
   std::optional<EntryId> after;  // only those with a higher entry id
 };
 
+// One dead letter, without what the entry carries. Times are by the database's clock.
 struct DeadLetter {
   EntryId entry_id = 0;
   Uuid envelope_id;
@@ -57,24 +58,27 @@ struct DeadLetter {
   std::string type;
   std::string reason_code;
   std::string reason;
-  std::int32_t attempts = 0;
-  std::int32_t replays = 0;
-  bool holds_key = false;
+  std::int32_t attempts = 0;  // counted, over all replays
+  std::int32_t replays = 0;   // how often it was sent back into its stream before
+  bool holds_key = false;     // later entries of its key wait for its replay or discard
   WallTime created_at;
   WallTime dead_lettered_at;
   std::string last_error_code;  // empty: none
   std::string last_error_message;
 };
 
+// A dead letter with all that the producer wrote. For operators who may read payloads; not for
+// logs.
 struct DeadLetterContent {
   DeadLetter letter;
   std::optional<std::string> source, subject, content_type, data_schema;
   std::optional<WallTime> occurred_at;
-  std::string headers;  // JSON; empty: none
-  std::optional<std::string> payload;
+  std::string headers;                 // JSON; empty: none
+  std::optional<std::string> payload;  // exact bytes; JSON unless it is binary; none: a tombstone
   bool payload_is_binary = false;
 };
 
+// Back into the stream as new attempts, or away for good.
 enum class DeadLetterAction : std::uint8_t { replay, discard };
 
 // The replay or discard of many dead letters, as the database keeps it.
@@ -111,11 +115,13 @@ struct MendRequest {
   std::optional<std::string> payload, payload_base64, content_type, data_schema, headers;
 };
 
+// What mend() has changed, or would.
 struct Mended {
   EntryId entry_id = 0;
   std::vector<std::string> changed;  // those fields that were not so before
 };
 
+// Why the database refused; each has its own exit code and HTTP status.
 enum class RefusalReason : std::uint8_t {
   leased,       // a worker is delivering the entry: try again
   not_found,    // no such entry, dead letter or stream
@@ -158,10 +164,13 @@ class OperatorStore {
   // a standby).
   [[nodiscard]] virtual std::optional<std::vector<std::string>> served(Streams streams) = 0;
 
+  // Live entries. retry: due at once, but for what it is held behind; dead_letter: given up by
+  // hand, with `hold_key` so that its key waits; discard: deleted.
   virtual OperationRecord retry(const EntryTarget& entry, const Requester& by) = 0;
   virtual OperationRecord dead_letter(const EntryTarget& entry, bool hold_key,
                                       const Requester& by) = 0;
   virtual OperationRecord discard(const EntryTarget& entry, const Requester& by) = 0;
+  // Nothing of a paused stream or destination is claimed by any worker, until it is resumed.
   virtual OperationRecord pause_stream(const std::string& stream, const Requester& by) = 0;
   virtual OperationRecord resume_stream(const std::string& stream, const Requester& by) = 0;
   virtual OperationRecord pause_destination(const std::string& stream, const std::string& lane,
@@ -172,6 +181,7 @@ class OperatorStore {
   // In ascending order of entry ids, at most `limit`.
   [[nodiscard]] virtual std::vector<DeadLetter> dead_letters(const DeadLetterFilter& filter,
                                                              std::int32_t limit) = 0;
+  // Refused as not_found or ambiguous where the target names none or several.
   [[nodiscard]] virtual DeadLetterContent dead_letter_content(const EntryTarget& entry) = 0;
 
   // The document of count_dead_letters(), as JSON.
@@ -189,6 +199,8 @@ class OperatorStore {
                                  const Requester& by) = 0;
   // One chunk. When its answer is lost, the next call says how far the job is.
   virtual JobStep run_job(JobId job, const Uuid& runner) = 0;
+  // A paused job moves nothing until it is resumed; an aborted one is over. What it has moved
+  // stays.
   virtual std::string pause_job(JobId job, const Requester& by) = 0;
   virtual std::string resume_job(JobId job, const Uuid& runner, std::optional<double> per_second,
                                  std::optional<std::int32_t> in_flight, const Requester& by) = 0;

@@ -22,28 +22,31 @@ struct Room {
   std::int32_t room = 0;
 };
 
+// What one claim may take; the values are those of the stream's settings and of what the worker has
+// room for. Plain data.
 struct ClaimRequest {
   std::string stream;
-  Uuid lease_id;  // random, chosen by the caller: the fencing token
-  Milliseconds lease{30000};
+  Uuid lease_id;              // random, chosen by the caller: the fencing token
+  Milliseconds lease{30000};  // how long it lasts unless it is renewed, by the database's clock
   std::int32_t max_entries = 1000;
   std::int64_t max_bytes = 1 << 20;  // payload bytes beyond the first entry
-  bool by_key = true;
-  bool hold_key = false;
-  std::string lane;  // selector: "", "type", "source", "subject", "header.<name>"
-  std::int32_t max_abandoned = 5;
-  std::vector<Room> lanes;  // the exceptions; other lanes and keys have the default room
+  bool by_key = true;                // ordering = "key"
+  bool hold_key = false;           // on_dead_letter = "hold-key", for what this claim dead-letters
+  std::string lane;                // selector: "", "type", "source", "subject", "header.<name>"
+  std::int32_t max_abandoned = 5;  // workers that may die with an entry before it is dead-lettered
+  std::vector<Room> lanes;         // the exceptions; other lanes and keys have the default room
   std::int32_t lane_room = 1000;
   std::vector<Room> keys;
   std::int32_t key_room = 1000;
   std::vector<Uuid> dead_workers;  // seen dead by Presence: their leases need not expire
 };
 
+// One entry of a lease. Its views live as long as LeasedBatch::owner.
 struct LeasedEntry {
   Envelope envelope;
-  std::int32_t key_hash = 0;  // equal for equal keys; only with a key
-  std::int32_t attempts_base = 0;
-  WallTime limits_from;  // since when its age counts for limits
+  std::int32_t key_hash = 0;       // equal for equal keys; only with a key
+  std::int32_t attempts_base = 0;  // AttemptContext::attempts_base
+  WallTime limits_from;            // since when its age counts for limits
   // What it counts for where bytes are bounded; the rest of it is small.
   [[nodiscard]] std::int64_t bytes() const {
     return static_cast<std::int64_t>(envelope.payload.size() + envelope.headers_json.size());
@@ -63,8 +66,14 @@ struct LeasedBatch {
   std::shared_ptr<const void> owner;
 };
 
-enum class ClaimStatus : std::uint8_t { batch, empty, busy, paused };
+enum class ClaimStatus : std::uint8_t {
+  batch,   // there is a lease
+  empty,   // nothing that this claim may take is due
+  busy,    // another claim of the stream is running: ask again in a millisecond or two
+  paused,  // by an operator
+};
 
+// What a claim brought, and what it did beside that. Plain data.
 struct ClaimResult {
   ClaimStatus status = ClaimStatus::empty;
   bool more = false;                // claim again at once
@@ -73,8 +82,8 @@ struct ClaimResult {
   std::int32_t taken_over = 0;      // leases taken from dead workers
   std::vector<EntryId> abandoned;   // dead-lettered, since workers died with them
   std::int32_t parked = 0;          // entries moved to a hold
-  std::int32_t repicks = 0;
-  std::int64_t floor_lag = 0;  // ids between the claim floor and the sequence's end
+  std::int32_t repicks = 0;         // picks that were repeated, since a writer ended meanwhile
+  std::int64_t floor_lag = 0;       // ids between the claim floor and the sequence's end
 };
 
 // An outcome other than delivered, as it is written.
@@ -87,11 +96,14 @@ struct SettledOther {
   std::string message;
 };
 
+// The outcomes of one lease that are written in one transaction; entries of the lease that it does
+// not name stay leased. Where its answer was lost it is asked again word for word, but for
+// in_doubt. Plain data.
 struct SettleRequest {
   Uuid lease_id;
-  std::string provider;
-  bool receipts = true;
-  bool hold_key = false;
+  std::string provider;                 // the emitter's kind, for the receipts
+  bool receipts = true;                 // keep one of what was delivered
+  bool hold_key = false;                // on_dead_letter = "hold-key"
   std::vector<EntryId> delivered;       // ascending
   std::vector<std::string> record_ids;  // aligned with `delivered`, or empty: the envelope ids
   std::vector<SettledOther> others;
@@ -119,17 +131,23 @@ struct SettleResult {
 class StoreSession {
  public:
   virtual ~StoreSession() = default;
+  // Makes streams known to the database, which is needed once before their first claim. Harmless
+  // for those that are, and from several workers at once.
   virtual void register_streams(std::span<const std::string> streams) = 0;
   // Which of these streams may have something to claim.
   virtual std::vector<std::string> due_streams(std::span<const std::string> streams) = 0;
   // At most one claim of a stream at a time by one store.
   virtual ClaimResult claim(const ClaimRequest& request) = 0;
+  // All of the request takes effect or nothing of it. A lease that is gone is no error: see
+  // SettleResult::stale.
   virtual SettleResult settle(const SettleRequest& request) = 0;
   // The leases that are still ours; `valid_until` of those may be moved to the call's start +
   // lease.
   virtual std::vector<Uuid> renew(std::span<const Uuid> leases, Milliseconds lease) = 0;
   // Gives up all leases of this worker: at a clean stop, and after a restart of the server.
   virtual void release() = 0;
+  // Takes back one suspicion each: these entries' lease was taken over as that of a dead worker,
+  // and this worker, which had it, lives. Entries that are gone are left out.
   virtual void forgive(std::span<const EntryId> entries) = 0;
   // Closes a destination of a stream until an operator resumes it. False: it was closed already,
   // and nothing changes.

@@ -11,8 +11,10 @@
 
 namespace outfall {
 
-// One look at the database for metrics and status. Counts end at a limit; ages are by the
-// database's clock, 0 where there is nothing. Plain data.
+// What one look at the database found, for metrics and status. Counts end at count_limit; ages are
+// by the database's clock, 0 where there is nothing. Plain data.
+
+// Of one stream that this worker serves: its entries by status, and its leases.
 struct StreamLook {
   std::string name;
   bool paused = false;
@@ -28,6 +30,7 @@ struct UnboundStream {
   std::chrono::microseconds oldest_created{0};
 };
 
+// All of one look.
 struct DatabaseLook {
   WallTime taken_at;
   std::int64_t count_limit = 0;
@@ -40,10 +43,11 @@ struct DatabaseLook {
   bool receipts_in_default = false;
 };
 
+// What one call of maintain_receipts() has done; partitions by name.
 struct ReceiptsMaintenance {
   bool ran = false;  // false: another worker is at it
   std::vector<std::string> created, dropped;
-  std::int64_t deleted = 0;
+  std::int64_t deleted = 0;            // old rows of the default partition
   std::vector<std::string> postponed;  // what did not get its lock, and why
   bool more = false;                   // call again
 };

@@ -19,8 +19,11 @@ enum class StoreErrorKind : std::uint8_t {
   defect,       // anything else: a bug or a damaged database
 };
 
+// As in the logs' field `kind`.
 [[nodiscard]] const char* to_string(StoreErrorKind kind) noexcept;
 
+// How every call of the store fails. what() is one line for operators, without a connection's
+// secrets and without payloads; the hint, where there is one, says what to do about it.
 class StoreError : public std::runtime_error {
  public:
   StoreError(StoreErrorKind kind, const std::string& message, std::string hint = {},

@@ -20,11 +20,13 @@ class Heartbeat {
     beat();
   }
 
+  // The main loop has turned.
   void beat() noexcept {
     last_.store(clock_.monotonic().time_since_epoch().count(), std::memory_order_relaxed);
     timestamp_.Set(std::chrono::duration<double>(clock_.wall().time_since_epoch()).count());
   }
 
+  // Since the last turn, by the monotonic clock.
   [[nodiscard]] Milliseconds age() const noexcept {
     const MonotonicTime last{MonotonicTime::duration{last_.load(std::memory_order_relaxed)}};
     return std::chrono::duration_cast<Milliseconds>(clock_.monotonic() - last);

@@ -14,9 +14,11 @@
 
 namespace outfall {
 
+// From the least to the most urgent; `off` is above all, so that nothing is written.
 enum class LogLevel : std::uint8_t { trace, debug, info, warning, error, off };
 enum class LogFormat : std::uint8_t { text, json };
 
+// Names as in the settings log.level and log.format; the way back is nullopt for what is none.
 [[nodiscard]] std::string_view to_string(LogLevel level) noexcept;
 [[nodiscard]] std::optional<LogLevel> log_level_from(std::string_view name) noexcept;
 [[nodiscard]] std::optional<LogFormat> log_format_from(std::string_view name) noexcept;
@@ -66,6 +68,7 @@ class LogValue {
   Variant value_;
 };
 
+// A name and its value, as a line has them. Lives no longer than its LogValue.
 struct LogField {
   LogName name;
   LogValue value;

@@ -75,6 +75,7 @@ enum class Metric : std::uint8_t {
 inline constexpr std::size_t kMetrics =
     static_cast<std::size_t>(Metric::sample_timestamp_seconds) + 1;
 
+// One label of a metric, for the reference page.
 struct MetricLabel {
   std::string_view name;
   std::string_view values;  // what bounds them, for the reference
@@ -92,8 +93,11 @@ struct MetricSpec {
   std::span<const double> buckets = {};  // upper bounds, histograms only
 };
 
+// All rows, in the order of the enumeration, and one of them. Constant data with static lifetime;
+// any thread.
 [[nodiscard]] std::span<const MetricSpec, kMetrics> metric_table() noexcept;
 [[nodiscard]] const MetricSpec& metric_spec(Metric id) noexcept;
+// As in the exposition format: "counter".
 [[nodiscard]] std::string_view to_string(MetricType type) noexcept;
 
 // docs/reference/metrics.md, made from the table; a test compares the two.

@@ -35,6 +35,7 @@ inline constexpr std::string_view kOtherLabel = "other";
 inline constexpr std::array<std::string_view, 2> kCommonDeadLetterReasons = {
     "outbox.max_retry_attempts_exceeded", "worker.abandoned"};
 
+// The label `kind` of outfall_database_errors_total.
 enum class DatabaseErrorKind : std::uint8_t {
   connect,          // no connection could be made
   connection_lost,  // it broke while in use
@@ -48,6 +49,7 @@ enum class DatabaseErrorKind : std::uint8_t {
 inline constexpr std::size_t kDatabaseErrorKinds = 8;
 [[nodiscard]] std::string_view to_string(DatabaseErrorKind kind) noexcept;
 
+// The labels of outfall_build_info.
 struct BuildLabels {
   std::string version;
   std::string revision;
@@ -68,6 +70,7 @@ class Metrics {
   // from entries, and are there for as long as the process runs.
   [[nodiscard]] StreamMetrics& stream(std::string_view name);
 
+  // The series of one kind, there from the start.
   [[nodiscard]] prometheus::Counter& database_errors(DatabaseErrorKind kind) noexcept {
     return *database_errors_[static_cast<std::size_t>(kind)];
   }
@@ -93,6 +96,7 @@ class Metrics {
 
   // The body of /metrics, of type kMetricsContentType.
   [[nodiscard]] std::string serialize() const;
+  // The same before it is text.
   [[nodiscard]] std::vector<prometheus::MetricFamily> collect() const;
 
  private:

@@ -16,6 +16,7 @@ namespace outfall {
 
 class Metrics;
 
+// The label `result` of outfall_claims_total: what a claim brought.
 enum class ClaimSeries : std::uint8_t { entries, empty, busy };
 
 [[nodiscard]] std::string_view to_string(ClaimSeries result) noexcept;

@@ -13,6 +13,7 @@
 
 namespace outfall::postgres {
 
+// Appends one parameter of type text or timestamptz; nullopt is null.
 void push(Params& params, const std::optional<std::string>& text);
 void push(Params& params, const std::optional<WallTime>& time);
 
@@ -65,6 +66,8 @@ class Row {
   int row_;
 };
 
+// Of a row that has the columns of dead_letters but for the entry's id, which `id_column` names.
+// Throws StoreError (defect) where a value is not of its type's size.
 [[nodiscard]] DeadLetter dead_letter_from(const Row& row, const char* id_column);
 // Of a row of dead_letters.
 [[nodiscard]] DeadLetterContent dead_letter_content_from(const Row& row);
