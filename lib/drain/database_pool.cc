@@ -26,12 +26,15 @@ DatabasePool::~DatabasePool() {
 }
 
 void DatabasePool::submit(Job job) {
+  bool enough = false;
   {
     const MutexLock lock(mutex_);
     if (stopping_) return;
     jobs_[static_cast<std::size_t>(job.urgency)].push_back(std::move(job));
+    // Those that were woken and have not taken their job yet still count as idle.
+    enough = waiting_jobs() <= idle_;
   }
-  wake_.notify_one();
+  (enough ? wake_ : wake_bare_).notify_one();
 }
 
 void DatabasePool::stop() {
@@ -39,7 +42,7 @@ void DatabasePool::stop() {
     const MutexLock lock(mutex_);
     stopping_ = true;
   }
-  wake_.notify_all();
+  for (Condition* condition : {&wake_, &wake_bare_, &wake_paused_}) condition->notify_all();
   for (std::thread& thread : threads_) {
     if (thread.joinable()) thread.join();
   }
@@ -49,9 +52,17 @@ bool DatabasePool::has_job() const {
   return std::any_of(jobs_.begin(), jobs_.end(), [](const auto& queue) { return !queue.empty(); });
 }
 
-bool DatabasePool::wait_for_job() {
+std::size_t DatabasePool::waiting_jobs() const {
+  std::size_t count = 0;
+  for (const auto& queue : jobs_) count += queue.size();
+  return count;
+}
+
+bool DatabasePool::wait_for_job(bool with_session) {
   MutexLock lock(mutex_);
-  while (!stopping_ && !has_job()) wake_.wait(lock);
+  if (with_session) ++idle_;
+  while (!stopping_ && !has_job()) (with_session ? wake_ : wake_bare_).wait(lock);
+  if (with_session) --idle_;
   return !stopping_;
 }
 
@@ -73,7 +84,7 @@ bool DatabasePool::back_off(Milliseconds& pause) {
   pause = std::min(pause * 2, reconnect_max_);
   MutexLock lock(mutex_);
   const MonotonicTime until = std::chrono::steady_clock::now() + jittered;
-  while (!stopping_ && wake_.wait_until(lock, until)) {
+  while (!stopping_ && wake_paused_.wait_until(lock, until)) {
   }
   return !stopping_;
 }
@@ -97,7 +108,7 @@ void DatabasePool::work() {
   Milliseconds pause = kFirstPause;
   bool again = false;
   bool fresh = true;  // the session has not done a job yet
-  while (wait_for_job()) {
+  while (wait_for_job(session != nullptr)) {
     if (session == nullptr) {
       if (!reconnect(session, pause, again)) return;
       fresh = true;

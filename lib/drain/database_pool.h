@@ -19,8 +19,9 @@ namespace outfall {
 
 // A few threads with a session each that run the worker's database calls, the most urgent first.
 // Connections are opened when there is work for them and re-opened with back-off, for as long as it
-// takes; jobs wait meanwhile, so that an outage loses nothing. A session that is lost on its first
-// job counts as one that could not be opened.
+// takes; jobs wait meanwhile, so that an outage loses nothing. Threads without a session are woken
+// only when those with one are busy: one connection that cannot be had delays nothing that another
+// can do. A session that is lost on its first job counts as one that could not be opened.
 //
 // submit() may be called from any thread and never blocks. Jobs run on the pool's threads.
 class DatabasePool {
@@ -60,8 +61,10 @@ class DatabasePool {
   void work();
   void run(Job& job, std::unique_ptr<StoreSession>& session);
   [[nodiscard]] bool has_job() const OUTFALL_REQUIRES(mutex_);
-  // Waits until there is a job; null when the pool stops.
-  bool wait_for_job();
+  [[nodiscard]] std::size_t waiting_jobs() const OUTFALL_REQUIRES(mutex_);
+  // Waits until there is a job, which those with a session are told of first; false when the pool
+  // stops.
+  bool wait_for_job(bool with_session);
   std::optional<Job> take_job();
   bool reconnect(std::unique_ptr<StoreSession>& session, Milliseconds& pause, bool again);
   bool back_off(Milliseconds& pause);
@@ -71,8 +74,11 @@ class DatabasePool {
   const Observer observer_;
   Random& random_;
   Mutex mutex_;
-  Condition wake_;
+  Condition wake_;         // threads that have a session and no job
+  Condition wake_bare_;    // threads that have neither
+  Condition wake_paused_;  // threads that wait before the next try to open a session
   std::array<std::deque<Job>, 4> jobs_ OUTFALL_GUARDED_BY(mutex_);
+  std::size_t idle_ OUTFALL_GUARDED_BY(mutex_) = 0;  // those that wait at wake_
   bool stopping_ OUTFALL_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };

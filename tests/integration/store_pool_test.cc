@@ -53,5 +53,47 @@ TEST(StorePool, AJobThatEndsEachSessionDoesNotMakeALoopOfConnects) {
   pool.stop();
 }
 
+// The server gives a role one connection, and the pool wants four. A job that woke a thread which
+// could not connect stayed where it was, with a session idle beside it, until the next one came.
+TEST(StorePool, AJobDoesNotWaitForConnectionsThatCannotBeHad) {
+  const TestDatabase database;
+  postgres::ConnectOptions options;
+  options.url = database.dsn();
+  postgres::Migrator(options).run();
+  postgres::PostgresStore store(options, system_random().uuid(), "w", system_clock());
+  std::atomic<int> opened{0};
+  std::atomic<int> refused{0};
+  std::atomic<int> done{0};
+  DatabasePool pool(
+      4, Milliseconds{3'600'000},
+      [&] {
+        if (opened.fetch_add(1) > 0) {
+          throw StoreError(StoreErrorKind::unavailable, "too many connections for role");
+        }
+        return store.open_session();
+      },
+      {.connected = [](bool) {},
+       .unavailable = [&](const StoreError&) { ++refused; },
+       .failed = [](const StoreError&, bool) {}},
+      system_random());
+  const auto submit = [&] {
+    pool.submit({.urgency = DatabasePool::Urgency::poll,
+                 .run =
+                     [&](StoreSession& session) {
+                       session.register_streams(std::vector<std::string>{"orders"});
+                       ++done;
+                     },
+                 .failed = {}});
+  };
+  // Several at once, so that more threads than the first are woken and find no connection.
+  for (int i = 0; i < 4; ++i) submit();
+  wait_until([&] { return done == 4; }, "one session does what four were woken for");
+  for (int i = 5; i <= 100; ++i) {
+    submit();
+    wait_until([&] { return done == i; }, "the next job is done");
+  }
+  pool.stop();
+}
+
 }  // namespace
 }  // namespace outfall::test
