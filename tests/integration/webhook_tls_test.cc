@@ -98,6 +98,21 @@ TEST_F(WebhookTls, AConnectionOfHttp2ThatAnswersOthersIsKept) {
   EXPECT_EQ(gate.accepted(), 1U);
 }
 
+// With 444 nginx resets the stream of the request and nothing else.
+TEST_F(WebhookTls, ARequestThatIsResetAloneMayBeDeliveredAndItsConnectionIsKept) {
+  TcpGate gate(front("if ($http_ce_type = reset) { return 444; }").port());
+  settings_.text("url", "https://127.0.0.1:" + std::to_string(gate.port()) + "/hooks");
+  EXPECT_EQ(told(deliver_one()), "delivered");
+  server_.answer_always({.delay = std::chrono::milliseconds{300}});
+  const auto outcomes = deliver({{.key = "a"}, {.key = "b", .type = "reset"}, {.key = "c"}});
+  EXPECT_EQ(told(*outcomes[0]), "delivered");
+  EXPECT_EQ(told(*outcomes[1]), "possibly_delivered webhook.stream_reset");
+  EXPECT_EQ(told(*outcomes[2]), "delivered");
+  EXPECT_EQ(told(deliver_one()), "delivered");
+  EXPECT_EQ(seen("x-protocol"), "HTTP/2.0");
+  EXPECT_EQ(gate.accepted(), 1U);
+}
+
 TEST_F(WebhookTls, AServerWithHttp1OnlyIsServedAsWell) {
   front({}, false);
   const auto outcomes = deliver(std::vector<TestEntry>(200));
