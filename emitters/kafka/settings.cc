@@ -263,6 +263,11 @@ class Checker {
       } else if (name == "ssl.keystore.location" && !values_.has("tls.key_password")) {
         report("librdkafka." + name, "librdkafka takes no PKCS#12 file without a password",
                "Set tls.key_password.");
+      } else if (name == "ssl.keystore.location" && names_certificate()) {
+        report("librdkafka." + name,
+               "it and tls.certificate_file each name the client's certificate",
+               "Leave one of them out: tls.certificate_file and tls.key_file, or "
+               "ssl.keystore.location in librdkafka.");
       }
     }
     const bool complete = std::ranges::all_of(
@@ -274,6 +279,10 @@ class Checker {
  private:
   void report(std::string setting, std::string message, std::string hint) {
     problems_.push_back({{}, std::move(setting), std::move(message), std::move(hint)});
+  }
+
+  [[nodiscard]] bool names_certificate() const {
+    return !values_.text("tls.certificate_file").empty();
   }
 
   void check_debezium() {
@@ -292,7 +301,7 @@ class Checker {
         report(file, "the file " + path + " cannot be read", "Look at its path and permissions.");
       }
     }
-    const bool certificate = !values_.text("tls.certificate_file").empty();
+    const bool certificate = names_certificate();
     if (certificate != !values_.text("tls.key_file").empty()) {
       report(certificate ? "tls.key_file" : "tls.certificate_file",
              "a certificate and its key go together", "Set both or none.");

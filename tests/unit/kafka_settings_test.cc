@@ -136,6 +136,21 @@ TEST_F(KafkaSettingsTest, ThePasswordOfAKeyIsThatOfAKeystoreToo) {
             std::string::npos);
 }
 
+// librdkafka would take one of the two without a word.
+TEST_F(KafkaSettingsTest, AClientHasOneCertificate) {
+  values_.number("tls.enabled", 1)
+      .text("tls.certificate_file", "/dev/null")
+      .text("tls.key_file", "/dev/null")
+      .text("tls.key_password", "swordfish")
+      .map("librdkafka", {{"ssl.keystore.location", "/etc/outfall/client.p12"}});
+  const auto problems = setting_problems(values_.values());
+  ASSERT_EQ(problems.size(), 1U);
+  EXPECT_EQ(problems[0].setting, "librdkafka.ssl.keystore.location");
+  EXPECT_EQ(problems[0].message, "it and tls.certificate_file each name the client's certificate");
+  values_.text("tls.certificate_file", "").text("tls.key_file", "");
+  EXPECT_TRUE(wrong().empty());
+}
+
 TEST_F(KafkaSettingsTest, OnlyTheSettingSaysWhetherRecordsAreCompressed) {
   values_.map("librdkafka", {{"compression.level", "5"}});
   EXPECT_TRUE(wrong().empty());
