@@ -128,9 +128,7 @@ void Pipeline::connection_error(rd_kafka_event_t* event, MonotonicTime now) {
   const rd_kafka_resp_err_t error = rd_kafka_event_error(event);
   const char* const text = rd_kafka_event_error_string(event);
   if (error == RD_KAFKA_RESP_ERR__FATAL || rd_kafka_event_error_is_fatal(event) != 0) {
-    std::array<char, 512> reason{};
-    rd_kafka_fatal_error(client_->handle(), reason.data(), reason.size());
-    reporter_.log(ReportLevel::warning, "fatal", "the producer must be replaced", reason.data());
+    reporter_.log(ReportLevel::warning, "fatal", "the producer must be replaced", text);
     fatal_ = true;
     return;
   }
