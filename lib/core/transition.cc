@@ -24,13 +24,13 @@ class Decision {
       case OutcomeKind::retryable_failure:
         if (outcome_.destination_suspect) result_.breaker = BreakerSignal::failure;
         store_error(kEmissionFailed);
-        retry(!outcome_.destination_suspect || !context_.breaker_open);
+        retry(!outcome_.destination_suspect || !context_.suspect);
         break;
       case OutcomeKind::possibly_delivered:
         result_.possible_duplicate = true;
         result_.breaker = BreakerSignal::failure;
         store_error(kEmissionFailed);
-        retry(!outcome_.connection_lost && !context_.breaker_open);
+        retry(!outcome_.connection_lost && !context_.suspect);
         break;
       case OutcomeKind::failed:
       case OutcomeKind::dead_lettered:

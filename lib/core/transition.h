@@ -48,7 +48,9 @@ struct AttemptContext {
   // a backlog that waited out an outage, in this process or one before, gets its turn and a retry
   // whatever its age.
   Milliseconds age{0};
-  bool breaker_open = false;  // Breaker::is_suspect()
+  // The destination is suspected to be why attempts fail (Breaker::is_suspect(), also before the
+  // breaker opens): a failure that may be its fault counts as no attempt of the entry's.
+  bool suspect = false;
 };
 
 // What one outcome does to its entry, its key and its lane.

@@ -224,7 +224,7 @@ AttemptContext StreamDrain::attempt_context(const HeldEntry& entry, MonotonicTim
   return {.attempts = envelope.attempts,
           .attempts_base = entry.leased->attempts_base,
           .age = std::max(age, Milliseconds{0}),
-          .breaker_open = entry.lane->breaker.is_suspect()};
+          .suspect = entry.lane->breaker.is_suspect()};
 }
 
 void StreamDrain::decide_other(HeldEntry& entry, Outcome& outcome) {

@@ -50,7 +50,7 @@ bool is_outage(const Outcome& outcome, const AttemptContext& context) {
     case OutcomeKind::shutdown:
       return true;
     case OutcomeKind::possibly_delivered:
-      return outcome.connection_lost || context.breaker_open;
+      return outcome.connection_lost || context.suspect;
     default:
       return false;
   }
@@ -83,7 +83,7 @@ void live(std::uint64_t seed) {
     const AttemptContext context{.attempts = entry.attempts,
                                  .attempts_base = entry.attempts_base,
                                  .age = Milliseconds{static_cast<std::int64_t>(random.up_to(4000))},
-                                 .breaker_open = random.up_to(3) == 0};
+                                 .suspect = random.up_to(3) == 0};
     const Outcome outcome = random_outcome(random);
     const Transition transition = decide(outcome, context, policy, random);
     check(outcome, context, policy, transition);
@@ -120,7 +120,7 @@ TEST(TransitionProperty, AnOutageOfAnyLengthSpendsNothing) {
   policy.retry.max_age = Milliseconds{1};
   for (int i = 0; i < 100'000; ++i) {
     const AttemptContext context{
-        .attempts = 5, .age = std::chrono::hours{10'000}, .breaker_open = random.up_to(1) == 0};
+        .attempts = 5, .age = std::chrono::hours{10'000}, .suspect = random.up_to(1) == 0};
     const Outcome outcome = random_outcome(random);
     if (!is_outage(outcome, context)) continue;
     const Transition transition = decide(outcome, context, policy, random);

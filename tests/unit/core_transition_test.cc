@@ -15,7 +15,7 @@ struct Row {
   const char* name;
   OutcomeKind kind;
   bool connection_lost = false;
-  bool breaker_open = false;
+  bool suspect = false;
   bool destination_suspect = false;
   bool parks_destination = false;
   std::optional<EntryStatus> next = std::nullopt;
@@ -62,9 +62,9 @@ const Row kRows[] = {
      .possible_duplicate = true,
      .breaker = BreakerSignal::failure,
      .delayed = true},
-    {.name = "possibly_delivered_breaker_open",
+    {.name = "possibly_delivered_suspect",
      .kind = OutcomeKind::possibly_delivered,
-     .breaker_open = true,
+     .suspect = true,
      .next = kRetry,
      .counts = false,
      .possible_duplicate = true,
@@ -97,7 +97,7 @@ const Row kRows[] = {
      .delayed = true},
     {.name = "destination_suspect_while_its_breaker_is_open",
      .kind = OutcomeKind::retryable_failure,
-     .breaker_open = true,
+     .suspect = true,
      .destination_suspect = true,
      .next = kRetry,
      .breaker = BreakerSignal::failure,
@@ -137,7 +137,7 @@ TEST_P(TransitionTable, Row) {
   outcome.connection_lost = row.connection_lost;
   outcome.destination_suspect = row.destination_suspect;
   outcome.parks_destination = row.parks_destination;
-  const AttemptContext context{.attempts = 3, .breaker_open = row.breaker_open};
+  const AttemptContext context{.attempts = 3, .suspect = row.suspect};
   for (const Ordering ordering : {Ordering::key, Ordering::none}) {
     const StreamPolicy policy{.ordering = ordering};
     const Transition transition = decide(outcome, context, policy, random);
