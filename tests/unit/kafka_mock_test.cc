@@ -1,5 +1,6 @@
 // Errors that a real broker cannot be made to give, from librdkafka's mock cluster; it also stands
 // for a cluster that tells nothing about its topics.
+#include <algorithm>
 #include <array>
 #include <map>
 
@@ -316,6 +317,52 @@ TEST_F(KafkaMockTest, AUserWhoGetsNoProducersIdIsToldOfTheMissingRight) {
   rd_kafka_mock_clear_request_errors(cluster_, kInitProducerId);
   test::wait_until([&] { return drain_.kind(send(1)[0]) == OutcomeKind::delivered; },
                    "the brokers to give one");
+}
+
+// With nothing to send: what it died of may be long over when the next entry comes, which is not
+// told of it.
+TEST_F(KafkaMockTest, AProducerThatDiedWhileIdleCostsTheNextEntriesNothing) {
+  std::array<rd_kafka_resp_err_t, 1000> errors{};
+  errors.fill(RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED);
+  rd_kafka_mock_push_request_errors_array(cluster_, kInitProducerId, errors.size(), errors.data());
+  emitter_ = test::make_emitter(kafka_emitter_kind(), settings_, drain_);
+  test::wait_until(
+      [] {
+        return std::ranges::any_of(test::test_reporter().lines(), [](const std::string& line) {
+          return line.starts_with("the producer must be replaced: ") &&
+                 line.find("authorization failed") != std::string::npos;
+        });
+      },
+      "the producer to die");
+  EXPECT_EQ(producers(), 1) << "no producer is made before something is to be sent";
+  rd_kafka_mock_clear_request_errors(cluster_, kInitProducerId);
+  expect_in_order(send_keys(100));
+  EXPECT_EQ(producers(), 2);
+}
+
+// When the time of a stop is over, only what a broker may have is in doubt.
+TEST_F(KafkaMockTest, WhatIsGivenUpByAStopIsInDoubtOnlyWhereItWasSent) {
+  settings_.number("batch_bytes", 1000)
+      .map("librdkafka", {{"max.in.flight", "1"}, {"statistics.interval.ms", "50"}});
+  start();
+  rd_kafka_mock_broker_set_rtt(cluster_, 1, 60'000);
+  const std::string payload = '"' + std::string(700, 'x') + '"';
+  std::vector<TestEntry> entries;
+  for (int i = 0; i < 20; ++i) entries.push_back({.key = std::to_string(i), .payload = payload});
+  const auto tokens = drain_.emit(*emitter_, entries);
+  test::wait_until(
+      [&] {
+        return test::test_reporter().value(kafka::kBrokerInFlight,
+                                           rd_kafka_mock_cluster_bootstraps(cluster_)) == 1;
+      },
+      "the first request to be out");
+  emitter_->stop(Milliseconds{0});
+  ASSERT_EQ(drain_.completed(), drain_.emitted());
+  EXPECT_EQ(drain_.kind(tokens[0]), OutcomeKind::possibly_delivered);
+  EXPECT_TRUE(drain_.item(tokens[0]).outcome->connection_lost);
+  for (std::size_t i = 1; i < tokens.size(); ++i) {
+    EXPECT_EQ(drain_.kind(tokens[i]), OutcomeKind::shutdown) << i;
+  }
 }
 
 TEST_F(KafkaMockTest, APartitionWithoutALeaderIsUnavailableUntilItHasOne) {
