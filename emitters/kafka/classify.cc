@@ -11,7 +11,9 @@ struct Row {
 };
 
 constexpr std::string_view kLimit = "raise max.message.bytes of the topic, or send less";
+constexpr std::string_view kSegment = "raise segment.bytes of the topic, or send less";
 constexpr std::string_view kRights = "grant the emitter's user the right to write";
+constexpr std::string_view kAny = "whatever is in it, the broker does not take the request";
 constexpr std::string_view kFewer = "the topic has fewer partitions than before";
 constexpr std::string_view kLater = "delivery resumes by itself";
 
@@ -21,7 +23,7 @@ constexpr auto kRows = std::to_array<Row>({
 
     {RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, {Fault::poison, "kafka.msg_size_too_large", kLimit}},
     {RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE,
-     {Fault::poison, "kafka.record_list_too_large", kLimit}},
+     {Fault::poison, "kafka.record_list_too_large", kSegment}},
     {RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP,
      {Fault::poison, "kafka.invalid_timestamp",
       "message.timestamp.before.max.ms and .after.max.ms of the topic bound it"}},
@@ -41,6 +43,8 @@ constexpr auto kRows = std::to_array<Row>({
     {RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED,
      {Fault::destination, "kafka.cluster_authorization_failed", kRights}},
     {RD_KAFKA_RESP_ERR_POLICY_VIOLATION, {Fault::destination, "kafka.policy_violation", {}}},
+    {RD_KAFKA_RESP_ERR_INVALID_REQUIRED_ACKS, {Fault::destination, "kafka.request_refused", kAny}},
+    {RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION, {Fault::destination, "kafka.request_refused", kAny}},
     {RD_KAFKA_RESP_ERR_UNSUPPORTED_COMPRESSION_TYPE,
      {Fault::destination, "kafka.unsupported_compression", "set compression to another"}},
     {RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION,
@@ -63,6 +67,7 @@ constexpr auto kRows = std::to_array<Row>({
     {RD_KAFKA_RESP_ERR__TRANSPORT, {Fault::destination, "kafka.broker_unavailable", kLater}},
     {RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN, {Fault::destination, "kafka.broker_unavailable", kLater}},
     {RD_KAFKA_RESP_ERR_NETWORK_EXCEPTION, {Fault::destination, "kafka.broker_unavailable", kLater}},
+    {RD_KAFKA_RESP_ERR_NOT_COORDINATOR, {Fault::destination, "kafka.broker_unavailable", kLater}},
     {RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE, {Fault::destination, "kafka.no_leader", kLater}},
     {RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION, {Fault::destination, "kafka.no_leader", kLater}},
     {RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH, {Fault::destination, "kafka.no_leader", kLater}},

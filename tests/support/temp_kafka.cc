@@ -67,16 +67,22 @@ void check_topics(const rd_kafka_topic_result_t** topics, std::size_t count,
   for (std::size_t i = 0; i < count; ++i) check(rd_kafka_topic_result_error(topics[i]), what);
 }
 
-// Partitions of a topic; 0 where there is no such topic.
-int partitions_of(rd_kafka_t* client, const std::string& topic) {
+using Metadata =
+    std::unique_ptr<const struct rd_kafka_metadata, void (*)(const struct rd_kafka_metadata*)>;
+
+Metadata metadata_of(rd_kafka_t* client, const std::string& topic) {
   rd_kafka_topic_t* handle = rd_kafka_topic_new(client, topic.c_str(), nullptr);
   const struct rd_kafka_metadata* metadata = nullptr;
   const auto code = rd_kafka_metadata(client, 0, handle, &metadata, kTimeoutMs);
   rd_kafka_topic_destroy(handle);
   check(code, "metadata of " + topic);
-  const int count = metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : 0;
-  rd_kafka_metadata_destroy(metadata);
-  return count;
+  return {metadata, rd_kafka_metadata_destroy};
+}
+
+// Partitions of a topic; 0 where there is no such topic.
+int partitions_of(rd_kafka_t* client, const std::string& topic) {
+  const Metadata metadata = metadata_of(client, topic);
+  return metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : 0;
 }
 
 KafkaRecord record_of(const rd_kafka_message_t& message) {
@@ -159,6 +165,7 @@ TempKafka::TempKafka(const KafkaOptions& options)
       {"num.io.threads", "2"},
       {"log.cleaner.dedupe.buffer.size", "8388608"},
   };
+  if (options_.joins != nullptr) join(*options_.joins);
   if (options_.gate) {
     gated_port_ = free_port();
     gate_ = std::make_unique<TcpGate>(gated_port_);
@@ -181,15 +188,24 @@ TempKafka::~TempKafka() {
   }
 }
 
+void TempKafka::join(const TempKafka& first) {
+  settings_["process.roles"] = "broker";
+  settings_["node.id"] = "2";
+  settings_["controller.quorum.voters"] = first.settings_.at("controller.quorum.voters");
+  settings_["listeners"] = settings_["advertised.listeners"];
+}
+
 void TempKafka::add_sasl() {
   sasl_port_ = free_port();
   settings_["listeners"] += ",SASL://" + address(sasl_port_);
   settings_["advertised.listeners"] += ",SASL://" + address(sasl_port_);
   settings_["authorizer.class.name"] = "org.apache.kafka.metadata.authorizer.StandardAuthorizer";
   settings_["super.users"] = "User:ANONYMOUS;User:admin;User:CN=client";
-  settings_["listener.name.sasl.sasl.enabled.mechanisms"] = "PLAIN,SCRAM-SHA-512";
-  settings_["listener.name.sasl.scram-sha-512.sasl.jaas.config"] =
-      "org.apache.kafka.common.security.scram.ScramLoginModule required;";
+  settings_["listener.name.sasl.sasl.enabled.mechanisms"] = "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512";
+  for (const std::string mechanism : {"256", "512"}) {
+    settings_["listener.name.sasl.scram-sha-" + mechanism + ".sasl.jaas.config"] =
+        "org.apache.kafka.common.security.scram.ScramLoginModule required;";
+  }
   std::string login = "org.apache.kafka.common.security.plain.PlainLoginModule required";
   for (const std::string user : {"admin", "alice", "bob"}) {
     login += " user_" + user + "=\"" + kPassword + "\"";
@@ -241,9 +257,13 @@ void TempKafka::format() {
   std::vector<std::string> command = {
       "kafka.tools.StorageTool", "format", "-t", kClusterId, "-c", folder_ / "server.properties"};
   if (options_.sasl) {
-    command.insert(
-        command.end(),
-        {"--add-scram", std::string("SCRAM-SHA-512=[name=alice,password=") + kPassword + "]"});
+    const auto add = [&](const std::string& mechanism, const std::string& user) {
+      command.insert(command.end(), {"--add-scram", mechanism + "=[name=" + user + ",password=" +
+                                                        std::string(kPassword) + "]"});
+    };
+    add("SCRAM-SHA-512", "alice");
+    add("SCRAM-SHA-256", "carol");
+    add("SCRAM-SHA-512", "carol");
   }
   ChildOptions options;
   options.working_folder = folder_.path();
@@ -293,9 +313,10 @@ rd_kafka_t* TempKafka::admin() const {
 }
 
 void TempKafka::create_topic(const std::string& topic, int partitions,
-                             const std::map<std::string, std::string>& settings) {
+                             const std::map<std::string, std::string>& settings, int replicas) {
   const std::string what = "create topic " + topic;
-  rd_kafka_NewTopic_t* wanted = rd_kafka_NewTopic_new(topic.c_str(), partitions, 1, nullptr, 0);
+  rd_kafka_NewTopic_t* wanted =
+      rd_kafka_NewTopic_new(topic.c_str(), partitions, replicas, nullptr, 0);
   for (const auto& [name, value] : settings) {
     rd_kafka_NewTopic_set_config(wanted, name.c_str(), value.c_str());
   }
@@ -357,11 +378,14 @@ void TempKafka::set_topic(const std::string& topic,
       });
 }
 
-void TempKafka::acl(const std::string& user, const std::string& topic, bool allowed) {
+void TempKafka::acl(const std::string& user, const std::string& topic, Rights rights,
+                    bool allowed) {
   const std::string what = "ACL of " + user + " on " + topic;
   std::array<char, 512> error{};
-  for (const auto operation : {RD_KAFKA_ACL_OPERATION_WRITE, RD_KAFKA_ACL_OPERATION_DESCRIBE,
-                               RD_KAFKA_ACL_OPERATION_DESCRIBE_CONFIGS}) {
+  std::vector<rd_kafka_AclOperation_t> operations = {RD_KAFKA_ACL_OPERATION_WRITE,
+                                                     RD_KAFKA_ACL_OPERATION_DESCRIBE};
+  if (rights == Rights::all) operations.push_back(RD_KAFKA_ACL_OPERATION_DESCRIBE_CONFIGS);
+  for (const auto operation : operations) {
     const std::string principal = "User:" + user;
     const auto make = allowed ? rd_kafka_AclBinding_new : rd_kafka_AclBindingFilter_new;
     rd_kafka_AclBinding_t* binding =
@@ -381,11 +405,21 @@ void TempKafka::acl(const std::string& user, const std::string& topic, bool allo
 }
 
 void TempKafka::allow(const std::string& user, const std::string& topic) {
-  acl(user, topic, true);
+  acl(user, topic, Rights::all, true);
+}
+
+void TempKafka::allow_writing(const std::string& user, const std::string& topic) {
+  acl(user, topic, Rights::writing, true);
 }
 
 void TempKafka::forbid(const std::string& user, const std::string& topic) {
-  acl(user, topic, false);
+  acl(user, topic, Rights::all, false);
+}
+
+int TempKafka::in_sync(const std::string& topic) const {
+  const Metadata metadata = metadata_of(admin(), topic);
+  const bool known = metadata->topic_cnt == 1 && metadata->topics[0].partition_cnt > 0;
+  return known ? metadata->topics[0].partitions[0].isr_cnt : 0;
 }
 
 std::int64_t TempKafka::count(const std::string& topic) const {

@@ -17,12 +17,16 @@ using rd_kafka_t = struct rd_kafka_s;
 
 namespace outfall::test {
 
+class TempKafka;
+
 struct KafkaOptions {
   // Lines of server.properties on top of the tests' defaults.
   std::map<std::string, std::string> settings = {};
   bool gate = false;  // one more listener, behind a TcpGate
   bool sasl = false;  // one with SASL/PLAIN and SCRAM; and ACLs, which bind only its users
   bool tls = false;   // one with TLS that wants a client certificate
+  // Becomes a second broker of this one's cluster, without listeners for anything else.
+  const TempKafka* joins = nullptr;
 };
 
 // A record as a consumer sees it.
@@ -57,8 +61,8 @@ class TempKafka {
   // Behind the gate, whose address the broker names to clients that came through it.
   [[nodiscard]] std::string gated_brokers() const { return address(gate_->port()); }
   [[nodiscard]] TcpGate& gate() { return *gate_; }
-  // Users: "admin", who may do everything, "alice" and "bob", who may do what allow() says. "alice"
-  // may also log in by SCRAM-SHA-512.
+  // Users: "admin", who may do everything, and "alice", "bob" and "carol", who may do what allow()
+  // says. "alice" may also log in by SCRAM-SHA-512, and "carol" by SCRAM only, of both kinds.
   [[nodiscard]] std::string sasl_brokers() const { return address(sasl_port_); }
   // The client certificate may do everything. By name, since librdkafka 2.0 verifies no addresses.
   // Files: "ca.pem", "client.pem",
@@ -67,16 +71,20 @@ class TempKafka {
   [[nodiscard]] std::string tls_file(const std::string& name) const { return folder_ / name; }
 
   void create_topic(const std::string& topic, int partitions = 4,
-                    const std::map<std::string, std::string>& settings = {});
+                    const std::map<std::string, std::string>& settings = {}, int replicas = 1);
   void delete_topic(const std::string& topic);
   // Replaces the topic's settings.
   void set_topic(const std::string& topic, const std::map<std::string, std::string>& settings);
   // Whether `user` may write to the topic and describe it and its settings.
   void allow(const std::string& user, const std::string& topic);
+  // The same without its settings.
+  void allow_writing(const std::string& user, const std::string& topic);
   void forbid(const std::string& user, const std::string& topic);
 
   // Everything that the topic holds, by partition and offset.
   [[nodiscard]] std::vector<KafkaRecord> records(const std::string& topic) const;
+  // How many replicas of the topic's first partition are in sync.
+  [[nodiscard]] int in_sync(const std::string& topic) const;
   // How many records its partitions hold, without reading them.
   [[nodiscard]] std::int64_t count(const std::string& topic) const;
 
@@ -94,13 +102,15 @@ class TempKafka {
 
  private:
   [[nodiscard]] static std::string address(int port) { return "127.0.0.1:" + std::to_string(port); }
+  void join(const TempKafka& first);
   void add_sasl();
   void make_certificates();
   void add_tls();
   void write_settings();
   void format();
   [[nodiscard]] rd_kafka_t* admin() const;
-  void acl(const std::string& user, const std::string& topic, bool allowed);
+  enum class Rights : std::uint8_t { all, writing };
+  void acl(const std::string& user, const std::string& topic, Rights rights, bool allowed);
 
   TempFolder folder_;
   KafkaOptions options_;
