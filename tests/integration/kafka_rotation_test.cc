@@ -1,6 +1,7 @@
 // Goal: docs/operating/keys-and-certificates.md is right about Kafka: a worker keeps what it read
 // at its start, check-config sees every mistake before a restart, and a mistake costs no entry.
 #include "tests/integration/worker_fixture.h"
+#include "tests/support/cache_folder.h"
 #include "tests/support/temp_kafka.h"
 #include "tests/support/wait_until.h"
 
@@ -26,12 +27,13 @@ class KafkaRotationTest : public WorkerTest {
                 emitter};
   }
 
-  static Finished check(const WorkerProcess& worker) {
+  // With `environment_`, as the workers of a test that sets it.
+  Finished check(const WorkerProcess& worker) {
     return run({OUTFALL_BINARY, "check-config", "--connect", "--config",
                 worker.file("outfall.toml").string()},
-               {}, std::chrono::minutes(1));
+               {.environment = environment_}, std::chrono::minutes(1));
   }
-  static void expect_refused(const WorkerProcess& worker, int code, const std::string& words) {
+  void expect_refused(const WorkerProcess& worker, int code, const std::string& words) {
     const Finished checked = check(worker);
     EXPECT_EQ(checked.status.code, code);
     EXPECT_THAT(checked.error_output, HasSubstr(words));
@@ -58,9 +60,41 @@ class KafkaRotationTest : public WorkerTest {
              "-CAkey", broker_.tls_file("ca.key"), "-set_serial", "77", "-out", name + ".pem"});
   }
 
+  // A password that is changed for a wrong one and back.
+  void expect_to_wait_for_the_right_password(const std::string& user, const std::string& mechanism);
+
   TempKafka broker_;
   TempFolder folder_;
+  std::map<std::string, std::string> environment_;
 };
+
+void KafkaRotationTest::expect_to_wait_for_the_right_password(const std::string& user,
+                                                              const std::string& mechanism) {
+  broker_.allow(user, "orders");
+  const std::int64_t before = broker_.count("orders");
+  (void)folder_.write("password", TempKafka::kPassword);
+  WorkerProcess::Options wanted = options(
+      "brokers = \"" + broker_.sasl_brokers() + "\"\nsasl.mechanism = \"" + mechanism +
+      "\"\nsasl.username = \"" + user + "\"\nsasl.password_file = \"" + file("password") + "\"\n");
+  wanted.environment = environment_;
+  WorkerProcess worker(wanted);
+  deliver_one();
+  (void)folder_.write("password", "another");
+  expect_refused(worker, 69, "SASL authentication error");
+  deliver_one();
+  restart(worker);
+  enqueue("orders", "ana");
+  worker.process().wait_for_output("breaker=open");
+  EXPECT_EQ(live("orders"), 1);
+  (void)folder_.write("password", TempKafka::kPassword);
+  EXPECT_EQ(check(worker).status.code, 0);
+  restart(worker);
+  wait_until_empty("orders");
+  EXPECT_EQ(worker.stop(), 0);
+  EXPECT_EQ(sql_.number("SELECT max(attempts) FROM delivered"), 1);
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 0);
+  EXPECT_EQ(broker_.count("orders"), before + 3);
+}
 
 TEST_F(KafkaRotationTest, AClientCertificateIsChangedByARestart) {
   copy("client.pem", "my.pem");
@@ -89,27 +123,18 @@ TEST_F(KafkaRotationTest, AClientCertificateIsChangedByARestart) {
 }
 
 TEST_F(KafkaRotationTest, AWrongPasswordMakesEntriesWaitAndCostsNoAttempt) {
-  broker_.allow("alice", "orders");
-  (void)folder_.write("password", TempKafka::kPassword);
-  WorkerProcess worker(options("brokers = \"" + broker_.sasl_brokers() +
-                               "\"\nsasl.mechanism = \"PLAIN\"\nsasl.username = \"alice\"\n" +
-                               "sasl.password_file = \"" + file("password") + "\"\n"));
-  deliver_one();
-  (void)folder_.write("password", "another");
-  expect_refused(worker, 69, "SASL authentication error");
-  deliver_one();
-  restart(worker);
-  enqueue("orders", "ana");
-  worker.process().wait_for_output("breaker=open");
-  EXPECT_EQ(live("orders"), 1);
-  (void)folder_.write("password", TempKafka::kPassword);
-  EXPECT_EQ(check(worker).status.code, 0);
-  restart(worker);
-  wait_until_empty("orders");
-  EXPECT_EQ(worker.stop(), 0);
-  EXPECT_EQ(sql_.number("SELECT max(attempts) FROM delivered"), 1);
-  EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 0);
-  EXPECT_EQ(broker_.count("orders"), 3);
+  expect_to_wait_for_the_right_password("alice", "PLAIN");
+}
+
+// With a librdkafka that can, as one that an operator installs beside Debian's.
+TEST_F(KafkaRotationTest, AWrongPasswordOfScramMakesEntriesWaitAndCostsNoAttempt) {
+  const std::filesystem::path library = cache_folder() / "librdkafka-2.16";
+  ASSERT_TRUE(std::filesystem::exists(library)) << "run ops/install-dependencies judges";
+  environment_["LD_LIBRARY_PATH"] = library;
+  for (const char* mechanism : {"SCRAM-SHA-256", "SCRAM-SHA-512"}) {
+    SCOPED_TRACE(mechanism);
+    expect_to_wait_for_the_right_password("carol", mechanism);
+  }
 }
 
 }  // namespace
