@@ -18,6 +18,8 @@ DatabaseSample sample_of(const DatabaseLook& look) {
   sample.entries_count_limit = look.count_limit;
   for (const StreamLook& stream : look.streams) {
     sample.streams.push_back({.name = stream.name,
+                              .paused = stream.paused,
+                              .paused_destinations = stream.paused_destinations,
                               .pending = stream.pending,
                               .deferred = stream.deferred,
                               .retryable_failure = stream.retryable_failure,

@@ -47,6 +47,7 @@ boost::json::object look_json(const DatabaseLook& look) {
     streams.push_back(
         boost::json::object{{"stream", stream.name},
                             {"paused", stream.paused},
+                            {"paused_destinations", stream.paused_destinations},
                             {"pending", stream.pending},
                             {"deferred", stream.deferred},
                             {"retryable_failure", stream.retryable_failure},

@@ -16,6 +16,8 @@ namespace outfall {
 struct DatabaseSample {
   struct Stream {
     std::string name;
+    bool paused = false;
+    std::int64_t paused_destinations = 0;
     // Live entries by status, each counted up to entries_count_limit.
     std::int64_t pending = 0;
     std::int64_t deferred = 0;

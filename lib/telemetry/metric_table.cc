@@ -38,6 +38,7 @@ constexpr std::array kByStatus = {
     kStream, MetricLabel{"status", "`pending`, `deferred`, `retryable_failure`, `held`"}};
 constexpr std::array kByUnboundStream = {
     MetricLabel{"stream", "the 20 streams with most such entries, the rest is `other`"}};
+constexpr std::array kByPause = {kStream, MetricLabel{"of", "`stream`, `destination`"}};
 constexpr std::array kByLeaseState = {MetricLabel{"state", "`active`, `expired`"}};
 constexpr std::array kByTable = {MetricLabel{"table", "tables of the outbox schema"}};
 
@@ -93,7 +94,8 @@ constexpr std::array<MetricSpec, kMetrics> kTable = {{
      "Breakers of the stream by state, at first one that is closed; a stream without lanes has "
      "one"},
     {Metric::paused, "outfall_paused", gauge, stream, "boolean", kByStream,
-     "1 while an operator has paused the stream"},
+     "1 while nothing of the stream is claimed, since it or the only destination that it has is "
+     "paused; outfall_pauses tells which"},
     {Metric::consecutive_failures, "outfall_consecutive_failures", gauge, stream, "attempts",
      kByStream, "Attempts without a delivery since the last delivery"},
     {Metric::last_success_timestamp_seconds, "outfall_last_success_timestamp_seconds", gauge,
@@ -218,6 +220,9 @@ constexpr std::array<MetricSpec, kMetrics> kTable = {{
      kByUnboundStream, "Entries in streams that no running worker serves"},
     {Metric::dead_letters, "outfall_dead_letters", gauge, database, "entries", kByStream,
      "Dead letters that nobody has replayed or discarded"},
+    {Metric::pauses, "outfall_pauses", gauge, database, "pauses", kByPause,
+     "Pauses in force: 1 for a stream that an operator has paused, and the destinations that an "
+     "operator or their own answer has paused"},
     {Metric::leases, "outfall_leases", gauge, database, "leases", kByLeaseState,
      "Leases of all workers; expired ones wait to be taken over"},
     {Metric::oldest_xmin_age_transactions,

@@ -65,6 +65,7 @@ enum class Metric : std::uint8_t {
   oldest_created_age_seconds,
   unbound_entries,
   dead_letters,
+  pauses,
   leases,
   oldest_xmin_age_transactions,
   oldest_transaction_age_seconds,

@@ -54,6 +54,15 @@ void add_entries(Families& out, const DatabaseSample& sample) {
   }
 }
 
+void add_pauses(Families& out, const DatabaseSample& sample) {
+  prometheus::MetricFamily& family = out.emplace_back(family_of(Metric::pauses));
+  for (const auto& stream : sample.streams) {
+    add(family, {{"stream", stream.name}, {"of", "stream"}}, stream.paused ? 1 : 0);
+    add(family, {{"stream", stream.name}, {"of", "destination"}},
+        static_cast<double>(stream.paused_destinations));
+  }
+}
+
 // Producers choose these names, so only the largest few become labels.
 void add_unbound(Families& out, const DatabaseSample& sample) {
   std::vector<std::pair<std::string_view, std::int64_t>> streams(sample.unbound_entries.begin(),
@@ -88,6 +97,7 @@ Families sample_families(const DatabaseSample& sample) {
                 [](const auto& s) { return seconds(s.oldest_created_age); });
   add_by_stream(out, Metric::dead_letters, sample,
                 [](const auto& s) { return static_cast<double>(s.dead_letters); });
+  add_pauses(out, sample);
   add_unbound(out, sample);
   prometheus::MetricFamily& leases = out.emplace_back(family_of(Metric::leases));
   add(leases, {{"state", "active"}}, static_cast<double>(sample.leases_active));

@@ -209,6 +209,20 @@ class SinkWithoutRoute:
         answer_well(here.consumer)
 
 
+@situation("OutfallNothingDelivered", "the consumer has moved and redirects, which parks it",
+           also=("OutfallBreakerOpen", "OutfallBacklogTooOld"))
+class SinkMoved:
+    def begin(here):
+        answer(here.consumer, 308)
+
+    def others(here, _):
+        answer_well(here.consumer)
+
+    def mend(here, _):
+        answer_well(here.consumer)
+        here.outfall("destinations", "resume", "orders", "", "--reason", "the consumer is where it was")
+
+
 @situation("OutfallBreakerOpen", "one of the partners is down")
 class OnePartnerDown:
     def begin(here):
@@ -317,6 +331,20 @@ class PausedStream:
 
     def mend(here, _):
         here.outfall("streams", "resume", "orders", "--reason", "the deployment is over")
+
+
+@situation("OutfallDestinationPaused", "one of the partners wants no more (410), and nobody has looked at it",
+           also=("OutfallBreakerOpen",))
+class PartnerGone:
+    def begin(here):
+        answer(here.partner, 410)
+
+    def others(here, _):
+        answer_well(here.partner)
+
+    def mend(here, _):
+        answer_well(here.partner)
+        here.outfall("destinations", "resume", "partners", here.partner.address, "--reason", "it takes them again")
 
 
 @situation("OutfallLeaseChurn", "one of two workers is killed again and again", workers=2,

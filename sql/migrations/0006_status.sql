@@ -359,8 +359,8 @@ $$;
 -- an index. The row comparison is that of pick_fresh(), for its reason.
 CREATE FUNCTION sample_streams(
   p_streams text[], p_floors bigint[], p_cap int DEFAULT 10000, p_lease_floors bigint[] DEFAULT NULL)
-RETURNS TABLE (stream text, paused boolean, pending bigint, deferred bigint, retryable_failure bigint, held bigint,
-               dead_letters bigint, oldest_due_seconds float8, oldest_blocked_seconds float8,
+RETURNS TABLE (stream text, paused boolean, paused_destinations bigint, pending bigint, deferred bigint,
+               retryable_failure bigint, held bigint, dead_letters bigint, oldest_due_seconds float8, oldest_blocked_seconds float8,
                oldest_created_seconds float8, leases_active bigint, leases_expired bigint)
 LANGUAGE plpgsql STABLE
 SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
@@ -369,13 +369,16 @@ DECLARE
   v_now timestamptz := clock_timestamp();
 BEGIN
   RETURN QUERY
-    SELECT s.name, coalesce(t.paused, false), f.n + d.pending, d.deferred, d.retryable, h.n, x.n,
+    SELECT s.name, coalesce(t.paused, false), p.n, f.n + d.pending, d.deferred, d.retryable, h.n, x.n,
            greatest(0, extract(epoch FROM v_now - least(f.created_at, d.first_due)))::float8,
            greatest(0, extract(epoch FROM v_now - h.due_at))::float8,
            greatest(0, extract(epoch FROM v_now - least(f.created_at, d.created_at, h.created_at)))::float8,
            l.active, l.expired
       FROM unnest(p_streams, p_floors, p_lease_floors) AS s (name, floor, lease_floor)
       LEFT JOIN streams t ON t.name = s.name
+     CROSS JOIN LATERAL (
+       SELECT count(*) AS n
+         FROM (SELECT FROM destinations y WHERE y.stream = s.name LIMIT p_cap) c) p
      CROSS JOIN LATERAL (
        -- What lies in a parking waits like what is held, and is mostly below the floor.
        SELECT coalesce(range_agg(g.ids), '{}') AS ids FROM parkings g WHERE g.stream = s.name) k

@@ -55,6 +55,29 @@ TEST_F(RunSampler, PublishesTheBacklogAndWhatNobodyServes) {
               HasSubstr("entries wait in a stream that no worker serves stream=audit"));
 }
 
+// A pause of its only destination stops a stream as its own pause does, and the metrics tell which.
+TEST_F(RunSampler, PublishesWhichPausesAreInForce) {
+  configure(stuck_stream("orders"));
+  const auto worker = run_worker();
+  wait_until([&] { return samples(*worker); }, "the first look");
+  EXPECT_THAT(metrics(*worker),
+              AllOf(HasSubstr("outfall_pauses{stream=\"orders\",of=\"stream\"} 0\n"),
+                    HasSubstr("outfall_pauses{stream=\"orders\",of=\"destination\"} 0\n")));
+  sql_.exec("SELECT pause_destination('orders', '', 'worker a', 'webhook.status_410')");
+  enqueue("orders");
+  const auto shows = [&](const std::string& series) {
+    return metrics(*worker).find(series) != std::string::npos;
+  };
+  wait_until([&] { return shows("outfall_pauses{stream=\"orders\",of=\"destination\"} 1\n"); },
+             "the paused destination");
+  wait_until([&] { return shows("outfall_paused{stream=\"orders\"} 1\n"); },
+             "nothing of the stream is claimed");
+  EXPECT_TRUE(shows("outfall_pauses{stream=\"orders\",of=\"stream\"} 0\n"));
+  sql_.exec("SELECT pause_stream('orders', 'ana', 'x')");
+  wait_until([&] { return shows("outfall_pauses{stream=\"orders\",of=\"stream\"} 1\n"); },
+             "the paused stream");
+}
+
 TEST_F(RunSampler, OneOfTwoWorkersSamplesAndTheOtherTakesOver) {
   auto first = run_worker();
   wait_until([&] { return samples(*first); }, "the first worker samples");

@@ -86,6 +86,25 @@ TEST_F(SqlSample, PausedStream) {
   EXPECT_EQ(sql_.value("SELECT paused FROM sample_streams(ARRAY['orders'], ARRAY[0])"), "t");
 }
 
+TEST_F(SqlSample, PausedDestinations) {
+  insert(1);
+  insert(1, "mails");
+  for (const std::string lane : {"a", "b", "c"}) {
+    sql_.query("SELECT pause_destination('orders', $1, 'ana', 'x')", {lane});
+  }
+  sql_.exec("SELECT pause_destination('mails', '', 'ana', 'x')");
+  sql_.exec("SELECT resume_destination('orders', 'b', 'ana', 'x')");
+  const auto sampled = [this](int cap) {
+    return sql_.query(
+        "SELECT stream, paused, paused_destinations FROM sample_streams(ARRAY['orders', 'mails', "
+        "'nothing'], NULL, $1)",
+        {std::to_string(cap)});
+  };
+  EXPECT_EQ(sampled(1000),
+            (PgRows{{"orders", "f", "2"}, {"mails", "f", "1"}, {"nothing", "f", "0"}}));
+  EXPECT_EQ(sampled(1).at(0).at(2), "1") << "it ends at the cap";
+}
+
 // 100,000 dead entries at the head of the index, kept by an open snapshot: from the floor on, a
 // sample reads a handful of buffers; without one it would read them all.
 TEST_F(SqlSample, AFloorSkipsWhatIsDeadAtTheHead) {

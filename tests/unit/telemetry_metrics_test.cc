@@ -69,6 +69,8 @@ DatabaseSample full_sample() {
   orders.pending = 10'000;
   orders.held = 7;
   orders.dead_letters = 3;
+  orders.paused = true;
+  orders.paused_destinations = 2;
   orders.oldest_due_age = std::chrono::milliseconds(1500);
   sample.unbound_entries = {{"typo", 12}};
   sample.leases_active = 4;
@@ -227,6 +229,8 @@ TEST_F(TelemetryMetrics, SampleIsReplacedAndWithdrawnAsAWhole) {
   EXPECT_EQ(series.at("outfall_entries,status=deferred,stream=orders"), 0);
   EXPECT_EQ(series.at("outfall_oldest_due_age_seconds,stream=orders"), 1.5);
   EXPECT_EQ(series.at("outfall_dead_letters,stream=orders"), 3);
+  EXPECT_EQ(series.at("outfall_pauses,of=stream,stream=orders"), 1);
+  EXPECT_EQ(series.at("outfall_pauses,of=destination,stream=orders"), 2);
   EXPECT_EQ(series.at("outfall_unbound_entries,stream=typo"), 12);
   EXPECT_EQ(series.at("outfall_unbound_entries,stream=other"), 0);
   EXPECT_EQ(series.at("outfall_leases,state=active"), 4);
@@ -242,6 +246,8 @@ TEST_F(TelemetryMetrics, SampleIsReplacedAndWithdrawnAsAWhole) {
   EXPECT_FALSE(series.contains("outfall_unbound_entries,stream=typo"));
   EXPECT_FALSE(series.contains("outfall_receipts_partitions"));
   EXPECT_EQ(series.at("outfall_entries,status=pending,stream=bills"), 0);
+  EXPECT_EQ(series.at("outfall_pauses,of=stream,stream=bills"), 0);
+  EXPECT_EQ(series.at("outfall_pauses,of=destination,stream=bills"), 0);
 
   metrics_.withdraw();
   for (const auto& [key, value] : series_of(metrics_)) {

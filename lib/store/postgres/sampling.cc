@@ -92,6 +92,7 @@ void PostgresSampling::read_streams(DatabaseLook& look, std::int32_t count_limit
   for (int row = 0; row < rows.rows(); ++row) {
     look.streams.push_back({.name = std::string(rows.bytes(row, rows.column("stream"))),
                             .paused = rows.boolean(row, rows.column("paused")),
+                            .paused_destinations = count(rows, row, "paused_destinations"),
                             .pending = count(rows, row, "pending"),
                             .deferred = count(rows, row, "deferred"),
                             .retryable_failure = count(rows, row, "retryable_failure"),
