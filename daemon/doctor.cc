@@ -1,5 +1,7 @@
 #include "daemon/doctor.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "daemon/json_fields.h"
@@ -77,6 +79,27 @@ void judge_pooled_session(const json::object& server, Findings& findings) {
                         "other workers",
                         set + " statement_timeout = '10s';"});
   }
+}
+
+// Nobody resumes a destination but an operator, also where its own answer has paused it.
+void judge_destinations(const json::object& stream, Findings& findings) {
+  const json::array paused = array_field(stream, "destinations");
+  if (paused.empty()) return;
+  const auto since = [](const json::value& one) {
+    return text_field(one.as_object(), "paused_at");
+  };
+  const json::object& oldest = std::ranges::min_element(paused, {}, since)->as_object();
+  const std::string name = printable(text_field(stream, "stream"));
+  findings.push_back(
+      {"paused_destination", Severity::note, name,
+       fmt::format("{} of the stream {} {} paused, {}since {} by {}: {}",
+                   counted(static_cast<std::int64_t>(paused.size()), "destination"), name,
+                   paused.size() == 1 ? "is" : "are", paused.size() == 1 ? "" : "the first ",
+                   time_field(oldest, "paused_at"), printable(text_field(oldest, "paused_by"), 60),
+                   printable(text_field(oldest, "paused_reason"), 200)),
+       fmt::format("`outfall destinations list --stream {}` shows them; `outfall destinations "
+                   "resume` when they may go on",
+                   shell_quoted(text_field(stream, "stream")))});
 }
 
 // What an operator must know of one stream of the configuration.
@@ -311,6 +334,7 @@ Findings judge_streams(const json::object& status, const DoctorLimits& limits) {
   }
   for (const json::value& value : array_field(status, "streams")) {
     judge_stream(value.as_object(), limits, findings);
+    judge_destinations(value.as_object(), findings);
   }
   return findings;
 }

@@ -406,6 +406,22 @@ TEST_F(CliDoctor, PausesAreNoted) {
   EXPECT_THAT(paused.findings[0].change, HasSubstr("outfall streams resume orders"));
 }
 
+TEST_F(CliDoctor, PausedDestinationsAreNoted) {
+  sql_.exec("SELECT register_streams(ARRAY['orders'])");
+  sql_.exec("SELECT pause_destination('orders', 'b.example', 'worker w1', 'webhook.status_410')");
+  const Diagnosis one = diagnose();
+  EXPECT_EQ(one.code, 0);
+  EXPECT_THAT(one.only("paused_destination").what,
+              AllOf(HasSubstr("1 destination of the stream orders is paused, since 20"),
+                    HasSubstr("by worker w1: webhook.status_410")));
+  sql_.exec("SELECT pause_destination('orders', 'a.example', 'ana', 'it moves')");
+  const Diagnosis two = diagnose();
+  EXPECT_THAT(two.only("paused_destination").what,
+              AllOf(HasSubstr("2 destinations of the stream orders are paused, the first since 20"),
+                    HasSubstr("by worker w1")));
+  EXPECT_THAT(two.findings[0].change, HasSubstr("outfall destinations list --stream orders"));
+}
+
 TEST_F(CliDoctor, ASinkThatIsDown) {
   const int nobody = free_port();
   configure(
