@@ -33,9 +33,14 @@ ExitCode list(const Context& context, const PausedOptions& options) {
       return ExitCode::ok;
     }
     TextTable table({{"STREAM"}, {"LANE"}, {"PAUSED SINCE"}, {"BY"}, {"REASON"}});
+    std::string example;  // the first, so that it can be pasted
     for (const json::value& value : paused) {
       const json::object& destination = value.as_object();
-      table.add({text_field(destination, "stream"), text_field(destination, "lane"),
+      const std::string lane = text_field(destination, "lane");
+      if (example.empty()) {
+        example = shell_quoted(text_field(destination, "stream")) + " " + shell_quoted(lane);
+      }
+      table.add({text_field(destination, "stream"), lane.empty() ? "''" : lane,
                  time_field(destination, "paused_at"), text_field(destination, "paused_by"),
                  text_field(destination, "paused_reason")});
     }
@@ -48,7 +53,7 @@ ExitCode list(const Context& context, const PausedOptions& options) {
     }
     table.write(context.out);
     context.out << '\n';
-    write_next(context, {"`outfall destinations resume STREAM LANE --reason ...`"});
+    write_next(context, {fmt::format("`outfall destinations resume {} --reason ...`", example)});
     return ExitCode::ok;
   });
 }

@@ -355,7 +355,8 @@ Findings judge_worker(const json::object& status, const std::string& address) {
                        age_of_seconds(number_field(breaker, "away_seconds")),
                        error.empty() ? "" : ": ", error),
            "mend the destination, or what it refuses of ours (credentials, certificates). Nothing "
-           "is to be restarted: the worker probes every few seconds"});
+           "is to be restarted: the worker probes every few seconds, unless the destination is "
+           "paused (`outfall destinations list`)"});
     }
   }
   return findings;

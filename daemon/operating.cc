@@ -182,7 +182,9 @@ boost::json::object status_document(OperatorStore& store, const Config& config) 
 std::string stream_state(const boost::json::object& stream) {
   if (flag_field(stream, "paused")) return "paused by " + text_field(stream, "paused_by");
   if (stream.at("served").is_bool() && !stream.at("served").as_bool()) return "no worker";
-  return stream.contains("destinations") ? "some lanes paused" : "running";
+  const std::size_t paused = array_field(stream, "destinations").size();
+  if (paused == 0) return "running";
+  return counted(static_cast<std::int64_t>(paused), "destination") + " paused";
 }
 
 void expect_stream(OperatorStore& store, const Config& config, const std::string& name) {

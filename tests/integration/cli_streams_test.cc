@@ -93,6 +93,9 @@ TEST_F(CliStreams, TheNamelessDestinationIsWrittenInQuotes) {
   EXPECT_CODE(paused, 0);
   EXPECT_THAT(paused.output, AllOf(StartsWith("destination '' of orders is now paused\n"),
                                    testing::Not(HasSubstr("note:"))));
+  EXPECT_THAT(outfall({"destinations", "list"}).output,
+              AllOf(HasSubstr("\norders  ''    20"),
+                    HasSubstr("next: `outfall destinations resume orders '' --reason ...`\n")));
   EXPECT_TRUE(done({"destinations", "resume", "orders", "", "--reason", "x"}).contains("detail"));
   EXPECT_TRUE(
       done({"destinations", "list", "--stream", "orders"}).at("destinations").as_array().empty());

@@ -73,6 +73,7 @@ TEST_F(RunSampler, PublishesWhichPausesAreInForce) {
   wait_until([&] { return shows("outfall_paused{stream=\"orders\"} 1\n"); },
              "nothing of the stream is claimed");
   EXPECT_TRUE(shows("outfall_pauses{stream=\"orders\",of=\"stream\"} 0\n"));
+  EXPECT_THAT(outfall({"status"}).output, HasSubstr("orders  1 destination paused  "));
   sql_.exec("SELECT pause_stream('orders', 'ana', 'x')");
   wait_until([&] { return shows("outfall_pauses{stream=\"orders\",of=\"stream\"} 1\n"); },
              "the paused stream");
