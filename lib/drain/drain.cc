@@ -214,7 +214,7 @@ void Drain::take_completions() {
 DrainHost::Amount Drain::allowance(const StreamDrain& stream) const {
   const EmitterUse& use = emitters_.at(stream.options().emitter);
   const Capabilities& capabilities = use.emitter->capabilities();
-  const Amount of_all = held_ + claimed_;
+  const Amount of_all = held_ + claimed_ + unwritten_;
   const Amount of_emitter = use.held + use.claimed;
   return {.entries =
               std::min(options_.max_in_flight - of_all.entries,
@@ -247,6 +247,11 @@ void Drain::let_go(const StreamDrain& stream, std::int64_t bytes) {
   EmitterUse& use = use_of(stream);
   use.held = use.held - Amount{1, bytes};
   held_ = held_ - Amount{1, bytes};
+  look_at_those_without_room();
+}
+
+void Drain::written(Amount amount) {
+  unwritten_ = unwritten_ - amount;
   look_at_those_without_room();
 }
 

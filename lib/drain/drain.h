@@ -95,10 +95,13 @@ class Drain final : private DrainHost {
   void claim_begins(const StreamDrain& stream, Amount most) override;
   void claim_brings(const StreamDrain& stream, Amount most, Amount came) override;
   void let_go(const StreamDrain& stream, std::int64_t bytes) override;
+  void unwritten(Amount more) override { unwritten_ = unwritten_ + more; }
+  void written(Amount amount) override;
   void wants_room(StreamDrain& stream) override { without_room_.insert(&stream); }
   void look_at(StreamDrain& stream, MonotonicTime when) override;
   void claim_ended() override;
   [[nodiscard]] bool may_send() const override { return present_ && !stopping_; }
+  [[nodiscard]] std::uint64_t presence() const override { return presences_; }
   [[nodiscard]] bool may_claim() const override { return may_send() && presence_doubts_ == 0; }
   [[nodiscard]] std::vector<Uuid> dead_workers() const override { return dead_workers_; }
   void saw_workers(const StreamDrain& stream, const std::vector<Uuid>& workers) override;
@@ -155,8 +158,9 @@ class Drain final : private DrainHost {
   std::vector<Uuid> dead_workers_;
   std::vector<Completion> taken_;
   std::int32_t claims_running_ = 0;
-  Amount held_;     // by all streams
-  Amount claimed_;  // what the claims under way may bring
+  Amount held_;       // by all streams
+  Amount claimed_;    // what the claims under way may bring
+  Amount unwritten_;  // what has an outcome that is not written
   bool polling_ = false;
   bool renewing_ = false;
   bool recovering_ = false;

@@ -48,6 +48,10 @@ class DrainHost {
   virtual void claim_brings(const StreamDrain& stream, Amount most, Amount came) = 0;
   // An entry that was held has its outcome.
   virtual void let_go(const StreamDrain& stream, std::int64_t bytes) = 0;
+  // Outcomes wait to be written, and count against the allowance until they are, or are given up:
+  // a database that does not take them would else bring more and more into memory.
+  virtual void unwritten(Amount more) = 0;
+  virtual void written(Amount amount) = 0;
   // The stream had no room for a claim: it is looked at as soon as some entry has its outcome, or a
   // claim has brought less than it might.
   virtual void wants_room(StreamDrain& stream) = 0;
@@ -55,6 +59,9 @@ class DrainHost {
   virtual void look_at(StreamDrain& stream, MonotonicTime when) = 0;
   // A claim slot is free again, and the server may be found to have restarted.
   virtual void claim_ended() = 0;
+  // Changes each time that others see this worker alive again after a time in which they may not
+  // have.
+  [[nodiscard]] virtual std::uint64_t presence() const = 0;
   // False while others may think this worker dead, or it is stopping: nothing new is sent.
   [[nodiscard]] virtual bool may_send() const = 0;
   // Also false while it is not certain that others see this worker alive: nothing new is leased.

@@ -18,7 +18,9 @@ void Drain::renew() {
   if (renewing_) return;
   std::vector<Uuid> leases;
   const MonotonicTime asked_at = now();
-  const MonotonicTime horizon = present_ ? asked_at + options_.lease * 2 / 3 : MonotonicTime::max();
+  // A copy: the job below runs on another thread, and a reload assigns the options on this one.
+  const Milliseconds duration = options_.lease;
+  const MonotonicTime horizon = present_ ? asked_at + duration * 2 / 3 : MonotonicTime::max();
   for (const auto& [name, stream] : streams_) stream->collect_leases(horizon, leases);
   if (leases.empty()) {
     arm_renewal(std::min<Milliseconds>(options_.lease / 6, Milliseconds{1000}));
@@ -29,10 +31,10 @@ void Drain::renew() {
   auto kept = std::make_shared<std::vector<Uuid>>();
   submit({.urgency = DatabasePool::Urgency::renew,
           .run =
-              [this, leases, kept, asked_at, presence](StoreSession& session) {
-                *kept = session.renew(leases, options_.lease);
-                post([this, leases, kept, asked_at, presence] {
-                  renewed(leases, *kept, asked_at + options_.lease, presence);
+              [this, leases, kept, asked_at, duration, presence](StoreSession& session) {
+                *kept = session.renew(leases, duration);
+                post([this, leases, kept, asked_at, duration, presence] {
+                  renewed(leases, *kept, asked_at + duration, presence);
                 });
               },
           .failed =

@@ -12,6 +12,7 @@
 #include "core/breaker.h"
 #include "core/clock.h"
 #include "core/transition.h"
+#include "drain/drain_host.h"
 #include "emitter/emitter.h"
 #include "store/outbox_store.h"
 
@@ -78,6 +79,7 @@ struct Unsettled {
   std::vector<EntryId> returned;
   std::vector<HeldKey*> failed_keys;  // one element for each outcome that blocks its key
   MonotonicTime since;                // of the first
+  DrainHost::Amount amount;           // of all of them
 
   [[nodiscard]] bool empty() const {
     return delivered.empty() && others.empty() && returned.empty();

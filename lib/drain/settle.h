@@ -15,6 +15,7 @@ struct StreamDrain::Settle {
   int refusals = 0;
   std::size_t refused = 0;  // parts that are aside for what they are
   MonotonicTime begun;
+  DrainHost::Amount amount;  // of all outcomes, also of those that are put aside
 };
 
 }  // namespace outfall

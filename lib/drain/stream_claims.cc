@@ -33,9 +33,9 @@ bool StreamDrain::claim() {
   count_open_time();
   if (claiming_ || stopping_ || !host_.may_claim()) return false;
   const DrainHost::Amount allowance = host_.allowance(*this);
-  const bool room =
-      allowance.entries > 0 && allowance.bytes > 0 &&
-      (held_entries_ == 0 || allowance.entries >= smallest_useful_claim(host_.options()));
+  const bool room = allowance.entries > 0 && allowance.bytes > 0 &&
+                    ((held_entries_ == 0 && !something_unwritten()) ||
+                     allowance.entries >= smallest_useful_claim(host_.options()));
   if (!room) {
     host_.wants_room(*this);
     return false;
@@ -63,9 +63,12 @@ bool StreamDrain::claim() {
   auto result = std::make_shared<ClaimResult>();
   host_.submit({.urgency = DatabasePool::Urgency::claim,
                 .run =
-                    [this, request = std::move(request), result, asked_at](StoreSession& session) {
+                    [this, request = std::move(request), result, asked_at,
+                     presence = host_.presence()](StoreSession& session) {
                       *result = session.claim(request);
-                      host_.post([this, result, asked_at] { claim_returned(*result, asked_at); });
+                      host_.post([this, result, asked_at, presence] {
+                        claim_returned(*result, asked_at, presence);
+                      });
                     },
                 .failed =
                     [this, lease_id](const StoreError& error) {
@@ -161,7 +164,8 @@ void StreamDrain::claim_failed(const StoreError& error, const Uuid& lease_id) {
   back_off(false);
 }
 
-void StreamDrain::claim_returned(ClaimResult& result, MonotonicTime asked_at) {
+void StreamDrain::claim_returned(ClaimResult& result, MonotonicTime asked_at,
+                                 std::uint64_t presence) {
   claiming_ = false;
   const bool found = result.status == ClaimStatus::batch;
   host_.claim_brings(*this, may_bring_, found ? amount_of(result.batch) : DrainHost::Amount{});
@@ -197,7 +201,7 @@ void StreamDrain::claim_returned(ClaimResult& result, MonotonicTime asked_at) {
   }
   const auto took = host_.now() - asked_at;
   metrics_.claims(found ? ClaimSeries::entries : ClaimSeries::empty).Increment();
-  if (found) arrived(std::move(result.batch));
+  if (found) arrived(std::move(result.batch), presence == host_.presence());
   clear_keys();
   end_of_turn();
   expects_entries_ = found || result.more;
@@ -212,8 +216,9 @@ void StreamDrain::claim_returned(ClaimResult& result, MonotonicTime asked_at) {
   }
 }
 
-// Puts a batch's entries under their keys and lanes and hands them on.
-void StreamDrain::arrived(LeasedBatch batch) {
+// Puts a batch's entries under their keys and lanes and hands them on. Asked for in another
+// presence, the lease may have been taken since, and its entries are given back.
+void StreamDrain::arrived(LeasedBatch batch, bool same_presence) {
   auto owned = std::make_unique<HeldLease>();
   HeldLease& lease = *owned;
   lease.stream = this;
@@ -248,7 +253,12 @@ void StreamDrain::arrived(LeasedBatch batch) {
   held_bytes_ += lease.batch.bytes;
   leases_.push_back(std::move(owned));
   metrics_.active_leases.Set(static_cast<double>(leases_.size()));
-  dispatch(lease);
+  if (same_presence) {
+    dispatch(lease);
+  } else {
+    withhold(lease);
+    give_back_unsent();
+  }
   // Mostly of keys that must not go on yet. They may once this is written, and a claim that is
   // under way then would bring the same again, and so on.
   if (lease.open < static_cast<std::int32_t>(lease.entries.size() / 2)) churning_ = true;

@@ -132,6 +132,11 @@ void StreamDrain::close_entry(HeldEntry& entry) {
   --held_entries_;
   held_bytes_ -= entry.leased->bytes();
   host_.let_go(*this, entry.leased->bytes());
+  if (!entry.lease->lost) {
+    const DrainHost::Amount one{1, entry.leased->bytes()};
+    entry.lease->unsettled.amount = entry.lease->unsettled.amount + one;
+    host_.unwritten(one);
+  }
   if (entry.key == nullptr) return;
   HeldKey& key = *entry.key;
   if (sent) --key.sent;

@@ -92,9 +92,9 @@ class StreamDrain {
   [[nodiscard]] ClaimRequest make_request(DrainHost::Amount allowance);
   [[nodiscard]] std::optional<MonotonicTime> last_full_since() const;
   void look_at_probes();
-  void claim_returned(ClaimResult& result, MonotonicTime asked_at);
+  void claim_returned(ClaimResult& result, MonotonicTime asked_at, std::uint64_t presence);
   void claim_failed(const StoreError& error, const Uuid& lease_id);
-  void arrived(LeasedBatch batch);
+  void arrived(LeasedBatch batch, bool same_presence);
   void back_off(bool found_entries);
   [[nodiscard]] bool something_unwritten() const;
   void clear_keys();
@@ -134,6 +134,7 @@ class StreamDrain {
 
   // stream_leases.cc
   void give_back_unsent();
+  void withhold(HeldLease& lease);
   void lose(HeldLease& lease);
   void forgive(const HeldLease& lease);
   void forget_done_leases();

@@ -41,11 +41,13 @@ void StreamDrain::give_back_unsent() {
 }
 
 void StreamDrain::withhold_unsent() {
-  for (const auto& lease : leases_) {
-    lease->withheld = true;
-    lease->deadline->end();
-  }
+  for (const auto& lease : leases_) withhold(*lease);
   give_back_unsent();
+}
+
+void StreamDrain::withhold(HeldLease& lease) {
+  lease.withheld = true;
+  lease.deadline->end();
 }
 
 // The lease is another worker's now: nothing of it is written, and of its keys nothing is sent.
@@ -64,6 +66,7 @@ void StreamDrain::lose(HeldLease& lease) {
       static_cast<std::size_t>(std::count_if(
           lease.entries.begin(), lease.entries.end(),
           [](const HeldEntry& entry) { return entry.state == HeldEntry::State::sent; }))));
+  host_.written(lease.unsettled.amount);
   lease.unsettled = {};
   drop_those_aside(lease);
   forgive(lease);

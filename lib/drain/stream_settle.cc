@@ -87,6 +87,7 @@ void StreamDrain::settle() {
 // Moves a lease's outcomes into a part of the settle.
 void StreamDrain::take_part(HeldLease& lease, Settle& settle) {
   Unsettled taken = std::exchange(lease.unsettled, {});
+  settle.amount = settle.amount + taken.amount;
   SettlePart& part = settle.parts.emplace_back();
   SettleRequest& request = part.request;
   request.lease_id = lease.batch.lease_id;
@@ -195,6 +196,7 @@ void StreamDrain::settle_failed(const std::shared_ptr<Settle>& settle, const Sto
 
 void StreamDrain::settled(const std::shared_ptr<Settle>& settle) {
   settling_ = false;
+  host_.written(settle->amount);
   metrics_.settle_duration.observe(
       std::chrono::duration_cast<std::chrono::microseconds>(host_.now() - settle->begun));
   for (SettlePart& part : settle->parts) {

@@ -56,7 +56,7 @@ void ModelWorker::complete(Completion completion) {
 }
 
 DrainHost::Amount ModelWorker::allowance(const StreamDrain&) const {
-  return {.entries = options_.max_in_flight - held_entries_, .bytes = 1 << 20};
+  return {.entries = options_.max_in_flight - held_entries_ - unwritten_entries_, .bytes = 1 << 20};
 }
 
 void ModelWorker::claim_brings(const StreamDrain&, Amount, Amount came) {
@@ -65,6 +65,11 @@ void ModelWorker::claim_brings(const StreamDrain&, Amount, Amount came) {
 
 void ModelWorker::let_go(const StreamDrain&, std::int64_t) {
   --held_entries_;
+  if (std::exchange(without_room_, false)) look_at(stream_, world_.now());
+}
+
+void ModelWorker::written(Amount amount) {
+  unwritten_entries_ -= amount.entries;
   if (std::exchange(without_room_, false)) look_at(stream_, world_.now());
 }
 

@@ -107,9 +107,12 @@ class ModelWorker final : public DrainHost {
   void claim_begins(const StreamDrain&, Amount) override {}  // there is one stream
   void claim_brings(const StreamDrain&, Amount, Amount came) override;
   void let_go(const StreamDrain&, std::int64_t) override;
+  void unwritten(Amount more) override { unwritten_entries_ += more.entries; }
+  void written(Amount amount) override;
   void wants_room(StreamDrain&) override { without_room_ = true; }
   void look_at(StreamDrain&, MonotonicTime when) override;
   void claim_ended() override;
+  [[nodiscard]] std::uint64_t presence() const override { return presences_; }
   [[nodiscard]] bool may_send() const override { return present_ && !stopping_; }
   [[nodiscard]] bool may_claim() const override { return may_send(); }
   [[nodiscard]] std::vector<Uuid> dead_workers() const override { return dead_workers_; }
@@ -164,6 +167,7 @@ class ModelWorker final : public DrainHost {
   bool without_room_ = false;
   std::int32_t claims_running_ = 0;
   std::int32_t held_entries_ = 0;
+  std::int32_t unwritten_entries_ = 0;
   bool polling_ = false;
   bool renewing_ = false;
   bool recovering_ = false;

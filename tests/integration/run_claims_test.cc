@@ -122,6 +122,26 @@ TEST_F(RunClaims, StreamsThatClaimAtTheSameTimeHoldNoMoreTogetherThanTheWorkerMa
   EXPECT_EQ(by_bytes.stop(), 0);
 }
 
+// What was delivered and not yet written counted for nothing: while the database took no outcome, a
+// worker went on claiming and delivering, and kept all of it in memory.
+TEST_F(RunClaims, WhatIsDeliveredAndNotWrittenCountsToo) {
+  sql_.exec(
+      "INSERT INTO entries (stream, type, payload) SELECT 'orders', 't', '{}' FROM "
+      "generate_series(1, 3000)");
+  PgClient blocker = database_.connect();
+  blocker.exec("BEGIN; LOCK TABLE outbox.receipts IN ACCESS EXCLUSIVE MODE");
+  WorkerProcess worker(
+      {.dsn = database_.dsn(),
+       .streams = "[streams.orders]\nemitter = \"out\"\n[emitters.out]\nkind = \"noop\"\n",
+       .drain = "max_in_flight = 100\nbatch_entries = 40"});
+  const auto leased = [&] { return sql_.number("SELECT coalesce(sum(remaining), 0) FROM leases"); };
+  wait_until([&] { return leased() >= 80; }, "it is full");
+  EXPECT_FALSE(holds_within([&] { return leased() > 100; }, milliseconds{700})) << leased();
+  blocker.exec("ROLLBACK");
+  wait_until_empty("orders", std::chrono::seconds{30});
+  EXPECT_EQ(worker.stop(), 0);
+}
+
 TEST_F(RunClaims, TwoHundredIdleStreamsCostAboutOneStatementAPoll) {
   std::string streams;
   for (int i = 1; i <= 200; ++i) {
