@@ -824,11 +824,6 @@ BEGIN
     suspect := v_repeated.suspect; more := true;
     RETURN;
   END IF;
-  IF v_paused THEN
-    status := 'paused';
-    RETURN;
-  END IF;
-
   IF cardinality(p_dead) > 0 THEN  -- whoever is back is not dead: the worker may have asked long ago
     p_dead := ARRAY(SELECT d FROM unnest(p_dead) d WHERE d NOT IN (SELECT present_workers(p_dead)));
   END IF;
@@ -848,6 +843,11 @@ BEGIN
       FROM take_over(p_stream, p_worker, v_now, p_lease_floor, p_dead, p_max_abandoned, p_hold_key);
     EXIT WHEN taken_over = 0;
   END LOOP;
+  -- Not before what dead workers have left is free: operators act on the entries of a paused stream.
+  IF v_paused THEN
+    status := 'paused';
+    RETURN;
+  END IF;
   v_active := coalesce(v_active, '{}');
 
   -- 3. Does anything stand in the way? A key that waits does so only where one of its entries is met. An

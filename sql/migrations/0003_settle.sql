@@ -38,7 +38,7 @@ DECLARE
   v_dead      int[];
 BEGIN
   settled_at := clock_timestamp();
-  SELECT l.ids, l.remaining, l.stream INTO v_lease
+  SELECT l.ids, l.remaining, l.stream, l.suspect INTO v_lease
     FROM leases l WHERE l.lease_id = p_lease_id AND l.worker = p_worker FOR UPDATE;
   IF NOT FOUND THEN
     result := 'stale';
@@ -88,6 +88,12 @@ BEGIN
     IF v_count IS DISTINCT FROM v_others::bigint THEN
       RAISE EXCEPTION 'lease % settles % other entries but holds % of them', p_lease_id, v_others, v_count;
     END IF;
+  END IF;
+
+  -- It was tried alone, its destination was away, and its worker lives: no worker has died with it. Of the deaths
+  -- in a long outage, with a probe on its way all the time, as many as dead-letter an entry would come together.
+  IF v_lease.suspect AND cardinality(p_returned) > 0 THEN
+    UPDATE entries e SET abandoned = 0 WHERE e.id = ANY (p_returned) AND e.abandoned > 0;
   END IF;
 
   IF v_done = v_lease.remaining THEN

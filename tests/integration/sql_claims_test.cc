@@ -184,6 +184,43 @@ TEST_F(SqlClaims, TheAgeOfOthersCountsFromTheirCreation) {
   EXPECT_EQ(sql_.number("SELECT count(limits_from) FROM entries"), 0);
 }
 
+// Deaths of workers added up over an outage: one probe is on its way all the time, so whatever ended
+// a worker ended one "with" the entry, which was dead-lettered although nobody had refused it.
+TEST_F(SqlClaims, WhatComesBackAloneFromADestinationThatIsAwayHasKilledNobody) {
+  enqueue("orders", "k");
+  for (int death = 1; death <= 8; ++death) {
+    Worker worker(database_.dsn(), "worker-" + std::to_string(death));
+    SettleRequest back;
+    const LeasedBatch probe = worker.claim("orders");
+    ASSERT_EQ(probe.entries.size(), 1U) << "dead-lettered after " << death - 1 << " deaths";
+    back.lease_id = probe.lease_id;
+    back.returned = {probe.entries[0].envelope.entry_id};
+    (void)worker.session().settle(back);
+    sql_.exec("UPDATE entries SET available_at = now() WHERE available_at IS NOT NULL");
+    ASSERT_EQ(worker.claim("orders").entries.size(), 1U);
+    sql_.exec("UPDATE leases SET expires_at = now() - interval '1 second'");
+  }
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 0);
+  EXPECT_LT(sql_.number("SELECT abandoned FROM entries"), 5);
+}
+
+// A paused stream took nothing over, so that what a dead worker had left could be neither discarded
+// nor dead-lettered without resuming the stream, which hands it to the next worker.
+TEST_F(SqlClaims, WhatADeadWorkerHasLeftOfAPausedStreamIsFree) {
+  const EntryId poison = enqueue("orders", "k");
+  Worker dead(database_.dsn());
+  ASSERT_EQ(dead.claim("orders").entries.size(), 1U);
+  sql_.exec("SELECT pause_stream('orders', 'ana', 'it kills workers')");
+  sql_.exec("UPDATE leases SET expires_at = now() - interval '1 second'");
+  Worker other(database_.dsn(), "worker-2");
+  const ClaimResult claim = other.try_claim("orders");
+  EXPECT_EQ(claim.status, ClaimStatus::paused);
+  EXPECT_EQ(claim.taken_over, 1);
+  sql_.exec("SELECT discard_entry(p_entry_id => " + std::to_string(poison) +
+            ", p_actor => 'ana', p_reason => 'poison')");
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM entries"), 0);
+}
+
 TEST_F(SqlClaims, ASettleReturnsOnlyWhatItsLeaseHolds) {
   const EntryId first = enqueue("orders");
   enqueue("orders");

@@ -34,7 +34,7 @@ Worker::Worker(const std::string& dsn, const std::string& instance)
       session_(store_.open_session()) {
 }
 
-LeasedBatch Worker::claim(const std::string& stream, int limit, Milliseconds lease) {
+ClaimResult Worker::try_claim(const std::string& stream, int limit, Milliseconds lease) {
   session_->register_streams(std::vector{stream});
   ClaimRequest request;
   request.stream = stream;
@@ -42,7 +42,11 @@ LeasedBatch Worker::claim(const std::string& stream, int limit, Milliseconds lea
   request.lease = lease;
   request.max_entries = limit;
   request.lane = lane;
-  return session_->claim(request).batch;
+  return session_->claim(request);
+}
+
+LeasedBatch Worker::claim(const std::string& stream, int limit, Milliseconds lease) {
+  return try_claim(stream, limit, lease).batch;
 }
 
 void Worker::deliver(const LeasedBatch& batch, std::vector<std::string> record_ids) {

@@ -25,6 +25,9 @@ class Worker {
   // Claims up to `limit` entries of a stream, in order per key; an empty batch when there are none.
   LeasedBatch claim(const std::string& stream, int limit = 100,
                     Milliseconds lease = Milliseconds{30000});
+  // The same, and what else the claim says.
+  ClaimResult try_claim(const std::string& stream, int limit = 100,
+                        Milliseconds lease = Milliseconds{30000});
   void deliver(const LeasedBatch& batch, std::vector<std::string> record_ids = {});
   // Every entry of the batch ends as `status`, due after `delay`.
   void settle_all(const LeasedBatch& batch, EntryStatus status, Milliseconds delay,

@@ -150,8 +150,13 @@ ClaimResult PostgresSession::claim(const ClaimRequest& request) {
     result.more = true;
     return result;
   }
-  if (status == "busy" || status == "paused") {
-    result.status = status == "busy" ? ClaimStatus::busy : ClaimStatus::paused;
+  if (status == "busy") {
+    result.status = ClaimStatus::busy;
+    return result;
+  }
+  if (status == "paused") {
+    result.status = ClaimStatus::paused;
+    take_takeover(answer, result);
     return result;
   }
 
@@ -204,12 +209,17 @@ void PostgresSession::take_report(const Result& answer, const std::string& strea
     claim.due_floor = answer.timestamp(0, column("next_due_floor"));
   }
   result.floor_lag = floors_.completed(stream, generation, claim);
-  if (!answer.is_null(0, column("others")))
-    result.other_workers = answer.uuid_array(0, column("others"));
-  result.taken_over = answer.int4(0, column("taken_over"));
-  result.abandoned = answer.int8_array(0, column("abandoned"));
+  take_takeover(answer, result);
   result.parked = answer.int4(0, column("parked"));
   result.repicks = answer.int4(0, column("repicks"));
+}
+
+// Who else is there, and what of the leases of those that are not.
+void PostgresSession::take_takeover(const Result& answer, ClaimResult& result) {
+  if (const int others = answer.column("others"); !answer.is_null(0, others))
+    result.other_workers = answer.uuid_array(0, others);
+  result.taken_over = answer.int4(0, answer.column("taken_over"));
+  result.abandoned = answer.int8_array(0, answer.column("abandoned"));
 }
 
 SettleResult PostgresSession::settle(const SettleRequest& request) {

@@ -30,6 +30,7 @@ class PostgresSession final : public StoreSession {
   void refuse_leases_in_doubt() const;
   [[nodiscard]] Params claim_params(const ClaimRequest& request,
                                     const ClaimFloors::Input& input) const;
+  static void take_takeover(const Result& answer, ClaimResult& result);
   void take_report(const Result& answer, const std::string& stream, std::uint64_t generation,
                    MonotonicTime asked_at, ClaimResult& result);
 
