@@ -433,27 +433,30 @@ BEGIN
   ), open_holds AS MATERIALIZED (
     -- Those whose first entry is the oldest: no number of busy holds can starve the others.
     SELECT o.hold_id, o.scope, o.room
-      FROM (SELECT h.hold_id, h.scope, h.value,
-                   CASE h.scope WHEN 'lane' THEN coalesce(l.room, p_lane_room) ELSE coalesce(k.room, p_key_room) END AS room
-              FROM holds h
-              LEFT JOIN unnest(p_lanes, p_lane_rooms) AS l (lane, room) ON h.scope = 'lane' AND l.lane = h.value
-              LEFT JOIN unnest(p_keys, p_key_rooms) AS k (key, room) ON h.scope = 'key' AND k.key = h.value
-             WHERE NOT p_only_suspects AND h.stream = p_stream AND h.hold_id >= p_hold_floor AND h.due_at <= p_now
-               AND (h.scope = 'lane' OR hashtext(h.value) NOT IN (SELECT unnest(p_busy)))) o
-     CROSS JOIN LATERAL (
-       SELECT e.id FROM entries e
-        WHERE e.hold_id = o.hold_id AND e.status = 'held' AND NOT e.id <@ p_active
-          AND (e.key IS NULL OR hashtext(e.key) NOT IN (SELECT unnest(p_busy)))
-        ORDER BY e.id LIMIT 1) first
-     WHERE o.room > 0
-       -- A key whose earlier entry waits in another hold, such as that of a paused lane, would take the place of one that can go.
-       -- The lowest that is held, and not whether one is lower: behind bounds of the key, which pin the index (see tend_holds),
-       -- one of the id ends no scan, and it would go on through all that waits in the key.
-       AND (o.scope = 'lane' OR coalesce((SELECT b.id FROM entries b
-                                           WHERE b.stream = p_stream AND b.key >= o.value AND b.key <= o.value
-                                             AND b.status <> 'pending' AND b.status = 'held' AND NOT b.id <@ p_active
-                                           ORDER BY b.key, b.id LIMIT 1) >= first.id, true))
-     ORDER BY first.id LIMIT c_holds
+      FROM (SELECT q.*, first.id
+              FROM (SELECT h.hold_id, h.scope, h.value,
+                           CASE h.scope WHEN 'lane' THEN coalesce(l.room, p_lane_room) ELSE coalesce(k.room, p_key_room) END AS room
+                      FROM holds h
+                      LEFT JOIN unnest(p_lanes, p_lane_rooms) AS l (lane, room) ON h.scope = 'lane' AND l.lane = h.value
+                      LEFT JOIN unnest(p_keys, p_key_rooms) AS k (key, room) ON h.scope = 'key' AND k.key = h.value
+                     WHERE NOT p_only_suspects AND h.stream = p_stream AND h.hold_id >= p_hold_floor AND h.due_at <= p_now
+                       AND (h.scope = 'lane' OR hashtext(h.value) NOT IN (SELECT unnest(p_busy)))) q
+             CROSS JOIN LATERAL (
+               SELECT e.id FROM entries e
+                WHERE e.hold_id = q.hold_id AND e.status = 'held' AND NOT e.id <@ p_active
+                  AND (e.key IS NULL OR hashtext(e.key) NOT IN (SELECT unnest(p_busy)))
+                ORDER BY e.id LIMIT 1) first
+             WHERE q.room > 0
+             -- With OFFSET the order is made first, and what follows asked until there are enough, not of each that is due.
+             ORDER BY first.id OFFSET 0) o
+           -- A key whose earlier entry waits in another hold, such as that of a paused lane, would take the place of one that
+           -- can go. The lowest that is held, and not whether one is lower: behind bounds of the key, which pin the index (see
+           -- tend_holds), one of the id ends no scan, and it would go on through all that waits in the key.
+     WHERE o.scope = 'lane' OR coalesce((SELECT b.id FROM entries b
+                                          WHERE b.stream = p_stream AND b.key >= o.value AND b.key <= o.value
+                                            AND b.status <> 'pending' AND b.status = 'held' AND NOT b.id <@ p_active
+                                          ORDER BY b.key, b.id LIMIT 1) >= o.id, true)
+     ORDER BY o.id LIMIT c_holds
   ), share AS MATERIALIZED (
     -- What a hold gives at most. All together twice what a claim can take, for some of it may have to stay: with all that
     -- each could give, a claim beside many long holds would look at hundreds of entries for each that it takes.

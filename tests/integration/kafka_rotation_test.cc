@@ -1,5 +1,7 @@
 // Goal: docs/operating/keys-and-certificates.md is right about Kafka: a worker keeps what it read
 // at its start, check-config sees every mistake before a restart, and a mistake costs no entry.
+#include <set>
+
 #include "tests/integration/worker_fixture.h"
 #include "tests/support/cache_folder.h"
 #include "tests/support/temp_kafka.h"
@@ -60,6 +62,13 @@ class KafkaRotationTest : public WorkerTest {
              "-CAkey", broker_.tls_file("ca.key"), "-set_serial", "77", "-out", name + ".pem"});
   }
 
+  // Without the copies that a time-out on a busy machine makes.
+  std::size_t entries_there() {
+    std::set<std::string> ids;
+    for (const KafkaRecord& record : broker_.records("orders")) ids.insert(record.header("ce_id"));
+    return ids.size();
+  }
+
   // A password that is changed for a wrong one and back.
   void expect_to_wait_for_the_right_password(const std::string& user, const std::string& mechanism);
 
@@ -71,7 +80,7 @@ class KafkaRotationTest : public WorkerTest {
 void KafkaRotationTest::expect_to_wait_for_the_right_password(const std::string& user,
                                                               const std::string& mechanism) {
   broker_.allow(user, "orders");
-  const std::int64_t before = broker_.count("orders");
+  const std::size_t before = entries_there();
   (void)folder_.write("password", TempKafka::kPassword);
   WorkerProcess::Options wanted = options(
       "brokers = \"" + broker_.sasl_brokers() + "\"\nsasl.mechanism = \"" + mechanism +
@@ -93,7 +102,7 @@ void KafkaRotationTest::expect_to_wait_for_the_right_password(const std::string&
   EXPECT_EQ(worker.stop(), 0);
   EXPECT_EQ(sql_.number("SELECT max(attempts) FROM delivered"), 1);
   EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 0);
-  EXPECT_EQ(broker_.count("orders"), before + 3);
+  EXPECT_EQ(entries_there(), before + 3);
 }
 
 TEST_F(KafkaRotationTest, AClientCertificateIsChangedByARestart) {
