@@ -195,7 +195,13 @@ std::vector<Case> quick_cases(std::uint64_t seed, bool crash_points) {
 
 namespace {
 
-// Two faults at once of which only one takes the server.
+// Two faults at once. Where one takes the server the other neither takes nor needs it.
+bool go_together(const FaultKind& one, const FaultKind& other) {
+  if (one.name == other.name) return false;
+  return !(one.takes_server && (other.takes_server || other.uses_server)) &&
+         !(other.takes_server && one.uses_server);
+}
+
 Case random_pair(const std::string& emitter, std::uint64_t seed) {
   std::mt19937_64 engine(seed);
   std::vector<const FaultKind*> fit;
@@ -205,8 +211,7 @@ Case random_pair(const std::string& emitter, std::uint64_t seed) {
   }
   const FaultKind* first = fit[engine() % fit.size()];
   const FaultKind* second = first;
-  while (second == first || (first->takes_server && second->takes_server))
-    second = fit[engine() % fit.size()];
+  while (!go_together(*first, *second)) second = fit[engine() % fit.size()];
   return {emitter, first->name + "+" + second->name, "any", seed};
 }
 

@@ -20,6 +20,7 @@ struct FaultKind {
   int lasts_ms = 1000;                     // at least; a half more at most
   int lease_ms = 4000;                     // drain.lease of the workers
   bool takes_server = false;               // stops, replaces or fills the database server
+  bool uses_server = false;                // has sessions of its own there, which must not fail
   bool standbys = false;                   // needs a synchronous and an asynchronous standby
 };
 [[nodiscard]] const std::vector<FaultKind>& fault_kinds();

@@ -56,6 +56,19 @@ TEST(TorturePlan, EveryCaseCanBePlanned) {
   }
 }
 
+TEST(TorturePlan, NoFaultOfAPairTakesTheServerFromTheOther) {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    for (const Case& each : full_cases(seed * 1000, false)) {
+      const Plan plan = make_plan(each);
+      if (plan.injections.size() < 2) continue;
+      const FaultKind& first = fault_kind(plan.injections[0].kind);
+      const FaultKind& second = fault_kind(plan.injections[1].kind);
+      EXPECT_FALSE(first.takes_server && second.uses_server) << each.name();
+      EXPECT_FALSE(second.takes_server && first.uses_server) << each.name();
+    }
+  }
+}
+
 TEST(TorturePlan, BothFormsHaveEveryFaultAndEveryEmitter) {
   for (const auto& cases : {quick_cases(1, true), full_cases(1, true)}) {
     std::set<std::string> kinds;
