@@ -77,6 +77,8 @@ constexpr auto kRows = std::to_array<Row>({
     {RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND,
      {Fault::destination, "kafka.not_enough_replicas", kLater}},
     {RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR, {Fault::destination, "kafka.storage_error", kLater}},
+    {RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE,
+     {Fault::destination, "kafka.no_producer", "no new producer can be made"}},
 
     {RD_KAFKA_RESP_ERR__NO_OFFSET,
      {Fault::unconfirmed, "kafka.unconfirmed", "no broker said where it is; it is sent again"}},

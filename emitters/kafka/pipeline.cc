@@ -289,13 +289,15 @@ void Pipeline::serve() noexcept {
   try {
     const MonotonicTime now = clock_.monotonic();
     begin_turn();
-    while (const Event event = client_->poll(Milliseconds{0})) handle(event.get(), now);
+    if (client_ != nullptr) {
+      while (const Event event = client_->poll(Milliseconds{0})) handle(event.get(), now);
+    }
     decide(now);
     flush();
     ask_cluster();
     if (flights_.empty()) topics_.forget_unused(now);
   } catch (...) {
-    // Memory is short, or librdkafka cannot be set up again. Nothing is lost but time.
+    // Memory is short. Nothing is lost but time.
     const Outcome outcome = outcome_of_current_exception();
     reporter_.log(ReportLevel::error, "producer", "the producer does not work",
                   outcome.error ? outcome.error->message : std::string_view{});

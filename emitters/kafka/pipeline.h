@@ -40,6 +40,10 @@ namespace outfall::kafka {
 // added meanwhile. There a record that was refused is still found, having no offset, and sent
 // again, but others of its key may stand before it.
 //
+// Where no new one can be made (a TLS file is being changed, no thread is left), the old one goes
+// all the same, since it must not go on behind what it gave back. Whatever is open is completed as
+// unavailable, and the next entry tries again; librdkafka's words are in its error.
+//
 // Poison. A broker rejects a batch as a whole. Its records are sent again apart, in groups in which
 // no key occurs twice and whose size is halved by a rejection and doubled without one, until the
 // guilty one stands alone. A record whose time seems to be too far ahead goes apart as well: its
@@ -149,7 +153,10 @@ class Pipeline {
   [[nodiscard]] static rd_kafka_resp_err_t reason_of(const Record& record) noexcept;
   [[nodiscard]] Outcome unavailable(const Record& record, rd_kafka_resp_err_t error,
                                     MonotonicTime now) const;
-  void replace_client(MonotonicTime now);
+  // False where no new one can be made; then nothing is open any more.
+  bool replace_client(MonotonicTime now);
+  void make_client(MonotonicTime now);
+  void go_without_client(std::string_view why);
   void isolate(MonotonicTime now);
   void begin_isolation();
   void next_group(MonotonicTime now);
@@ -168,7 +175,7 @@ class Pipeline {
   Statistics statistics_;
   Topics topics_;
   std::int64_t batch_bytes_;
-  std::unique_ptr<Client> client_;
+  std::unique_ptr<Client> client_;  // null, and then fatal_, while no new one can be made
 
   std::list<Flight> flights_;
   std::size_t open_ = 0;  // records that are not done

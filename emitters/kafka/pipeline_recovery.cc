@@ -1,5 +1,6 @@
 // What happens when a record comes back without an acknowledgement; the reasoning is in pipeline.h.
 #include <algorithm>
+#include <exception>
 #include <set>
 #include <utility>
 
@@ -36,7 +37,7 @@ void Pipeline::for_each_open(Visit&& visit) {
 
 void Pipeline::decide(MonotonicTime now) {
   if (stopping_) return stop();
-  topics_.ask_again(*client_, now);
+  if (client_ != nullptr) topics_.ask_again(*client_, now);
   bool overtaken = false;
   bool refused = false;
   for (auto& [name, topic] : topics_) {
@@ -107,10 +108,11 @@ void Pipeline::look_for_stuck(MonotonicTime now) {
 void Pipeline::recover(Cause cause, MonotonicTime now) {
   const bool took_back = out_ > 0 || cause != Cause::stuck;
   if (took_back) {
+    fatal_ = true;  // Until it is done nothing is sent; should it throw, the next turn does it.
+    died_idle_ = false;
     const auto refusal = cause == Cause::fatal ? refusal_of_all(now) : RD_KAFKA_RESP_ERR_NO_ERROR;
     take_back(cause, now);
-    ++fruitless_;
-    replace_client(now);
+    if (replace_client(now)) ++fruitless_;
     if (refusal != RD_KAFKA_RESP_ERR_NO_ERROR) settle_all(refusal);
   }
   hold_ = false;
@@ -211,20 +213,48 @@ Outcome Pipeline::unavailable(const Record& record, rd_kafka_resp_err_t error,
   });
 }
 
-void Pipeline::replace_client(MonotonicTime now) {
+bool Pipeline::replace_client(MonotonicTime now) {
+  // Nothing may pass what the present one gave back.
+  fatal_ = true;
+  died_idle_ = false;
+  try {
+    make_client(now);
+    return true;
+  } catch (const std::exception& error) {
+    reporter_.log(ReportLevel::error, "producer", "no new producer can be made", error.what());
+    go_without_client(error.what());
+    return false;
+  }
+}
+
+void Pipeline::make_client(MonotonicTime now) {
   for (const auto& [name, topic] : topics_) {
     if (topic->limits_known) batch_bytes_ = std::min(batch_bytes_, topic->limits.max_message_bytes);
   }
   auto next = std::make_unique<Client>(settings_, batch_bytes_, wake_descriptor_);
-  narrow_ = false;
-  full_ = false;
-  fatal_ = false;
-  died_idle_ = false;
   topics_.detach();  // Their handles belong to the present one.
   client_ = std::move(next);
   if (announced_ == Announced::asked) announced_ = Announced::no;
   reporter_.add(kProducersTotal, 1);
   topics_.attach(*client_, now);
+  narrow_ = false;
+  full_ = false;
+  fatal_ = false;
+}
+
+// Everything is completed at once, as what the destination takes from nobody: how long this lasts
+// nobody knows, and a lease may end. The next entries, or a probe, try again.
+void Pipeline::go_without_client(std::string_view why) {
+  // What could not be taken back must not leave any more, nor be reported once it is completed.
+  topics_.detach();
+  client_.reset();
+  isolating_ = false;
+  isolate_ = false;
+  for_each_open([&](Record& record) {
+    finish(record, guarded([&] {
+             return outcome_of(RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE, doubt(record), why);
+           }));
+  });
 }
 
 // What is to be sent before a suspect of its topic is under suspicion as well, so that it still

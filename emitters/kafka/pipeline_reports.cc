@@ -140,6 +140,7 @@ void Pipeline::connection_error(rd_kafka_event_t* event, MonotonicTime now) {
 
 // Why no producer can send anything, such as a right that the user does not have.
 rd_kafka_resp_err_t Pipeline::refusal_of_all(MonotonicTime now) {
+  if (client_ == nullptr) return RD_KAFKA_RESP_ERR_NO_ERROR;
   std::array<char, 512> reason{};
   const auto cause = rd_kafka_fatal_error(client_->handle(), reason.data(), reason.size());
   if (classify(cause).fault != Fault::destination) return RD_KAFKA_RESP_ERR_NO_ERROR;
@@ -182,6 +183,7 @@ void Pipeline::described(rd_kafka_event_t* event, MonotonicTime now) {
 // own.
 void Pipeline::ask_cluster() {
   if (announced_ != Announced::no || settings_.topic.constant() || stopping_) return;
+  if (client_ == nullptr) return;
   const std::int32_t broker = rd_kafka_controllerid(client_->handle(), 0);
   if (broker < 0) return;
   announced_ = Announced::asked;

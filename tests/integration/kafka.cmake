@@ -2,6 +2,7 @@
 outfall_test(kafka_test
   SOURCES
     ${CMAKE_CURRENT_LIST_DIR}/java_judge.cc
+    ${CMAKE_CURRENT_LIST_DIR}/kafka_changes_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/kafka_conformance_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/kafka_errors_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/kafka_fixture.cc

@@ -67,6 +67,7 @@ const std::vector<Row>& rows() {
       {19, kAway, kDoubt, "kafka.not_enough_replicas"},
       {20, kAway, kDoubt, "kafka.not_enough_replicas"},
       {56, kAway, kDoubt, "kafka.storage_error"},
+      {-194, kAway, kDoubt, "kafka.no_producer"},
       {-168, kAway, kDoubt, "kafka.unconfirmed"},
       {-150, kAway, kDoubt, "kafka.fatal"},
       {45, kAway, kDoubt, "kafka.fatal"},
