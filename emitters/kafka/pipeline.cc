@@ -124,8 +124,10 @@ void Pipeline::send(Record& record, MonotonicTime now) {
       }
     }
     if (!begin(record)) return Outcome{};
-    const rd_kafka_resp_err_t error = produce(record);
-    if (error == RD_KAFKA_RESP_ERR_NO_ERROR) {
+    rd_kafka_resp_err_t error = produce(record);
+    if (is_stale(record, error)) {
+      came_ready_ = true;
+    } else if (error == RD_KAFKA_RESP_ERR_NO_ERROR) {
       record.state = State::out;
       record.sent_at = now;
       record.error = error;
@@ -283,6 +285,20 @@ rd_kafka_resp_err_t Pipeline::produce(Record& record) {
   const rd_kafka_resp_err_t code = rd_kafka_error_code(error);
   rd_kafka_error_destroy(error);
   return code;
+}
+
+// Whether the partition that the entry names was missing only in what librdkafka knew of the topic
+// before the entry came, so that the record is to be sent once more. Where the brokers do not tell,
+// `error` becomes what they say instead.
+bool Pipeline::is_stale(const Record& record, rd_kafka_resp_err_t& error) {
+  if (error != RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) return false;
+  if (record.of_partition != Choice::entry) return false;
+  Topic& topic = *record.topic;
+  const bool counted = topic.counted_at >= record.flight->arrived_at;
+  if (!counted) topics_.count_partitions(topic, *client_, clock_.monotonic());
+  if (topic.count_error == RD_KAFKA_RESP_ERR_NO_ERROR) return !counted;
+  error = topic.count_error;
+  return false;
 }
 
 void Pipeline::serve() noexcept {

@@ -50,9 +50,10 @@ namespace outfall::kafka {
 // key waits for the answer, and only the broker's clock condemns it.
 //
 // Used by one thread. Blocks only inside replace_client(), where librdkafka ends its threads (see
-// end_producer()), and in recover(), until the reports of purged records are there, which is at
-// once unless a thread of librdkafka hangs in a lookup; then for 0.3 s, and for 0.5 s before that
-// where the brokers still answer.
+// end_producer()); in recover(), until the reports of purged records are there, which is at once
+// unless a thread of librdkafka hangs in a lookup; then for 0.3 s, and for 0.5 s before that where
+// the brokers still answer; and where an entry names a partition that librdkafka does not know,
+// until the brokers have answered (Topics::count_partitions()).
 class Pipeline {
  public:
   // `context` and `settings` outlive it. Throws std::runtime_error where librdkafka cannot be set
@@ -119,6 +120,7 @@ class Pipeline {
   [[nodiscard]] bool begin(Record& record);
   void began(Record& record);
   [[nodiscard]] rd_kafka_resp_err_t produce(Record& record);
+  [[nodiscard]] bool is_stale(const Record& record, rd_kafka_resp_err_t& error);
   [[nodiscard]] static Persisted doubt(const Record& record) noexcept {
     return record.in_doubt ? Persisted::possibly : Persisted::no;
   }

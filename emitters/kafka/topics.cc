@@ -5,6 +5,8 @@
 #include <charconv>
 #include <new>
 
+#include "emitters/kafka/classify.h"
+
 namespace outfall::kafka {
 namespace {
 
@@ -13,6 +15,8 @@ constexpr Milliseconds kCreationTime{3000};
 constexpr Milliseconds kAskAgain{100};
 constexpr std::size_t kManyTopics = 1000;
 constexpr Milliseconds kUnusedTime{60'000};
+constexpr Milliseconds kCountTime{500};
+constexpr Milliseconds kSilence{2000};
 // Clocks differ; what is closer to a bound than this is for the broker to judge.
 constexpr std::int64_t kClockSkewMs = 300'000;
 // More than key, headers and the frame of a batch mostly have.
@@ -29,6 +33,10 @@ bool is_outage(rd_kafka_resp_err_t error) noexcept {
   return error == RD_KAFKA_RESP_ERR__TIMED_OUT || error == RD_KAFKA_RESP_ERR__TRANSPORT ||
          error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN || error == RD_KAFKA_RESP_ERR__DESTROY ||
          error == RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT;
+}
+
+bool is_of_destination(rd_kafka_resp_err_t error) noexcept {
+  return classify(error).fault == Fault::destination;
 }
 
 }  // namespace
@@ -195,6 +203,27 @@ void Topics::read(Topic& topic, const rd_kafka_ConfigResource_t& resource, Monot
   topic.state = Topic::State::ready;
   topic.limits_known = topic.error == RD_KAFKA_RESP_ERR_NO_ERROR;
   topic.limits = topic.limits_known ? read_limits(resource) : TopicLimits{};
+}
+
+void Topics::count_partitions(Topic& topic, const Client& client, MonotonicTime now) {
+  topic.counted_at = now;
+  topic.count_error = RD_KAFKA_RESP_ERR__TIMED_OUT;
+  if (now < silent_until_) return;
+  const struct rd_kafka_metadata* answer = nullptr;
+  const auto error = rd_kafka_metadata(client.handle(), 0, topic.handle.get(), &answer,
+                                       static_cast<int>(kCountTime.count()));
+  if (error != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    silent_until_ = now + kCountTime + kSilence;
+    if (is_of_destination(error)) topic.count_error = error;
+    return;
+  }
+  if (answer->topic_cnt == 1) {
+    const rd_kafka_metadata_topic_t& counted = answer->topics[0];
+    const bool told = counted.err == RD_KAFKA_RESP_ERR_NO_ERROR;
+    if (told) topic.partitions = counted.partition_cnt;
+    if (told || is_of_destination(counted.err)) topic.count_error = counted.err;
+  }
+  rd_kafka_metadata_destroy(answer);
 }
 
 void Topics::ask_again(Client& client, MonotonicTime now) {

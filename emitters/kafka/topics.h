@@ -84,6 +84,9 @@ struct Topic {
   // How many there are, as librdkafka said last; 0: not yet. Written by its threads, too.
   std::atomic<std::int32_t> partitions{0};
   KnownPartitions known;
+  // When the brokers were asked for it last (count_partitions()), and why they did not tell.
+  MonotonicTime counted_at{};
+  rd_kafka_resp_err_t count_error = RD_KAFKA_RESP_ERR_NO_ERROR;
 };
 
 // The topics of one emitter, with what their cluster says about them. One thread at a time. ask()
@@ -100,6 +103,11 @@ class Topics {
   void ask(Topic& topic, Client& client, MonotonicTime now);
   // The event of an answer; the topic, whose state has changed.
   Topic& answered(rd_kafka_event_t* event, const Client& client, MonotonicTime now);
+  // Has librdkafka learn how many partitions the topic has now, which it does by itself every five
+  // minutes; the result is in counted_at and count_error, which is the destination's fault. Blocks
+  // for a round trip. Brokers that do not answer keep it for half a second, and then it asks none
+  // for two.
+  void count_partitions(Topic& topic, const Client& client, MonotonicTime now);
   // Asks about those whose time has come, for topics that are in the making.
   void ask_again(Client& client, MonotonicTime now);
   [[nodiscard]] bool asking() const noexcept { return asking_ > 0; }
@@ -127,6 +135,7 @@ class Topics {
   const Milliseconds answer_timeout_;
   std::unordered_map<std::string, std::unique_ptr<Topic>, Hash, std::equal_to<>> topics_;
   std::size_t asking_ = 0;
+  MonotonicTime silent_until_{};  // no brokers answer count_partitions()
 };
 
 // The limits that an answer about a topic holds, or one about a broker: those of topics that have

@@ -1,4 +1,4 @@
-// What changes beside a running emitter: files that its producers read.
+// What changes beside a running emitter: partitions of its topic, files that its producers read.
 #include <filesystem>
 #include <fstream>
 
@@ -8,7 +8,33 @@
 namespace outfall::test {
 namespace {
 
-class KafkaChangesTest : public KafkaTest {};
+class KafkaChangesTest : public KafkaTest {
+ protected:
+  static TestEntry to_partition(const std::string& partition) {
+    return {.key = "k", .headers_json = R"({"shard": ")" + partition + R"("})"};
+  }
+};
+
+TEST_F(KafkaChangesTest, APartitionThatIsAddedIsTakenAtOnce) {
+  const std::string topic = fresh_topic(2);
+  start(kafka_settings(topic).text("partition", "header.shard"));
+  deliver_all({to_partition("1")});
+  shared_kafka().grow_topic(topic, 4);
+  const auto tokens = emit({to_partition("3"), to_partition("2"), to_partition("3")});
+  drain_.wait_for_all();
+  expect_delivered(tokens);
+  EXPECT_EQ(drain_.item(tokens[0]).outcome->record_id, topic + "/3/0");
+  EXPECT_EQ(drain_.item(tokens[1]).outcome->record_id, topic + "/2/0");
+  EXPECT_EQ(drain_.item(tokens[2]).outcome->record_id, topic + "/3/1");
+  const auto missing = emit({to_partition("99")});
+  drain_.wait_for_all();
+  EXPECT_EQ(drain_.kind(missing[0]), OutcomeKind::failed);
+  EXPECT_EQ(error_code(missing[0]), "kafka.unknown_partition");
+  drain_.new_runs();
+  shared_kafka().grow_topic(topic, 5);
+  deliver_all({to_partition("4")});
+  EXPECT_EQ(test_reporter().value(kafka::kProducersTotal), 1);
+}
 
 // As by somebody who copies a new one over it, while the broker hangs.
 TEST_F(KafkaChangesTest, ATlsFileThatCannotBeReadHoldsEverythingBackInOrder) {

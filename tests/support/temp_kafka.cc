@@ -336,6 +336,27 @@ void TempKafka::create_topic(const std::string& topic, int partitions,
   static_cast<void>(count(topic));  // once it answers, each partition has its leader
 }
 
+void TempKafka::grow_topic(const std::string& topic, int partitions) {
+  const std::string what = "partitions of topic " + topic;
+  std::array<char, 512> error{};
+  rd_kafka_NewPartitions_t* wanted = rd_kafka_NewPartitions_new(
+      topic.c_str(), static_cast<std::size_t>(partitions), error.data(), error.size());
+  if (wanted == nullptr) throw std::runtime_error(what + ": " + error.data());
+  ask(
+      admin(), what,
+      [&](rd_kafka_queue_t* queue) {
+        rd_kafka_CreatePartitions(admin(), &wanted, 1, nullptr, queue);
+        rd_kafka_NewPartitions_destroy(wanted);
+      },
+      [&](rd_kafka_event_t* event) {
+        std::size_t count = 0;
+        check_topics(rd_kafka_CreatePartitions_result_topics(
+                         rd_kafka_event_CreatePartitions_result(event), &count),
+                     count, what);
+      });
+  wait_until([&] { return partitions_of(admin(), topic) == partitions; }, what);
+}
+
 void TempKafka::delete_topic(const std::string& topic) {
   const std::string what = "delete topic " + topic;
   rd_kafka_DeleteTopic_t* unwanted = rd_kafka_DeleteTopic_new(topic.c_str());

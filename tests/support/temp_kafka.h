@@ -73,6 +73,8 @@ class TempKafka {
   void create_topic(const std::string& topic, int partitions = 4,
                     const std::map<std::string, std::string>& settings = {}, int replicas = 1);
   void delete_topic(const std::string& topic);
+  // Adds partitions until there are so many.
+  void grow_topic(const std::string& topic, int partitions);
   // Replaces the topic's settings.
   void set_topic(const std::string& topic, const std::map<std::string, std::string>& settings);
   // Whether `user` may write to the topic and describe it and its settings.

@@ -1,4 +1,5 @@
-// A producer that is to be replaced where no new one can be made, at librdkafka's mock cluster.
+// A producer that is to be replaced where no new one can be made, at librdkafka's mock cluster; and
+// what no producer knows of its topic.
 #include <array>
 #include <optional>
 
@@ -28,6 +29,7 @@ class KafkaProducersTest : public testing::Test {
     rd_kafka_mock_topic_create(cluster_, "orders", 1, 1);
     settings_.text("brokers", rd_kafka_mock_cluster_bootstraps(cluster_))
         .text("topic", "orders")
+        .text("partition", "header.shard")
         .number("delivery_timeout", 1000)
         .number("linger", 0)
         .number("batch_bytes", 1000);
@@ -142,6 +144,33 @@ TEST_F(KafkaProducersTest, ThatCannotBeMadeKeepNoStop) {
   drain_.wait_for_all();
   emitter_->stop(Milliseconds{60'000});
   EXPECT_EQ(drain_.completed(), drain_.emitted());
+}
+
+// Whether the topic has it only the brokers know.
+TEST_F(KafkaProducersTest, ThatGetNoAnswerFailNoEntryForItsPartition) {
+  const TestEntry entry{.key = "k", .headers_json = R"({"shard": "7"})"};
+  const auto refused = drain_.emit(*emitter_, {entry});
+  drain_.wait_for_all();
+  EXPECT_EQ(drain_.kind(refused[0]), OutcomeKind::failed);
+  EXPECT_EQ(drain_.item(refused[0]).outcome->error->code, "kafka.unknown_partition");
+  drain_.new_runs();
+  rd_kafka_mock_broker_set_down(cluster_, 1);
+  for (int i = 0; i < 3; ++i) {
+    const auto unknown = drain_.emit(*emitter_, {entry, entry, entry});
+    drain_.wait_for_all();
+    EXPECT_EQ(drain_.kind(unknown[0]), OutcomeKind::destination_unavailable);
+    drain_.new_runs();
+  }
+  rd_kafka_mock_broker_set_up(cluster_, 1);
+  wait_until(
+      [&] {
+        const auto again = drain_.emit(*emitter_, {entry});
+        drain_.wait_for_all();
+        drain_.new_runs();
+        return drain_.kind(again[0]) == OutcomeKind::failed;
+      },
+      "the broker to tell");
+  EXPECT_EQ(test_reporter().value(kafka::kProducersTotal), 1);
 }
 
 }  // namespace
