@@ -72,7 +72,7 @@ BEGIN
   IF p_entry_id IS NOT NULL THEN
     SELECT array_agg(d.row) INTO hits
       FROM (SELECT r.* FROM receipts r
-             WHERE r.last_id >= p_entry_id AND r.last_id <= p_entry_id + 100000 AND r.first_id <= p_entry_id
+             WHERE r.last_id >= p_entry_id AND r.last_id <= least(p_entry_id, 9223372036854675807) + 100000 AND r.first_id <= p_entry_id
                AND r.last_id - r.first_id <= 100000 AND r.delivered_at + v_zero >= v_from AND r.delivered_at + v_zero < v_to
             UNION ALL
             SELECT r.* FROM receipts r

@@ -23,7 +23,8 @@ $$;
 -- Makes the partitions of today and of the next p_ahead days (UTC), drops those whose last receipt is older
 -- than p_retention, and deletes such receipts from the default partition, at most 10,000 rows a call. Any
 -- worker may call it at any time: whoever gets the lock does the work, for the others `ran` is false. Runs
--- with the owner's rights, so that a worker needs none on the tables.
+-- with the owner's rights, so that a worker needs none on the tables; so a worker's login must not take all
+-- receipts away by it: an hour of them always stays.
 --
 -- No step waits longer than 300 ms for a lock, because settles queue up behind it: what does not get its
 -- lock is left to the next call and named in `postponed`. A day that has receipts in the default partition
@@ -42,8 +43,8 @@ DECLARE
   v_to     timestamptz;
   v_name   text;
 BEGIN
-  IF p_retention IS NULL OR p_retention <= interval '0' OR p_ahead IS NULL OR p_ahead NOT BETWEEN 0 AND 60 THEN
-    RAISE EXCEPTION 'a retention above zero and 0 to 60 days ahead are needed, not % and %', p_retention, p_ahead
+  IF p_retention IS NULL OR p_retention < interval '1 hour' OR p_ahead IS NULL OR p_ahead NOT BETWEEN 0 AND 60 THEN
+    RAISE EXCEPTION 'a retention of an hour or more and 0 to 60 days ahead are needed, not % and %', p_retention, p_ahead
       USING ERRCODE = 'invalid_parameter_value';
   END IF;
   created := '{}'; dropped := '{}'; deleted := 0; postponed := '{}'; more := false;

@@ -287,6 +287,14 @@ TEST_F(SqlReceipts, ADayThatIsInTheDefaultPartitionStaysThereAndIsNamed) {
   EXPECT_EQ(count("delivered"), 2);
 }
 
+TEST_F(SqlReceipts, AnyEntryIdCanBeLookedFor) {
+  receipt_of("now()", 9223372036854775807);
+  EXPECT_EQ(sql_.query("SELECT entry_id FROM find_delivered(p_entry_id => 9223372036854775807)"),
+            (PgRows{{"9223372036854775807"}}));
+  EXPECT_EQ(
+      sql_.number("SELECT count(*) FROM find_delivered(p_entry_id => '-9223372036854775808')"), 0);
+}
+
 TEST_F(SqlReceipts, OneWorkerAtATimeMaintains) {
   PgClient other = connect();
   other.exec("BEGIN");
@@ -309,6 +317,7 @@ TEST_F(SqlReceipts, AReaderPostponesTheDrop) {
 
 TEST_F(SqlReceipts, ImpossibleRetentionIsRefused) {
   EXPECT_EQ(refusal(sql_, "SELECT maintain_receipts('-1 day')").sqlstate, "22023");
+  EXPECT_EQ(refusal(sql_, "SELECT maintain_receipts('59 minutes')").sqlstate, "22023");
   EXPECT_EQ(refusal(sql_, "SELECT maintain_receipts(NULL)").sqlstate, "22023");
   EXPECT_EQ(refusal(sql_, "SELECT maintain_receipts('1 day', 100)").sqlstate, "22023");
 }
