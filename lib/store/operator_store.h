@@ -123,7 +123,7 @@ struct Mended {
 
 // Why the database refused; each has its own exit code and HTTP status.
 enum class RefusalReason : std::uint8_t {
-  leased,       // a worker is delivering the entry: try again
+  leased,       // a worker is delivering the entry, or others have a dead letter locked: try again
   not_found,    // no such entry, dead letter or stream
   ambiguous,    // the envelope is in several streams: name one
   wrong_state,  // the entry's state forbids it

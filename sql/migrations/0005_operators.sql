@@ -4,11 +4,12 @@
 --
 -- They run with the owner's rights: an operator needs no right on the tables, and so cannot act without a
 -- trace. What they refuse has an SQLSTATE of class OF:
---   OF001  the entry is in a lease: a worker is delivering it; try again
+--   OF001  the entry is in a lease: a worker is delivering it; or an open transaction has a dead letter or its
+--          envelope; try again
 --   OF002  no such entry, dead letter or stream
 --   OF003  the envelope id is in several streams: name one
 --   OF004  the state of the entry forbids it
---   OF005  the request lacks something: actor, reason, a filter
+--   OF005  the request lacks something: actor, reason, a filter, whether it is a dry run
 \if :{?schema}
 \else
 \set schema outbox
@@ -235,6 +236,9 @@ DECLARE
   v_destination destinations;
 BEGIN
   PERFORM begin_operation(p_actor, p_reason);
+  IF p_lane IS NULL THEN
+    RAISE EXCEPTION 'the lane is missing' USING ERRCODE = 'OF005', HINT = 'p_lane is what was given to pause it.';
+  END IF;
   p_lane := left(p_lane, 200);
   PERFORM lock_stream(p_stream);
   DELETE FROM destinations d WHERE d.stream = p_stream AND d.lane = p_lane RETURNING * INTO v_destination;
@@ -248,6 +252,7 @@ END;
 $$;
 
 -- Makes an entry due now that waits for its retry or for a time. Its attempts stay, its age counts from here.
+-- One that is held stays so while what it waits for is unfinished: `held` in the detail says so.
 CREATE FUNCTION retry_entry(
   p_envelope_id uuid DEFAULT NULL, p_entry_id bigint DEFAULT NULL, p_stream text DEFAULT NULL,
   p_actor text DEFAULT NULL, p_reason text DEFAULT NULL)
@@ -270,7 +275,7 @@ BEGIN
    WHERE e.id = v_entry.id;
   PERFORM wake_holds(v_entry.stream, ARRAY[v_entry.key], v_entry.hold_id);
   RETURN record_operation('retry_entry', p_actor, p_reason, v_entry.stream, v_entry.id, v_entry.envelope_id,
-                          v_entry.detail);
+                          v_entry.detail || CASE WHEN v_entry.status = 'held' THEN '{"held": true}' ELSE '{}' END::jsonb);
 END;
 $$;
 
@@ -285,6 +290,7 @@ DECLARE
   v_entry record;
 BEGIN
   PERFORM begin_operation(p_actor, p_reason);
+  p_hold_key := coalesce(p_hold_key, false);
   SELECT * INTO v_entry FROM take_entry(p_envelope_id, p_entry_id, p_stream);
   PERFORM move_to_dead_letters(ARRAY[v_entry.id], ARRAY['operator.dead_lettered'], ARRAY[p_reason],
                                ARRAY[false], p_hold_key);
@@ -371,51 +377,99 @@ BEGIN
 END;
 $$;
 
+-- Refuses a chunk for now that met a transaction which is still open. p_where is the context of the lock that was
+-- not had, whose first line names the table of the row in every language.
+CREATE FUNCTION refuse_for_now(p_ids bigint[], p_where text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
+AS $$
+DECLARE
+  v_envelope text := (SELECT 'envelope ' || d.envelope_id FROM dead_letters d
+                       WHERE cardinality(p_ids) = 1 AND d.id = p_ids[1]);
+BEGIN
+  IF split_part(p_where, E'\n', 1) LIKE '%entries%' THEN
+    RAISE EXCEPTION '% is being enqueued again', coalesce(v_envelope, 'an envelope of these dead letters')
+      USING ERRCODE = 'OF001', HINT = 'A producer''s transaction is still open; try again when it has ended.';
+  END IF;
+  RAISE EXCEPTION '% is locked by another transaction', coalesce('the dead letter of ' || v_envelope, 'one of these dead letters')
+    USING ERRCODE = 'OF001', HINT = 'Try again when that transaction has ended.';
+END;
+$$;
+
 -- Returns these dead letters to their streams, which it locks, in ascending order, and records it. They come
 -- back with their old ids as deferred and due now, so that no claim floor hides them, each a
--- microsecond after the one before. Returns those that it moved: somebody else may have been faster.
+-- microsecond after the one before. Returns those that it moved: somebody else may have been faster, and what
+-- has been enqueued again since it was chosen stays.
+--
+-- Nobody can claim from the streams meanwhile: it waits 300 ms at the most for what others have locked.
 CREATE FUNCTION return_dead_letters(p_ids bigint[], p_streams text[], p_actor text, p_reason text, p_job_id bigint)
 RETURNS bigint[] LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
 AS $$
 DECLARE
-  v_stream text;
-  v_now    timestamptz;
-  v_moved  bigint[];
+  v_stream     text;
+  v_now        timestamptz;
+  v_moved      bigint[];
+  v_before     text := current_setting('lock_timeout');
+  v_tries      int := 0;
+  v_where      text;
+  v_constraint text;
 BEGIN
   FOREACH v_stream IN ARRAY p_streams LOOP
     PERFORM lock_stream(v_stream);
   END LOOP;
   v_now := clock_timestamp();
-  WITH gone AS (
-    DELETE FROM dead_letters d WHERE d.id = ANY (p_ids) RETURNING d.*
-  ), back AS (
-    INSERT INTO entries (id, envelope_id, created_at, occurred_at, available_at, deferred_since, limits_from, attempts,
-        attempts_base, replays, abandoned, status, stream, type, key, source, subject, content_type, data_schema,
-        headers, last_error_code, last_error_message, payload, payload_binary)
-    OVERRIDING SYSTEM VALUE
-    SELECT g.id, g.envelope_id, g.created_at, g.occurred_at,
-           v_now - (count(*) OVER () - row_number() OVER (ORDER BY g.id)) * interval '1 microsecond', v_now, v_now, g.attempts,
-           g.attempts, g.replays + 1, g.abandoned, 'deferred', g.stream, g.type, g.key, g.source, g.subject,
-           g.content_type, g.data_schema, g.headers, coalesce(g.last_error_code, g.reason_code),
-           CASE WHEN g.last_error_code IS NULL THEN g.reason ELSE g.last_error_message END, g.payload, g.payload_binary
-      FROM gone g ORDER BY g.id
-    RETURNING id
-  ), audit AS (
-    INSERT INTO replays (actor, reason, entry_id, envelope_id, stream, dead_lettered_at, reason_code, job_id)
-    SELECT p_actor, p_reason, g.id, g.envelope_id, g.stream, g.dead_lettered_at, g.reason_code, p_job_id
-      FROM gone g ORDER BY g.id
-  ), woken AS (
-    UPDATE holds h SET due_at = v_now
-      FROM (SELECT DISTINCT g.stream, g.key FROM gone g WHERE g.key IS NOT NULL) k
-     WHERE h.stream = k.stream AND h.scope = 'key' AND h.value = k.key AND h.due_at > v_now
-  )
-  SELECT coalesce(array_agg(b.id ORDER BY b.id), '{}') INTO v_moved FROM back b;
+  PERFORM set_config('lock_timeout', '300ms', true);
+  LOOP
+    BEGIN
+      WITH gone AS (
+        DELETE FROM dead_letters d WHERE d.id = ANY (p_ids) RETURNING d.*
+      ), back AS (
+        INSERT INTO entries (id, envelope_id, created_at, occurred_at, available_at, deferred_since, limits_from, attempts,
+            attempts_base, replays, abandoned, status, stream, type, key, source, subject, content_type, data_schema,
+            headers, last_error_code, last_error_message, payload, payload_binary)
+        OVERRIDING SYSTEM VALUE
+        SELECT g.id, g.envelope_id, g.created_at, g.occurred_at,
+               v_now - (count(*) OVER () - row_number() OVER (ORDER BY g.id)) * interval '1 microsecond', v_now, v_now, g.attempts,
+               g.attempts, g.replays + 1, g.abandoned, 'deferred', g.stream, g.type, g.key, g.source, g.subject,
+               g.content_type, g.data_schema, g.headers, coalesce(g.last_error_code, g.reason_code),
+               CASE WHEN g.last_error_code IS NULL THEN g.reason ELSE g.last_error_message END, g.payload, g.payload_binary
+          FROM gone g ORDER BY g.id
+        RETURNING id
+      ), audit AS (
+        INSERT INTO replays (actor, reason, entry_id, envelope_id, stream, dead_lettered_at, reason_code, job_id)
+        SELECT p_actor, p_reason, g.id, g.envelope_id, g.stream, g.dead_lettered_at, g.reason_code, p_job_id
+          FROM gone g ORDER BY g.id
+      ), woken AS (
+        UPDATE holds h SET due_at = v_now
+          FROM (SELECT DISTINCT g.stream, g.key FROM gone g WHERE g.key IS NOT NULL) k
+         WHERE h.stream = k.stream AND h.scope = 'key' AND h.value = k.key AND h.due_at > v_now
+      )
+      SELECT coalesce(array_agg(b.id ORDER BY b.id), '{}') INTO v_moved FROM back b;
+      EXIT;
+    EXCEPTION
+      WHEN lock_not_available THEN
+        GET STACKED DIAGNOSTICS v_where = PG_EXCEPTION_CONTEXT;
+        PERFORM refuse_for_now(p_ids, v_where);
+      WHEN unique_violation THEN
+        GET STACKED DIAGNOSTICS v_constraint = CONSTRAINT_NAME;
+        v_tries := v_tries + 1;
+        IF v_constraint IS DISTINCT FROM 'entries_envelope' THEN
+          RAISE;
+        ELSIF v_tries >= 3 THEN
+          PERFORM refuse_for_now(p_ids, 'entries');
+        END IF;
+        -- It was committed after the choice, and can be seen now.
+        p_ids := ARRAY(SELECT d.id FROM dead_letters d
+                        WHERE d.id = ANY (p_ids) AND (SELECT e.id FROM entries e WHERE e.envelope_id = d.envelope_id
+                                                         AND e.stream = d.stream) IS NULL);
+    END;
+  END LOOP;
+  PERFORM set_config('lock_timeout', v_before, true);
   RETURN v_moved;
 END;
 $$;
 
 -- Deletes these dead letters for good under the locks of their streams, and records each in `operations`.
--- Returns those that it deleted.
+-- Returns those that it deleted. It waits for what others have locked as return_dead_letters() does.
 CREATE FUNCTION remove_dead_letters(p_ids bigint[], p_streams text[], p_actor text, p_reason text, p_job_id bigint)
 RETURNS bigint[] LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT
 AS $$
@@ -423,27 +477,36 @@ DECLARE
   v_stream text;
   v_now    timestamptz;
   v_gone   bigint[];
+  v_before text := current_setting('lock_timeout');
+  v_where  text;
 BEGIN
   FOREACH v_stream IN ARRAY p_streams LOOP
     PERFORM lock_stream(v_stream);
   END LOOP;
   v_now := clock_timestamp();
-  WITH gone AS (
-    DELETE FROM dead_letters d WHERE d.id = ANY (p_ids)
-    RETURNING d.id, d.envelope_id, d.stream, d.type, d.key, d.attempts, d.created_at, d.dead_lettered_at, d.reason_code
-  ), audit AS (
-    INSERT INTO operations (actor, reason, action, stream, entry_id, envelope_id, detail, job_id)
-    SELECT p_actor, p_reason, 'discard_dead_letter', g.stream, g.id, g.envelope_id,
-           jsonb_strip_nulls(jsonb_build_object('type', g.type, 'key', g.key, 'attempts', g.attempts,
-             'created_at', g.created_at, 'dead_lettered_at', g.dead_lettered_at, 'reason_code', g.reason_code)), p_job_id
-      FROM gone g ORDER BY g.id
-    RETURNING entry_id
-  ), woken AS (
-    UPDATE holds h SET due_at = v_now
-      FROM (SELECT DISTINCT g.stream, g.key FROM gone g WHERE g.key IS NOT NULL) k
-     WHERE h.stream = k.stream AND h.scope = 'key' AND h.value = k.key AND h.due_at > v_now
-  )
-  SELECT coalesce(array_agg(a.entry_id ORDER BY a.entry_id), '{}') INTO v_gone FROM audit a;
+  PERFORM set_config('lock_timeout', '300ms', true);
+  BEGIN
+    WITH gone AS (
+      DELETE FROM dead_letters d WHERE d.id = ANY (p_ids)
+      RETURNING d.id, d.envelope_id, d.stream, d.type, d.key, d.attempts, d.created_at, d.dead_lettered_at, d.reason_code
+    ), audit AS (
+      INSERT INTO operations (actor, reason, action, stream, entry_id, envelope_id, detail, job_id)
+      SELECT p_actor, p_reason, 'discard_dead_letter', g.stream, g.id, g.envelope_id,
+             jsonb_strip_nulls(jsonb_build_object('type', g.type, 'key', g.key, 'attempts', g.attempts,
+               'created_at', g.created_at, 'dead_lettered_at', g.dead_lettered_at, 'reason_code', g.reason_code)), p_job_id
+        FROM gone g ORDER BY g.id
+      RETURNING entry_id
+    ), woken AS (
+      UPDATE holds h SET due_at = v_now
+        FROM (SELECT DISTINCT g.stream, g.key FROM gone g WHERE g.key IS NOT NULL) k
+       WHERE h.stream = k.stream AND h.scope = 'key' AND h.value = k.key AND h.due_at > v_now
+    )
+    SELECT coalesce(array_agg(a.entry_id ORDER BY a.entry_id), '{}') INTO v_gone FROM audit a;
+  EXCEPTION WHEN lock_not_available THEN
+    GET STACKED DIAGNOSTICS v_where = PG_EXCEPTION_CONTEXT;
+    PERFORM refuse_for_now(p_ids, v_where);
+  END;
+  PERFORM set_config('lock_timeout', v_before, true);
   RETURN v_gone;
 END;
 $$;
@@ -463,7 +526,9 @@ DECLARE
   v_chosen    record;
   v_max_bytes bigint := 67108864;
 BEGIN
-  IF p_dry_run THEN
+  IF p_dry_run IS NULL THEN
+    RAISE EXCEPTION 'p_dry_run is null' USING ERRCODE = 'OF005', HINT = 'Pass true or false, or leave it out for false.';
+  ELSIF p_dry_run THEN
     v_max_bytes := 9223372036854775807;
   ELSE
     PERFORM begin_operation(p_actor, p_reason);
@@ -499,7 +564,9 @@ DECLARE
   v_chosen    record;
   v_max_bytes bigint := 67108864;
 BEGIN
-  IF p_dry_run THEN
+  IF p_dry_run IS NULL THEN
+    RAISE EXCEPTION 'p_dry_run is null' USING ERRCODE = 'OF005', HINT = 'Pass true or false, or leave it out for false.';
+  ELSIF p_dry_run THEN
     v_max_bytes := 9223372036854775807;
   ELSE
     PERFORM begin_operation(p_actor, p_reason);

@@ -37,7 +37,7 @@ REVOKE ALL ON FUNCTION
   waiting_keys, pick_fresh, many_ranges, scan_start, pass_over, pick_disturbed, park, empty_parkings, tend_holds, claim, leased_entries, settle, settle_delivered, renew, release,
   forgive, register_streams, due_streams, hold_presence, present_workers, enqueue, utc_text, begin_operation, lock_stream, record_operation,
   take_entry, wake_holds, pause_stream, resume_stream, pause_destination, resume_destination, retry_entry,
-  dead_letter_entry, discard_entry, filter_names, choose_dead_letters, return_dead_letters, remove_dead_letters,
+  dead_letter_entry, discard_entry, filter_names, choose_dead_letters, refuse_for_now, return_dead_letters, remove_dead_letters,
   replay_dead_letters, discard_dead_letters, envelope_time,
   search_delivered, find_delivered, explain_live_entry, explain_entry, list_dead_letters, sample_streams,
   unbound_streams, sample_database, status, receipts_partitions, maintain_receipts

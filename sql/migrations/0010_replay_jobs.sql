@@ -38,7 +38,7 @@ CREATE TABLE jobs (
   done           bigint NOT NULL DEFAULT 0,
   skipped        bigint NOT NULL DEFAULT 0,
   more           boolean NOT NULL DEFAULT false, -- `most` left some that the filter names
-  due_at         timestamptz NOT NULL DEFAULT 'epoch', -- the rate allows the next chunk then
+  due_at         timestamptz NOT NULL DEFAULT 'epoch', -- no chunk before it, by the rate or while others lock one
   live           bigint[] NOT NULL DEFAULT '{}' -- with in_flight: its entries that were live at the last look
 ) WITH (fillfactor = 50);
 
@@ -202,11 +202,11 @@ $$;
 
 -- The next chunk of a job, at most 1,000 dead letters, 64 MiB and a quarter of a second of its rate. Call it
 -- again until `state` is not running, each time after `wait_ms`. `taken_over`: another one runs the job now,
--- and nothing was done.
+-- and nothing was done. `waits_for`: why a chunk could not be moved now; it is tried again.
 CREATE FUNCTION run_job(
   p_job_id bigint, p_runner uuid DEFAULT NULL,
   OUT state text, OUT moved int, OUT wait_ms int, OUT done bigint, OUT skipped bigint, OUT total bigint,
-  OUT last_id bigint, OUT more boolean)
+  OUT last_id bigint, OUT more boolean, OUT waits_for text)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path FROM CURRENT
 AS $$
 DECLARE
@@ -227,8 +227,8 @@ BEGIN
   END IF;
 
   v_size := least(v_size, v_job.most - v_job.done - v_job.skipped);
+  wait_ms := ceil(greatest(0, least(extract(epoch FROM v_job.due_at - v_now) * 1000, 60000)));
   IF v_job.per_second IS NOT NULL THEN
-    wait_ms := ceil(greatest(0, least(extract(epoch FROM v_job.due_at - v_now) * 1000, 60000)));
     v_size := least(v_size, greatest(1, floor(least(v_job.per_second, 10000) * 0.25)::int));
   END IF;
   IF wait_ms <= 0 AND v_job.in_flight IS NOT NULL THEN
@@ -245,12 +245,20 @@ BEGIN
   SELECT * INTO v_chosen
     FROM choose_dead_letters(v_job.ids, v_job.envelope_ids, v_job.stream, v_job.type, v_job.key, v_job.reason_code,
                              v_job.since, v_job.until, v_job.last_id, v_size, 67108864);
-  IF v_job.action = 'replay' THEN
-    v_ids := return_dead_letters(ARRAY(SELECT c FROM unnest(v_chosen.ids) c WHERE c <> ALL (v_chosen.conflicts)),
-                                 v_chosen.streams, v_job.actor, v_job.reason, p_job_id);
-  ELSE
-    v_ids := remove_dead_letters(v_chosen.ids, v_chosen.streams, v_job.actor, v_job.reason, p_job_id);
-  END IF;
+  BEGIN
+    IF v_job.action = 'replay' THEN
+      v_ids := return_dead_letters(ARRAY(SELECT c FROM unnest(v_chosen.ids) c WHERE c <> ALL (v_chosen.conflicts)),
+                                   v_chosen.streams, v_job.actor, v_job.reason, p_job_id);
+    ELSE
+      v_ids := remove_dead_letters(v_chosen.ids, v_chosen.streams, v_job.actor, v_job.reason, p_job_id);
+    END IF;
+  EXCEPTION WHEN SQLSTATE 'OF001' THEN
+    -- The locks of the streams went with it: their claims go on until the next try.
+    waits_for := SQLERRM;
+    wait_ms := 2000;
+    UPDATE jobs j SET ran_at = clock_timestamp(), due_at = clock_timestamp() + interval '2 seconds' WHERE j.job_id = p_job_id;
+    RETURN;
+  END;
   moved := cardinality(v_ids);
   done := done + moved;
   skipped := skipped + cardinality(v_chosen.ids) - moved;
@@ -405,7 +413,7 @@ $$;
 -- keeps the order and the consumer knows the envelope. p_fields names what is replaced, of payload,
 -- content_type, data_schema and headers; a payload is text of JSON or base64. p_replays is what the caller has
 -- seen of the dead letter: when it has been replayed since, it is refused. Recorded in `operations` by digests,
--- without payloads. A dry run refuses what would be refused.
+-- without payloads. A dry run refuses what would be refused, and locks nothing.
 CREATE FUNCTION mend_dead_letter(
   p_envelope_id uuid, p_entry_id bigint, p_replays int, p_fields text[], p_payload text, p_payload_base64 text,
   p_content_type text, p_data_schema text, p_headers jsonb, p_dry_run boolean, p_actor text, p_reason text,
@@ -425,12 +433,23 @@ BEGIN
     RAISE EXCEPTION 'the envelope id or the entry id is needed' USING ERRCODE = 'OF005',
       HINT = 'Pass p_envelope_id, p_entry_id, or both.';
   END IF;
+  IF p_dry_run IS NULL THEN
+    RAISE EXCEPTION 'p_dry_run is null' USING ERRCODE = 'OF005', HINT = 'Pass true or false.';
+  END IF;
+  IF p_fields IS NULL OR NOT p_fields <@ ARRAY['payload', 'content_type', 'data_schema', 'headers'] THEN
+    RAISE EXCEPTION 'p_fields names what cannot be replaced: %', coalesce(array_to_string(p_fields, ', ', 'null'), 'null')
+      USING ERRCODE = 'OF005', HINT = 'There are payload, content_type, data_schema and headers.';
+  END IF;
   SELECT count(*), min(d.id) INTO v_count, entry_id FROM dead_letters d
    WHERE (p_entry_id IS NULL OR d.id = p_entry_id) AND (p_envelope_id IS NULL OR d.envelope_id = p_envelope_id);
   IF v_count > 1 THEN
     RAISE EXCEPTION '% is % dead letters', v_what, v_count USING ERRCODE = 'OF003', HINT = 'Name one by its entry id.';
   END IF;
-  SELECT * INTO v_old FROM dead_letters d WHERE d.id = mend_dead_letter.entry_id FOR UPDATE;
+  IF p_dry_run THEN
+    SELECT * INTO v_old FROM dead_letters d WHERE d.id = mend_dead_letter.entry_id;
+  ELSE
+    SELECT * INTO v_old FROM dead_letters d WHERE d.id = mend_dead_letter.entry_id FOR UPDATE;
+  END IF;
   IF NOT FOUND THEN
     RAISE EXCEPTION '% is no dead letter', v_what USING ERRCODE = 'OF002',
       HINT = 'explain_entry() says what became of it.';

@@ -114,6 +114,28 @@ TEST_F(SqlJobs, WhatDiesLaterIsNoPartOfIt) {
   EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 1);
 }
 
+// One producer's open transaction must not end a job of a million.
+TEST_F(SqlJobs, AChunkThatMeetsAnOpenTransactionIsTriedAgainLater) {
+  for (const std::string action : {"replay", "discard"}) {
+    dead_letters(1);
+    const std::string job = sql_.value("SELECT create_job('" + action + "', p_stream => 'orders'" +
+                                       kJobsWho + " ->> 'job_id'");
+    PgClient other = connect();
+    other.exec("BEGIN");
+    other.query("SELECT FROM dead_letters FOR UPDATE");
+    sql_.exec("SET statement_timeout = '30s'");
+    EXPECT_EQ(sql_.query("SELECT state, moved, wait_ms > 0, waits_for LIKE '% is locked by %' FROM "
+                         "run_job(" +
+                         job + ")"),
+              (PgRows{{"running", "0", "t", "t"}}));
+    // Not at once, so that the claims of its streams have their turn.
+    other.exec("COMMIT");
+    EXPECT_EQ(run(job), (PgRow{"running", "0", "t"}));
+    sql_.exec("UPDATE jobs SET due_at = due_at - interval '1 hour'");
+    EXPECT_EQ(run(job), (PgRow{"finished", "1", "f"})) << action;
+  }
+}
+
 TEST_F(SqlJobs, PausedAndAbortedNothingMovesAndEachIsRecorded) {
   dead_letters(1);
   begin();

@@ -134,6 +134,36 @@ TEST_F(SqlOperators, RetryOfAHeadReleasesWhatIsHeldBehindIt) {
   EXPECT_THAT(worker.drain("orders"), ElementsAre(head, second, third));
 }
 
+// It is looked at again, and waits on: whoever asked must be told.
+TEST_F(SqlOperators, RetryOfWhatIsHeldSaysSo) {
+  Worker worker(database_.dsn());
+  const EntryId head = enqueue("orders", "k");
+  const EntryId second = enqueue("orders", "k");
+  on_entry("dead_letter_entry", head, ", p_hold_key => true");
+  EXPECT_THAT(worker.drain("orders"), IsEmpty());
+  on_entry("retry_entry", second);
+  EXPECT_THAT(worker.drain("orders"), IsEmpty());
+  EXPECT_EQ(sql_.value("SELECT detail ->> 'held' FROM operations WHERE action = 'retry_entry'"),
+            "true");
+}
+
+TEST_F(SqlOperators, WhatIsNullDoesNotHoldItsKey) {
+  const EntryId id = enqueue("orders", "k");
+  on_entry("dead_letter_entry", id, ", p_hold_key => NULL");
+  EXPECT_EQ(sql_.value("SELECT holds_key FROM dead_letters"), "f");
+  EXPECT_EQ(sql_.value("SELECT detail ->> 'hold_key' FROM operations"), "false");
+}
+
+TEST_F(SqlOperators, ADestinationNeedsItsLane) {
+  enqueue("orders");
+  for (const std::string function : {"pause_destination", "resume_destination"}) {
+    const Refusal refused = refusal(sql_, "SELECT " + function + "('orders', NULL, 'ana', 'x')");
+    EXPECT_EQ(refused.sqlstate, "OF005") << function;
+    EXPECT_THAT(refused.message, HasSubstr("the lane is missing"));
+  }
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM operations"), 0);
+}
+
 TEST_F(SqlOperators, RetryOfAScheduledEntryDeliversItNow) {
   Worker worker(database_.dsn());
   const EntryId id = sql_.number(

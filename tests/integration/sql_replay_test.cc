@@ -24,6 +24,11 @@ class SqlReplay : public SqlTest {
   PgRow replay(const std::string& filter) {
     return sql_.query("SELECT * FROM replay_dead_letters(" + filter + kReplayWho).at(0);
   }
+  // What a statement raises that waits for nobody for long.
+  Refusal bounded(const std::string& sql) {
+    sql_.exec("SET statement_timeout = '30s'");
+    return refusal(sql_, sql);
+  }
   Worker worker_{database_.dsn()};
 };
 
@@ -174,6 +179,103 @@ TEST_F(SqlReplay, AnEnvelopeThatIsInTheStreamAgainIsSkipped) {
   EXPECT_EQ(replay("p_stream => 'orders'"), (PgRow{"1", "1", std::to_string(other), "f"}));
   EXPECT_EQ(status_of(other), "deferred");
   EXPECT_EQ(sql_.query("SELECT id FROM dead_letters"), (PgRows{{std::to_string(id)}}));
+}
+
+// Claims of the stream are put off meanwhile: the producer may take as long as it likes.
+TEST_F(SqlReplay, AProducerThatEnqueuesItAgainIsNotWaitedFor) {
+  const EntryId id = enqueue("orders");
+  const std::string envelope = envelope_of(id);
+  fail_all("orders");
+  PgClient producer = connect();
+  producer.exec("BEGIN");
+  producer.query("SELECT enqueue('orders', 'a', p_envelope_id => $1)", {envelope});
+  const Refusal refused =
+      bounded(std::string("SELECT replay_dead_letters(p_stream => 'orders'") + kReplayWho);
+  EXPECT_EQ(refused.sqlstate, "OF001");
+  EXPECT_THAT(refused.message, HasSubstr("envelope " + envelope + " is being enqueued again"));
+  EXPECT_THAT(refused.message, HasSubstr("try again"));
+  producer.exec("COMMIT");
+  EXPECT_EQ(replay("p_stream => 'orders'"), (PgRow{"0", "1", std::to_string(id), "f"}));
+}
+
+TEST_F(SqlReplay, ADeadLetterThatSomebodyHasLockedIsNotWaitedFor) {
+  const EntryId id = enqueue("orders");
+  fail_all("orders");
+  PgClient other = connect();
+  other.exec("BEGIN");
+  other.query("SELECT FROM dead_letters FOR UPDATE");
+  for (const std::string function : {"replay_dead_letters", "discard_dead_letters"}) {
+    const Refusal refused =
+        bounded("SELECT " + function + "(p_stream => 'orders'" + std::string(kReplayWho));
+    EXPECT_EQ(refused.sqlstate, "OF001") << function;
+    EXPECT_THAT(refused.message, HasSubstr("is locked by another transaction"));
+  }
+  other.exec("COMMIT");
+  EXPECT_EQ(replay("p_stream => 'orders'"), (PgRow{"1", "0", std::to_string(id), "f"}));
+}
+
+// Between its choice and the lock of the stream, which it waits for as long as its caller lets it.
+TEST_F(SqlReplay, WhatIsEnqueuedAgainSinceItWasChosenIsSkipped) {
+  const std::string envelope = envelope_of(enqueue("orders"));
+  enqueue("orders");
+  fail_all("orders");
+  PgClient other = connect();
+  other.exec("BEGIN");
+  other.query("SELECT FROM streams WHERE name = 'orders' FOR UPDATE");
+  PgClient replaying = connect();
+  replaying.exec("BEGIN; SET LOCAL lock_timeout = '1min'");
+  replaying.start(
+      std::string("SELECT replayed, skipped FROM replay_dead_letters(p_stream => 'orders'") +
+      kReplayWho);
+  wait_until([&] { return sql_.number("SELECT count(*) FROM pg_locks WHERE NOT granted") > 0; },
+             "the replay to wait for the stream");
+  sql_.query("SELECT enqueue('orders', 'a', p_envelope_id => $1)", {envelope});
+  other.exec("COMMIT");
+  EXPECT_EQ(replaying.finish(), (PgRows{{"1", "1"}}));
+  EXPECT_EQ(replaying.value("SHOW lock_timeout"), "1min");
+  replaying.exec("COMMIT");
+  EXPECT_EQ(sql_.query("SELECT envelope_id FROM dead_letters"), (PgRows{{envelope}}));
+}
+
+// A client that binds a flag which nobody has set must not delete payloads by it.
+TEST_F(SqlReplay, WhetherItIsADryRunMustBeSaid) {
+  const std::string envelope = envelope_of(enqueue("orders"));
+  fail_all("orders");
+  for (const std::string& call :
+       {std::string("replay_dead_letters(p_stream => 'orders', p_dry_run => NULL"),
+        std::string("discard_dead_letters(p_stream => 'orders', p_dry_run => NULL"),
+        "mend_dead_letter('" + envelope +
+            "', NULL, NULL, '{payload}', NULL, NULL, NULL, NULL, NULL, NULL"}) {
+    const Refusal refused = refusal(sql_, "SELECT " + call + kReplayWho);
+    EXPECT_EQ(refused.sqlstate, "OF005") << call;
+    EXPECT_THAT(refused.message, HasSubstr("p_dry_run is null"));
+  }
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 1);
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM operations"), 0);
+}
+
+TEST_F(SqlReplay, ADryRunOfAMendLocksNothing) {
+  const EntryId id = enqueue("orders");
+  const std::string mend = "SELECT changed FROM mend_dead_letter('" + envelope_of(id) +
+                           "', NULL, NULL, '{payload}', '[1]', NULL, NULL, NULL, NULL, true";
+  fail_all("orders");
+  PgClient other = connect();
+  other.exec("BEGIN");
+  EXPECT_EQ(other.value(mend + kReplayWho), "{payload}");
+  sql_.exec("SET statement_timeout = '30s'");
+  EXPECT_EQ(replay("p_stream => 'orders'"), (PgRow{"1", "0", std::to_string(id), "f"}));
+}
+
+TEST_F(SqlReplay, AMendOfWhatCannotBeReplacedIsRefused) {
+  const std::string mend =
+      "SELECT changed FROM mend_dead_letter('" + envelope_of(enqueue("orders")) + "', NULL, NULL, ";
+  fail_all("orders");
+  for (const std::string fields : {"'{payloda,key}'", "NULL", "'{NULL}'", "'{headers,id}'"}) {
+    const Refusal refused =
+        refusal(sql_, mend + fields + ", NULL, NULL, NULL, NULL, NULL, false" + kReplayWho);
+    EXPECT_EQ(refused.sqlstate, "OF005") << fields;
+    EXPECT_THAT(refused.message, HasSubstr("p_fields names what cannot be replaced"));
+  }
 }
 
 TEST_F(SqlReplay, TwoAtOnceReplayEachDeadLetterOnce) {
