@@ -184,8 +184,9 @@ TEST_F(SqlClaims, TheAgeOfOthersCountsFromTheirCreation) {
   EXPECT_EQ(sql_.number("SELECT count(limits_from) FROM entries"), 0);
 }
 
-// Deaths of workers added up over an outage: one probe is on its way all the time, so whatever ended
-// a worker ended one "with" the entry, which was dead-lettered although nobody had refused it.
+// Deaths of workers added up over an outage: one probe is on its way all the time, so whatever
+// ended a worker ended one "with" the entry, which was dead-lettered although nobody had refused
+// it.
 TEST_F(SqlClaims, WhatComesBackAloneFromADestinationThatIsAwayHasKilledNobody) {
   enqueue("orders", "k");
   for (int death = 1; death <= 8; ++death) {
