@@ -13,6 +13,8 @@ namespace outfall::webhook {
 namespace {
 
 constexpr std::chrono::minutes kEndpointRest{5};
+// Of one that is slow it is worth more to know how slow.
+constexpr std::chrono::hours kSlowEndpointRest{1};
 
 constexpr auto kMetrics = std::to_array<EmitterMetricSpec>({
     {.name = "queue_entries", .help = "Entries that wait for their endpoint's turn"},
@@ -269,8 +271,10 @@ void Dispatcher::sweep(MonotonicTime now) {
     });
     endpoint.gone.clear();
     schedule(endpoint);
+    const MonotonicTime::duration rest =
+        endpoint.pace.is_slow() ? kSlowEndpointRest : MonotonicTime::duration{kEndpointRest};
     const bool is_in_use = endpoint.ready || endpoint.waiting || endpoint.in_flight > 0 ||
-                           !endpoint.queue.empty() || now - endpoint.used_at < kEndpointRest;
+                           !endpoint.queue.empty() || now - endpoint.used_at < rest;
     it = !is_in_use && endpoint.pace.is_rested(now) ? endpoints_.erase(it) : std::next(it);
   }
 }

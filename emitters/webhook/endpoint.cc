@@ -10,10 +10,11 @@ using Seconds = std::chrono::duration<double>;
 // A longer Retry-After is left to the entry that it was said about; the endpoint is asked again.
 constexpr Milliseconds kLongestPause{30'000};
 constexpr Milliseconds kShortestProbe{2'000};
-// A long probe that is under way when the endpoint comes back delays that by its whole time-out, so
-// they begin when the silence has lasted for a minute or so.
-constexpr int kShortProbes = 16;
+// A long probe that is under way when the endpoint comes back, and whose request is lost, delays
+// that by what is left of it. A short one is cut by an endpoint that is back and slow, which then
+// has a copy more. So a long one lasts no longer than a part of the silence.
 constexpr int kProbesPerLongOne = 4;
+constexpr int kSilencePerLongProbe = 5;
 constexpr int kSlowestFactor = 4;
 // A bucket holds what comes in a tenth of a second.
 constexpr double kBurstSeconds = 0.1;
@@ -72,15 +73,23 @@ void Pace::answered(MonotonicTime started, MonotonicTime now, bool overloaded,
 void Pace::unanswered(MonotonicTime started, MonotonicTime now, bool timed_out) noexcept {
   window_ = std::min(window_, kColdWindow);
   if (!timed_out || started < last_silence_) return;
+  if (silent_rounds_ == 0) first_silence_ = started;
   last_silence_ = now;
   ++silent_rounds_;
 }
 
 Milliseconds Pace::timeout() const noexcept {
   if (silent_rounds_ == 0) return limits_->timeout;
-  if (silent_rounds_ > kShortProbes && silent_rounds_ % kProbesPerLongOne == 0)
-    return limits_->timeout;
-  return std::min(limits_->timeout, std::max(kShortestProbe, slowest_answer_ * kSlowestFactor));
+  Milliseconds probe = std::max(kShortestProbe, slowest_answer_ * kSlowestFactor);
+  if (silent_rounds_ % kProbesPerLongOne == 0) {
+    const auto silence = std::chrono::ceil<Milliseconds>(last_silence_ - first_silence_);
+    probe = std::max(probe, silence / kSilencePerLongProbe);
+  }
+  return std::min(limits_->timeout, probe);
+}
+
+bool Pace::is_slow() const noexcept {
+  return slowest_answer_ * kSlowestFactor > kShortestProbe;
 }
 
 bool Pace::is_rested(MonotonicTime now) const noexcept {

@@ -59,11 +59,14 @@ class Pace {
   // Whether nothing came from it since then.
   [[nodiscard]] bool silent_since(MonotonicTime then) const noexcept { return last_answer_ < then; }
   // How long the next attempt may take. After a silence it is not the whole time-out but a few
-  // times what the endpoint took before, so that its return is noticed soon; after many rounds
-  // every fourth is a whole one again, for an endpoint that has become slow.
+  // times what the endpoint took before, so that its return is noticed soon. After each three of
+  // these comes a longer one, for an endpoint that is back and slow, or has become slow: a fifth of
+  // the time that the silence has lasted, up to the whole time-out.
   [[nodiscard]] Milliseconds timeout() const noexcept;
   // The bucket of the rate limit is full: nothing is lost by forgetting the endpoint.
   [[nodiscard]] bool is_rested(MonotonicTime now) const noexcept;
+  // What it took before makes a probe longer than that of an endpoint that is not known.
+  [[nodiscard]] bool is_slow() const noexcept;
 
  private:
   [[nodiscard]] double burst() const noexcept;
@@ -76,8 +79,9 @@ class Pace {
   MonotonicTime tokens_since_{};
   MonotonicTime paused_until_{};
   MonotonicTime last_answer_{};
-  MonotonicTime last_cut_{};  // of the window
-  MonotonicTime last_silence_{};
+  MonotonicTime last_cut_{};        // of the window
+  MonotonicTime first_silence_{};   // when what was not answered first began
+  MonotonicTime last_silence_{};    // when that was given up last
   Milliseconds slowest_answer_{0};  // forgets slowly
   int silent_rounds_ = 0;
 };

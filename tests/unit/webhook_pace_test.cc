@@ -97,18 +97,57 @@ TEST_F(WebhookPace, ABatchIsPaidBack) {
 TEST_F(WebhookPace, AfterASilenceItAsksForShorterSoThatTheReturnIsNoticed) {
   answer(milliseconds{30});
   EXPECT_EQ(pace_.timeout(), Milliseconds{15'000});
-  time_out();
-  EXPECT_EQ(pace_.timeout(), Milliseconds{2'000});
-  for (int i = 0; i < 18; ++i) {
+  for (int i = 0; i < 3; ++i) {
     time_out();
     EXPECT_EQ(pace_.timeout(), Milliseconds{2'000});
   }
   time_out();
-  EXPECT_EQ(pace_.timeout(), Milliseconds{15'000}) << "for an endpoint that has become slow";
+  EXPECT_EQ(pace_.timeout(), Milliseconds{4'200}) << "silent for 21 s";
   time_out();
   EXPECT_EQ(pace_.timeout(), Milliseconds{2'000});
   answer();
   EXPECT_EQ(pace_.timeout(), Milliseconds{15'000});
+}
+
+TEST_F(WebhookPace, NoProbeHoldsAReturnUpByMoreThanAFifthOfTheSilence) {
+  const MonotonicTime begun = now_;
+  time_out();
+  int whole = 0;
+  for (int i = 0; i < 40; ++i) {
+    const Milliseconds probe = pace_.timeout();
+    EXPECT_GE(probe, Milliseconds{2'000});
+    EXPECT_LE(probe, std::max<MonotonicTime::duration>(Milliseconds{2'000}, (now_ - begun) / 5));
+    if (probe == Milliseconds{15'000}) ++whole;
+    time_out();
+  }
+  EXPECT_GE(whole, 5) << "for an endpoint that has become slow";
+}
+
+// It hangs for 20 s, and then takes 4 s for each that it is sent.
+TEST_F(WebhookPace, AnEndpointThatIsBackAndSlowGetsFewCopies) {
+  const MonotonicTime back = now_ + seconds{20};
+  milliseconds pause{200};  // a breaker's, at its longest
+  int cut = 0;
+  while (now_ < back || pace_.timeout() <= milliseconds{4000}) {
+    if (now_ >= back) ++cut;
+    ASSERT_LE(cut, 3);
+    time_out();
+    now_ += pause;
+    pause = std::min(2 * pause, milliseconds{3000});
+  }
+  EXPECT_LE(now_ - back, seconds{15});
+  answer(seconds{4});
+  EXPECT_TRUE(pace_.is_slow());
+  time_out();
+  EXPECT_EQ(pace_.timeout(), Milliseconds{15'000}) << "what it took is known now";
+}
+
+TEST_F(WebhookPace, OnlyWhatMakesProbesLongerIsSlow) {
+  EXPECT_FALSE(pace_.is_slow());
+  answer(milliseconds{500});
+  EXPECT_FALSE(pace_.is_slow());
+  answer(milliseconds{501});
+  EXPECT_TRUE(pace_.is_slow());
 }
 
 TEST_F(WebhookPace, ASlowEndpointIsGivenItsTimeAlsoAfterASilence) {
