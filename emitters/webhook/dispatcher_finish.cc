@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/crash_point.h"
+#include "core/error_text.h"
 #include "emitter/guard.h"
 #include "emitters/webhook/dispatcher.h"
 
@@ -129,7 +130,7 @@ void Dispatcher::note(Endpoint& endpoint, const Delivery& delivery, const Attemp
     ++refused_addresses_;
     reporter_.log(ReportLevel::warning, "blocked_address",
                   "a webhook's address is not connected to",
-                  endpoint.name + ": " + delivery.refused_address());
+                  loggable_lane(endpoint.name) + ": " + delivery.refused_address());
   }
 }
 

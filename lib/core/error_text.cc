@@ -123,4 +123,15 @@ std::string storable_error_code(std::string_view code, std::string_view fallback
   return out;
 }
 
+std::string loggable_lane(std::string_view lane) {
+  constexpr std::string_view kSchemeEnd = "://";
+  const std::size_t scheme = lane.find(kSchemeEnd);
+  if (scheme == std::string_view::npos) return redact(lane);
+  const std::size_t end = lane.find_first_of("/?#", scheme + kSchemeEnd.size());
+  if (end == std::string_view::npos) return redact(lane);
+  std::string out = redact(lane.substr(0, end));
+  const std::string_view rest = lane.substr(end);
+  return out.append("/").append(rest == "/" ? std::string_view{} : kEllipsis);
+}
+
 }  // namespace outfall

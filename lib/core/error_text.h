@@ -23,4 +23,9 @@ inline constexpr std::size_t kMaxErrorCodeBytes = 128;
 // kMaxErrorCodeBytes; `fallback` where it is empty.
 [[nodiscard]] std::string storable_error_code(std::string_view code, std::string_view fallback);
 
+// A lane as a log line shows it. A lane may be a URL that whoever has it may post to, so what
+// stands behind its origin is cut, with "…" in its place; secrets are masked as above. Logs are
+// read by more people than the tables, where the whole name is. Pure.
+[[nodiscard]] std::string loggable_lane(std::string_view lane);
+
 }  // namespace outfall

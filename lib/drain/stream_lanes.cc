@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "core/error_text.h"
 #include "core/headers.h"
 #include "drain/stream_drain.h"
 
@@ -146,12 +147,13 @@ void StreamDrain::lane_changed(HeldLane& lane, BreakerState before, std::string_
   if (after == before) return;
   count_breaker(before, after);
   const std::string id = "breaker/" + options_.name + "/" + lane.name;
+  const std::string shown = loggable_lane(lane.name);
   if (after == BreakerState::closed) {
     const auto away =
         std::chrono::duration_cast<std::chrono::seconds>(host_.now() - lane.away_since);
     host_.log().limited(
         LogLevel::warning, id + "/again", "destination answers again",
-        {{"stream", options_.name}, {"lane", lane.name}, {"after_seconds", away.count()}});
+        {{"stream", options_.name}, {"lane", shown}, {"after_seconds", away.count()}});
     host_.look_at(*this, host_.now());
     return;
   }
@@ -163,7 +165,7 @@ void StreamDrain::lane_changed(HeldLane& lane, BreakerState before, std::string_
   if (!error_code.empty()) lane.error = fmt::format("{}: {}", error_code, error);
   host_.log().limited(LogLevel::warning, id, "destination unavailable",
                       {{"stream", options_.name},
-                       {"lane", lane.name},
+                       {"lane", shown},
                        {"breaker", to_string(after)},
                        {"error_code", error_code},
                        {"error", error}});
@@ -179,8 +181,9 @@ void StreamDrain::park(HeldLane& lane, const Transition& transition) {
   const auto done = [this, name = lane.name, code = transition.error_code](bool is_new) {
     host_.post([this, name, code, is_new] {
       if (is_new) {
-        host_.log().warning("destination parked until it is resumed",
-                            {{"stream", options_.name}, {"lane", name}, {"error_code", code}});
+        host_.log().warning(
+            "destination parked until it is resumed",
+            {{"stream", options_.name}, {"lane", loggable_lane(name)}, {"error_code", code}});
       }
       if (const auto found = lanes_.find(name); found != lanes_.end())
         found->second->parking = false;

@@ -232,6 +232,20 @@ TEST_F(WebhookEndpoints, AHostThatIsNotAllowedParksItsLaneAndNothingElse) {
   EXPECT_EQ(drain_.kind(good[0]), OutcomeKind::delivered);
 }
 
+// Whoever knows such a URL may post to it.
+TEST_F(WebhookEndpoints, TheLogShowsNoMoreOfAnEndpointThanItsOrigin) {
+  test_reporter().clear();
+  settings_.text("url", "{header.endpoint}")
+      .list("allow_hosts", {"127.0.0.1:*"})
+      .list("deny_cidrs", {"127.0.0.0/8"});
+  const std::string endpoint = server_.url("/T0/s3cr3t?token=s3cr3t");
+  hand_over({to(endpoint)}, endpoint);
+  drain_.wait_for_all();
+  const std::vector<std::string> lines = test_reporter().lines();
+  EXPECT_THAT(lines, testing::Contains(HasSubstr(server_.url("/") + "…: ")));
+  EXPECT_THAT(lines, Each(testing::Not(HasSubstr("s3cr3t"))));
+}
+
 TEST_F(WebhookEndpoints, WithoutALaneABadUrlIsTheEntrysOwnFault) {
   settings_.text("url", "http://{header.endpoint}/").list("allow_hosts", {"127.0.0.1:*"});
   const auto outcomes = deliver({{.key = "no header"}, to("evil.example"), to("a b")});

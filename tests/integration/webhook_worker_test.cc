@@ -148,6 +148,31 @@ TEST_F(WebhookWorker, AnEndpointThatIsGoneIsParkedUntilAnOperatorResumesIt) {
   EXPECT_EQ(worker.stop(), 0);
 }
 
+// Whoever has such a URL may post to it, and more people read logs than the tables.
+TEST_F(WebhookWorker, AnEndpointThatIsASecretUrlIsLoggedByItsOriginAndResumedByItsName) {
+  std::atomic<int> status = 503;
+  server_.answer_by([&](const HttpRequest&) { return HttpAnswer{.status = status}; });
+  const std::string endpoint = server_.url("/T0/s3cr3t?token=s3cr3t");
+  WorkerProcess::Options whole = options(server_.port());
+  const std::string fixed = server_.url("/{header.endpoint}") + "\"";
+  whole.streams.replace(whole.streams.find(fixed), fixed.size(),
+                        "{header.endpoint}\"\nallow_hosts = [\"127.0.0.1:*\"]");
+  enqueue_for({endpoint}, 10, 10);
+  WorkerProcess worker(whole);
+  worker.process().wait_for_output("destination unavailable");
+  status = 410;
+  wait_until([&] { return parked() == 1; }, "the endpoint is parked");
+  worker.process().wait_for_output("destination parked");
+  EXPECT_THAT(outfall(worker, {"destinations", "list"}), HasSubstr("s3cr3t"));
+  status = 200;
+  outfall(worker, {"destinations", "resume", "orders", endpoint, "--reason", "they are back"});
+  wait_until_empty("orders");
+  worker.process().wait_for_output("destination answers again");
+  EXPECT_EQ(worker.stop(), 0);
+  EXPECT_THAT(worker.log(), HasSubstr(server_.url("/…")));
+  EXPECT_THAT(worker.log(), Not(HasSubstr("s3cr3t")));
+}
+
 // However many answers say so.
 TEST_F(WebhookWorker, AParkingIsToldOnce) {
   server_.answer_by([](const HttpRequest& request) {

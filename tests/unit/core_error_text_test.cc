@@ -35,6 +35,26 @@ TEST(ErrorMessage, LosesSecrets) {
   for (const auto& row : rows) EXPECT_EQ(storable_error_message(row.message), row.stored);
 }
 
+TEST(LoggableLane, IsCutBehindTheOrigin) {
+  const struct {
+    const char* lane;
+    const char* shown;
+  } rows[] = {
+      {"", ""},
+      {"acme", "acme"},
+      {"acme.example:8443", "acme.example:8443"},
+      {"größe/a?b", "größe/a?b"},
+      {"https://a.example", "https://a.example"},
+      {"https://a.example:444/", "https://a.example:444/"},
+      {"https://a.example/services/T0/B0/s3cr3t?token=s3cr3t", "https://a.example/…"},
+      {"https://a.example?s3cr3t", "https://a.example/…"},
+      {"https://a.example#s3cr3t", "https://a.example/…"},
+      {"https://joe:s3cr3t@a.example/x", "https://***@a.example/…"},
+      {"token=s3cr3t", "token=***"},
+  };
+  for (const auto& row : rows) EXPECT_EQ(loggable_lane(row.lane), row.shown);
+}
+
 TEST(ErrorMessage, IsOneLineOfValidUtf8) {
   EXPECT_EQ(storable_error_message("a\nb\tc\x7f"
                                    "d\x01"),
