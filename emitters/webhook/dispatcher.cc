@@ -94,7 +94,7 @@ Endpoint* Dispatcher::endpoint_of(const EmitItem& item, const QueuedItem& queued
   if (!fixed_endpoint_.empty()) return &endpoint_named(fixed_endpoint_);
   url_.clear();
   if (auto problem = options_.url.expand(*item.envelope, url_)) {
-    complete_bad_url(queued, *problem);
+    complete_without_url(queued, *problem);
     return nullptr;
   }
   auto target = target_of(url_);
@@ -114,7 +114,7 @@ Endpoint& Dispatcher::endpoint_named(std::string_view name) {
 bool Dispatcher::make_url(const QueuedItem& queued, Endpoint& endpoint) {
   url_.clear();
   if (auto problem = options_.url.expand(*queued.item->envelope, url_)) {
-    complete_bad_url(queued, *problem);
+    complete_without_url(queued, *problem);
     return false;
   }
   if (url_ == endpoint.checked_url) return true;
@@ -134,14 +134,27 @@ bool Dispatcher::make_url(const QueuedItem& queued, Endpoint& endpoint) {
   return true;
 }
 
-// A bad URL is the destination's where the entry has a lane, since the lane is what the URL is made
-// of. Without one it would stop every entry of the stream, so it is the entry's own fault.
+// A URL that leads nowhere is the destination's where the entry has a lane: the others of the lane
+// lead there too. Without one it would stop every entry of the stream, so it is the entry's own
+// fault.
 void Dispatcher::complete_bad_url(const QueuedItem& queued, std::string_view problem) {
+  complete_bad_url(queued, problem, !queued.item->lane.empty() || options_.url.is_fixed());
+}
+
+// What an entry does not have is not its lane, and others of the lane may have it. What it has and
+// does not fit is the destination's in the host, and where it is the lane itself.
+void Dispatcher::complete_without_url(const QueuedItem& queued, const UrlProblem& problem) {
+  const std::string_view lane = queued.item->lane;
+  const bool is_of_lane = problem.in_host || problem.value == lane;
+  complete_bad_url(queued, problem.text, !lane.empty() && !problem.value.empty() && is_of_lane);
+}
+
+void Dispatcher::complete_bad_url(const QueuedItem& queued, std::string_view problem, bool parks) {
   Attempt attempt;
   attempt.fault = Fault::bad_url;
   attempt.detail = problem;
   Outcome outcome = classify(attempt, options_.statuses);
-  if (queued.item->lane.empty() && !options_.url.is_fixed()) {
+  if (!parks) {
     outcome.kind = OutcomeKind::failed;
     outcome.parks_destination = false;
   }

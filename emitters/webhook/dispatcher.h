@@ -71,6 +71,8 @@ class Dispatcher {
   // The URL of the item in url_, or false, and the item is complete.
   bool make_url(const QueuedItem& queued, Endpoint& endpoint);
   void complete_bad_url(const QueuedItem& queued, std::string_view problem);
+  void complete_without_url(const QueuedItem& queued, const UrlProblem& problem);
+  void complete_bad_url(const QueuedItem& queued, std::string_view problem, bool parks);
 
   void start_ready();
   void start_one(Endpoint& endpoint);

@@ -59,16 +59,14 @@ std::optional<int> port_from(std::string_view text) {
   return port;
 }
 
-// Calls `use` with the value of the header.
-template <typename Use>
-bool with_header(const Envelope& envelope, std::string_view name, Use use) {
+// The value of the header; empty where there is none.
+void find_header(const Envelope& envelope, std::string_view name, std::string& out) {
   bool found = false;
+  out.clear();
   for_each_header(envelope.headers_json, [&](std::string_view key, std::string_view value) {
-    if (found || key != name) return;
-    found = true;
-    use(value);
+    if (!found && key == name) out = value;
+    found = found || key == name;
   });
-  return found;
 }
 
 }  // namespace
@@ -236,50 +234,68 @@ std::string UrlTemplate::lane() const {
   return names.size() == 1 ? *names.begin() : std::string{};
 }
 
-std::optional<std::string> UrlTemplate::expand(const Envelope& envelope, std::string& out) const {
+std::string_view UrlTemplate::value_of(const Part& part, const Envelope& envelope,
+                                       std::string& buffer) {
+  switch (part.attribute) {
+    case Attribute::type:
+      return envelope.type;
+    case Attribute::source:
+      buffer = effective_source(envelope);
+      return buffer;
+    case Attribute::subject:
+      return envelope.subject;
+    case Attribute::stream:
+      return envelope.stream;
+    case Attribute::header:
+      find_header(envelope, part.header, buffer);
+      return buffer;
+    case Attribute::none:
+      break;
+  }
+  return {};
+}
+
+std::string UrlTemplate::name_of(const Part& part) {
+  switch (part.attribute) {
+    case Attribute::type:
+      return "type";
+    case Attribute::source:
+      return "source";
+    case Attribute::subject:
+      return "subject";
+    case Attribute::stream:
+      return "stream";
+    case Attribute::header:
+      return "header \"" + part.header + "\"";
+    case Attribute::none:
+      break;
+  }
+  return {};
+}
+
+std::optional<UrlProblem> UrlTemplate::expand(const Envelope& envelope, std::string& out) const {
+  std::string buffer;
   for (const Part& part : parts_) {
     out += part.literal;
     if (part.attribute == Attribute::none) continue;
-    bool fits = false;
-    const auto append = [&](std::string_view value) {
-      fits = !value.empty();
-      if (part.place == Place::path) {
-        fits = fits && value != "." && value != "..";
-        append_percent_encoded(out, value, is_unreserved);
-      } else if (part.place == Place::authority) {
-        fits = fits && std::ranges::all_of(value, is_host_character);
-        if (fits) out += value;
-      } else {
-        out += value;
-      }
-    };
-    std::string name = "header " + part.header;
-    switch (part.attribute) {
-      case Attribute::type:
-        append(envelope.type);
-        name = "type";
-        break;
-      case Attribute::source:
-        append(effective_source(envelope));
-        name = "source";
-        break;
-      case Attribute::subject:
-        append(envelope.subject);
-        name = "subject";
-        break;
-      case Attribute::stream:
-        append(envelope.stream);
-        name = "stream";
-        break;
-      case Attribute::header:
-        if (!with_header(envelope, part.header, append)) {
-          return "the entry has no header \"" + part.header + "\" to make the URL of";
-        }
-        break;
-      case Attribute::none:
-        break;
+    const std::string_view value = value_of(part, envelope, buffer);
+    const bool in_host = part.place != Place::path;
+    if (value.empty()) {
+      return UrlProblem{"the entry has no " + name_of(part) + " to make the URL of", {}, in_host};
     }
-    if (!fits) return "the " + name + " of the entry does not fit into the URL";
+    const bool fits = part.place == Place::path ? value != "." && value != ".."
+                      : part.place == Place::authority
+                          ? std::ranges::all_of(value, is_host_character)
+                          : true;
+    if (!fits) {
+      return UrlProblem{"the " + name_of(part) + " of the entry does not fit into the URL",
+                        std::string(value), in_host};
+    }
+    if (part.place == Place::path) {
+      append_percent_encoded(out, value, is_unreserved);
+    } else {
+      out += value;
+    }
   }
   return std::nullopt;
 }

@@ -44,6 +44,13 @@ class HostList {
   std::vector<Rule> rules_;
 };
 
+// Why an entry has no URL.
+struct UrlProblem {
+  std::string text;      // names the attribute
+  std::string value;     // that does not fit; empty where the entry has none
+  bool in_host = false;  // it is what the host is made of
+};
+
 // A URL with placeholders for attributes of the entry: {type}, {source}, {subject}, {stream} and
 // {header.NAME}. In the path and the query a value is percent-encoded and must not be "." or "..";
 // in the host it may hold only what hosts and ports are made of. A template may also be a single
@@ -65,7 +72,7 @@ class UrlTemplate {
   [[nodiscard]] std::string lane() const;
 
   // Appends the URL of an entry. What is missing or not fit, or nullopt.
-  [[nodiscard]] std::optional<std::string> expand(const Envelope& envelope, std::string& out) const;
+  [[nodiscard]] std::optional<UrlProblem> expand(const Envelope& envelope, std::string& out) const;
 
  private:
   enum class Attribute : std::uint8_t { none, type, source, subject, stream, header };
@@ -79,6 +86,11 @@ class UrlTemplate {
 
   [[nodiscard]] std::optional<std::string> parse_placeholder(std::string_view name, Part& part);
   [[nodiscard]] std::optional<std::string> place_parts();
+  // The value that the entry has for the part, in `buffer` where it is none of the envelope's own;
+  // empty where it has none.
+  [[nodiscard]] static std::string_view value_of(const Part& part, const Envelope& envelope,
+                                                 std::string& buffer);
+  [[nodiscard]] static std::string name_of(const Part& part);
 
   std::vector<Part> parts_;  // the last one without a placeholder
   bool port_is_fixed_ = false;

@@ -70,7 +70,7 @@ void webhook_url(std::string_view input) {
     return require(!problem->empty(), "a problem has words");
   std::string made;
   if (const auto problem = url.expand(entry.envelope(), made)) {
-    return require(!problem->empty(), "a problem has words");
+    return require(!problem->text.empty(), "a problem has words");
   }
   const auto target = target_of(made);
   if (const auto* reached = std::get_if<UrlTarget>(&target)) {

@@ -232,6 +232,42 @@ TEST_F(WebhookEndpoints, AHostThatIsNotAllowedParksItsLaneAndNothingElse) {
   EXPECT_EQ(drain_.kind(good[0]), OutcomeKind::delivered);
 }
 
+// Others of the lane have it.
+TEST_F(WebhookEndpoints, WhatAnEntryLacksBesideItsLaneIsItsOwnFault) {
+  settings_.text("url", "http://{header.endpoint}/hooks/{subject}")
+      .list("allow_hosts", {"127.0.0.1:*"});
+  const std::string here = "127.0.0.1:" + std::to_string(server_.port());
+  TestEntry lacking = to(here);
+  TestEntry unfit = to(here);
+  unfit.subject = "..";
+  TestEntry good = to(here);
+  good.subject = "7";
+  const auto tokens = hand_over({lacking, unfit, {.subject = "7"}, good}, here);
+  drain_.wait_for_all();
+  const auto message = [&](std::size_t i) {
+    return drain_.item(tokens[i]).outcome->error->message;
+  };
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(told(*drain_.item(tokens[i]).outcome), "failed webhook.bad_url") << i;
+  }
+  EXPECT_EQ(message(0), "the entry has no subject to make the URL of");
+  EXPECT_EQ(message(1), "the subject of the entry does not fit into the URL");
+  EXPECT_EQ(message(2), "the entry has no header \"endpoint\" to make the URL of");
+  EXPECT_EQ(drain_.kind(tokens[3]), OutcomeKind::delivered);
+}
+
+TEST_F(WebhookEndpoints, ALaneThatDoesNotFitIntoTheUrlIsParked) {
+  settings_.text("url", "http://{header.endpoint}/hooks").list("allow_hosts", {"127.0.0.1:*"});
+  const auto host = hand_over({to("a b")}, "a b");
+  drain_.wait_for_all();
+  EXPECT_EQ(told(*drain_.item(host[0]).outcome), "destination_unavailable webhook.bad_url parks");
+  emitter_.reset();
+  settings_.text("url", server_.url("/{header.endpoint}"));
+  const auto path = hand_over({to("..")}, "..");
+  drain_.wait_for_all();
+  EXPECT_EQ(told(*drain_.item(path[0]).outcome), "destination_unavailable webhook.bad_url parks");
+}
+
 // Whoever knows such a URL may post to it.
 TEST_F(WebhookEndpoints, TheLogShowsNoMoreOfAnEndpointThanItsOrigin) {
   test_reporter().clear();

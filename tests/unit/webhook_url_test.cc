@@ -25,7 +25,7 @@ Envelope entry(std::string_view headers = {}) {
 std::string expanded(std::string_view text, const Envelope& envelope) {
   std::string url;
   const auto problem = parsed(text).expand(envelope, url);
-  return problem ? "! " + *problem : url;
+  return problem ? "! " + problem->text : url;
 }
 
 bool is_refused(std::string_view text) {
