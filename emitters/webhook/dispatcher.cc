@@ -64,16 +64,17 @@ Dispatcher::~Dispatcher() {
 
 void Dispatcher::take(EmitBatch batch) noexcept {
   if (batch.items.empty()) return;
+  // Whoever completes the last item may free all of them.
+  const std::size_t count = batch.items.size();
   HeldBatch* held = nullptr;
   std::size_t next = 0;
   try {
-    held = new HeldBatch{std::move(batch), 0, ++batches_};
-    held->open = held->batch.items.size();
-    completions_.reserve(completions_.size() + held->open);
-    for (; next < held->batch.items.size(); ++next) take_item(held->batch.items[next], *held);
+    held = new HeldBatch{std::move(batch), count, ++batches_};
+    completions_.reserve(completions_.size() + count);
+    for (; next < count; ++next) take_item(held->batch.items[next], *held);
   } catch (...) {
     if (held == nullptr) return complete_with_current_exception(batch, sink_);
-    for (; next < held->batch.items.size(); ++next) {
+    for (; next < count; ++next) {
       complete({&held->batch.items[next], held}, outcome_of_current_exception());
     }
   }
@@ -86,7 +87,10 @@ void Dispatcher::take_item(const EmitItem& item, HeldBatch& batch) {
   if (endpoint == nullptr) return;
   endpoint->queue.push_back(queued);
   ++queued_;
-  schedule(*endpoint);
+  try {
+    schedule(*endpoint);
+  } catch (...) {  // Out of memory: it is in the queue, and the next sweep schedules it.
+  }
 }
 
 Endpoint* Dispatcher::endpoint_of(const EmitItem& item, const QueuedItem& queued) {
@@ -106,9 +110,10 @@ Endpoint* Dispatcher::endpoint_of(const EmitItem& item, const QueuedItem& queued
 }
 
 Endpoint& Dispatcher::endpoint_named(std::string_view name) {
-  auto& endpoint = endpoints_[std::string(name)];
-  if (!endpoint) endpoint = std::make_unique<Endpoint>(std::string(name), limits_);
-  return *endpoint;
+  std::string key(name);
+  if (const auto found = endpoints_.find(key); found != endpoints_.end()) return *found->second;
+  auto endpoint = std::make_unique<Endpoint>(key, limits_);
+  return *endpoints_.emplace(std::move(key), std::move(endpoint)).first->second;
 }
 
 bool Dispatcher::make_url(const QueuedItem& queued, Endpoint& endpoint) {
@@ -191,29 +196,32 @@ void Dispatcher::start_ready() {
     Endpoint& endpoint = *ready_.front();
     ready_.pop_front();
     endpoint.ready = false;
-    start_one(endpoint);
+    const bool has_memory = start_one(endpoint);
     schedule(endpoint);
+    // What could not even be taken out of the queue would be tried for ever in here.
+    if (!has_memory) return;
   }
 }
 
-void Dispatcher::start_one(Endpoint& endpoint) {
+bool Dispatcher::start_one(Endpoint& endpoint) {
   std::unique_ptr<Delivery> delivery;
   try {
     delivery = idle_delivery();
     if (!gather(endpoint, *delivery) || !build(*delivery)) {
       idle_.push_back(std::move(delivery));
-      return;
+      return true;
     }
     active_.reserve(active_.size() + 1);
     if (!delivery->start(url_, endpoint.pace.timeout())) throw std::bad_alloc();
   } catch (...) {
-    if (!delivery) return;
+    if (!delivery) return false;
     for (const QueuedItem& queued : delivery->items) {
       complete(queued, outcome_of_current_exception());
     }
-    return;
+    return false;
   }
   launch(endpoint, std::move(delivery));
+  return true;
 }
 
 bool Dispatcher::build(Delivery& delivery) {
@@ -267,15 +275,20 @@ bool Dispatcher::gather(Endpoint& endpoint, Delivery& delivery) {
     if (!is_first && (queued.alone || bytes + size > kMostBatchBytes)) break;
     endpoint.queue.pop_front();
     --queued_;
-    if (!may_send(queued, now, timeout) || !make_url(queued, endpoint)) continue;
-    if (answer_gone(queued, endpoint, url_)) continue;
+    // From here on it is completed with the delivery's, should anything below throw.
+    delivery.items.push_back(queued);
+    if (!may_send(queued, now, timeout) || !make_url(queued, endpoint) ||
+        answer_gone(queued, endpoint, url_)) {
+      delivery.items.pop_back();
+      continue;
+    }
     if (!is_first && url_ != url) {
       endpoint.queue.push_front(queued);
       ++queued_;
+      delivery.items.pop_back();
       break;
     }
     if (is_first) url = url_;
-    delivery.items.push_back(queued);
     bytes += size;
     if (queued.alone) break;
   }

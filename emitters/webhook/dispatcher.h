@@ -75,7 +75,8 @@ class Dispatcher {
   void complete_bad_url(const QueuedItem& queued, std::string_view problem, bool parks);
 
   void start_ready();
-  void start_one(Endpoint& endpoint);
+  // False: it failed, as for want of memory; nothing may have left the queue.
+  bool start_one(Endpoint& endpoint);
   bool gather(Endpoint& endpoint, Delivery& delivery);
   // Builds the request of what was gathered. False: it cannot be sent, and is complete.
   bool build(Delivery& delivery);
@@ -91,6 +92,9 @@ class Dispatcher {
   void note(Endpoint& endpoint, const Delivery& delivery, const Attempt& attempt,
             MonotonicTime now);
   bool isolate(Endpoint& endpoint, Delivery& delivery) noexcept;
+  // Completes what a request carried by what it has shown, or by the exception `first`.
+  void complete_all(const Delivery& delivery, const Attempt& attempt, Outcome first,
+                    const std::string& record_id, std::chrono::microseconds duration) noexcept;
   void note_gone(Delivery& delivery, std::string stream, const Attempt& attempt) noexcept;
   // Completes an item whose URL is gone; false: it is not.
   bool answer_gone(const QueuedItem& queued, const Endpoint& endpoint,

@@ -95,16 +95,9 @@ void Dispatcher::finish(Delivery& ended, CURLcode code) noexcept {
   const bool parks = first.parks_destination;
   const bool has_to_be_split = first.kind == OutcomeKind::failed && delivery->items.size() > 1;
   if (!has_to_be_split || !isolate(endpoint, *delivery)) {
-    const bool is_exception = first.kind == OutcomeKind::exception;
-    for (const QueuedItem& queued : delivery->items) {
-      Outcome outcome = guarded([&] {
-        if (is_exception) return std::exchange(first, Outcome::of(OutcomeKind::exception, {}, {}));
-        Outcome made = classify(attempt, options_.statuses);
-        made.record_id = record_id;
-        return made;
-      });
-      complete(queued, std::move(outcome), duration);
-    }
+    // The one that is at fault is not known: none of them may be given up for it.
+    if (has_to_be_split) first = guarded([]() -> Outcome { throw std::bad_alloc(); });
+    complete_all(*delivery, attempt, std::move(first), record_id, duration);
   }
   if (parks) note_gone(*delivery, std::move(parked_stream), attempt);
   delivery->items.clear();
@@ -112,6 +105,21 @@ void Dispatcher::finish(Delivery& ended, CURLcode code) noexcept {
   try {
     schedule(endpoint);
   } catch (...) {  // Out of memory: the next sweep schedules it.
+  }
+}
+
+void Dispatcher::complete_all(const Delivery& delivery, const Attempt& attempt, Outcome first,
+                              const std::string& record_id,
+                              std::chrono::microseconds duration) noexcept {
+  const bool is_exception = first.kind == OutcomeKind::exception;
+  for (const QueuedItem& queued : delivery.items) {
+    Outcome outcome = guarded([&] {
+      if (is_exception) return std::exchange(first, Outcome::of(OutcomeKind::exception, {}, {}));
+      Outcome made = classify(attempt, options_.statuses);
+      made.record_id = record_id;
+      return made;
+    });
+    complete(queued, std::move(outcome), duration);
   }
 }
 
