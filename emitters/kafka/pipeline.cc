@@ -102,7 +102,7 @@ void Pipeline::send(Record& record, MonotonicTime now) {
   Outcome problem = guarded([&] {
     if (!find_topic(record) || !topic_takes(record, now)) return Outcome{};
     if (auto error = mapping_.map(*record.item->envelope, mapped_)) {
-      return Outcome::of(OutcomeKind::failed, std::move(error->code), std::move(error->message));
+      return Outcome::refused_unsent(std::move(error->code), std::move(error->message));
     }
     record.of_partition =
         mapped_.partition == RD_KAFKA_PARTITION_UA ? Choice::producer : Choice::entry;
@@ -110,8 +110,7 @@ void Pipeline::send(Record& record, MonotonicTime now) {
     if (topic.limits_known) {
       if (auto error = refused_by(record)) {
         if (now - topic.answered_at <= kCertainLimits) {
-          return Outcome::of(OutcomeKind::failed, std::move(error->code),
-                             std::move(error->message));
+          return Outcome::refused_unsent(std::move(error->code), std::move(error->message));
         }
         topic.state = Topic::State::unknown;
         topics_.ask(topic, *client_, now);
@@ -189,12 +188,12 @@ bool Pipeline::find_topic(Record& record) {
   if (record.topic != nullptr) return true;
   const bool complete = settings_.topic.expand(*record.item->envelope, topic_name_);
   Outcome outcome =
-      complete
-          ? Outcome::of(OutcomeKind::failed, "kafka.invalid_topic",
-                        "what the entry makes of the setting `topic` is not "
-                        "the name of a topic")
-          : Outcome::of(OutcomeKind::failed, "kafka.topic_incomplete",
-                        "the entry has no " + topic_name_ + ", which the setting `topic` needs");
+      complete ? Outcome::refused_unsent("kafka.invalid_topic",
+                                         "what the entry makes of the setting `topic` is not "
+                                         "the name of a topic")
+               : Outcome::refused_unsent(
+                     "kafka.topic_incomplete",
+                     "the entry has no " + topic_name_ + ", which the setting `topic` needs");
   finish(record, std::move(outcome));
   return false;
 }

@@ -154,6 +154,7 @@ Outcome classify(const Attempt& attempt, const StatusTable& statuses) {
       break;
     case Fault::headers_too_large:
       outcome.kind = OutcomeKind::failed;
+      outcome.destination_asked = false;
       break;
     case Fault::none:
     case Fault::dns:

@@ -161,6 +161,7 @@ void Dispatcher::complete_bad_url(const QueuedItem& queued, std::string_view pro
   Outcome outcome = classify(attempt, options_.statuses);
   if (!parks) {
     outcome.kind = OutcomeKind::failed;
+    outcome.destination_asked = false;
     outcome.parks_destination = false;
   }
   complete(queued, std::move(outcome));

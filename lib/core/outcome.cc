@@ -51,4 +51,10 @@ Outcome Outcome::of(OutcomeKind kind, std::string code, std::string message,
   return outcome;
 }
 
+Outcome Outcome::refused_unsent(std::string code, std::string message) {
+  Outcome outcome = of(OutcomeKind::failed, std::move(code), std::move(message));
+  outcome.destination_asked = false;
+  return outcome;
+}
+
 }  // namespace outfall

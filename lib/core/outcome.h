@@ -51,6 +51,9 @@ struct Outcome {
   // With retryable_failure: it may well be the destination's fault (a 503). It counts for the
   // breaker, and spends no attempt while the breaker is open.
   bool destination_suspect = false;
+  // With failed: false where the entry was refused before anything was sent, so that nothing is
+  // learnt of its destination, not even that it is there.
+  bool destination_asked = true;
   // With destination_unavailable: for good, until an operator resumes it (a 410).
   bool parks_destination = false;
   // With retryable_failure: the sink's Retry-After. With deferred: how long from now. Negative =
@@ -61,6 +64,8 @@ struct Outcome {
   std::unique_ptr<DeliveryError> error;
 
   [[nodiscard]] static Outcome delivered(std::string record_id = {});
+  // The entry's own fault, seen before anything was sent.
+  [[nodiscard]] static Outcome refused_unsent(std::string code, std::string message);
   // One of the other kinds, with the error that explains it. The flags above are the caller's to
   // set.
   [[nodiscard]] static Outcome of(OutcomeKind kind, std::string code, std::string message,

@@ -35,7 +35,7 @@ class Decision {
       case OutcomeKind::failed:
       case OutcomeKind::dead_lettered:
         result_.counts_attempt = true;
-        result_.breaker = BreakerSignal::answered;
+        if (outcome_.destination_asked) result_.breaker = BreakerSignal::answered;
         store_error(kEmissionFailed);
         dead_letter(result_.error_code, result_.error_message);
         break;

@@ -236,7 +236,9 @@ void StreamDrain::decide_other(HeldEntry& entry, Outcome& outcome) {
   const MonotonicTime now = host_.now();
   Transition transition =
       decide(outcome, attempt_context(entry, now), options_.policy, host_.random());
-  tell_lane(entry, outcome.kind, transition, now);
+  const bool unsent = outcome.kind == OutcomeKind::blocked ||
+                      outcome.kind == OutcomeKind::shutdown || !outcome.destination_asked;
+  tell_lane(entry, unsent, transition, now);
   if (transition.possible_duplicate) metrics_.duplicates_possible.Increment();
   if (!transition.next || *transition.next == EntryStatus::held) {
     give_back(entry);

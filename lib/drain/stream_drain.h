@@ -122,7 +122,7 @@ class StreamDrain {
   bool admit(HeldEntry& entry);
   void note_fill(HeldLane& lane);
   // Also changes what becomes of a probe, where its lane asks for that.
-  void tell_lane(HeldEntry& entry, OutcomeKind kind, Transition& transition, MonotonicTime now);
+  void tell_lane(HeldEntry& entry, bool unsent, Transition& transition, MonotonicTime now);
   void leave_next_probes_to_others(const HeldEntry& entry, Transition& transition,
                                    MonotonicTime now) const;
   void count_breaker(BreakerState before, BreakerState after);

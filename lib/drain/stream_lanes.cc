@@ -92,11 +92,11 @@ void StreamDrain::note_fill(HeldLane& lane) {
   }
 }
 
-void StreamDrain::tell_lane(HeldEntry& entry, OutcomeKind kind, Transition& transition,
+// `unsent`: the destination was not asked, so that a probe is left to the next entry.
+void StreamDrain::tell_lane(HeldEntry& entry, bool unsent, Transition& transition,
                             MonotonicTime now) {
   HeldLane& lane = *entry.lane;
   const BreakerState before = lane.breaker.state();
-  const bool unsent = kind == OutcomeKind::blocked || kind == OutcomeKind::shutdown;
   if (entry.probe && unsent) {
     lane.breaker.return_probe(now);
   } else {

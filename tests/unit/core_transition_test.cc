@@ -17,6 +17,7 @@ struct Row {
   bool connection_lost = false;
   bool suspect = false;
   bool destination_suspect = false;
+  bool destination_asked = true;
   bool parks_destination = false;
   std::optional<EntryStatus> next = std::nullopt;
   bool counts = false;
@@ -77,6 +78,13 @@ const Row kRows[] = {
      .blocks_key = false,
      .breaker = BreakerSignal::answered,
      .reason = "sink.code"},
+    {.name = "failed_before_anything_was_sent",
+     .kind = OutcomeKind::failed,
+     .destination_asked = false,
+     .next = EntryStatus::dead_lettered,
+     .counts = true,
+     .blocks_key = false,
+     .reason = "sink.code"},
     {.name = "dead_lettered",
      .kind = OutcomeKind::dead_lettered,
      .next = EntryStatus::dead_lettered,
@@ -136,6 +144,7 @@ TEST_P(TransitionTable, Row) {
   Outcome outcome = Outcome::of(row.kind, "sink.code", "what the sink said");
   outcome.connection_lost = row.connection_lost;
   outcome.destination_suspect = row.destination_suspect;
+  outcome.destination_asked = row.destination_asked;
   outcome.parks_destination = row.parks_destination;
   const AttemptContext context{.attempts = 3, .suspect = row.suspect};
   for (const Ordering ordering : {Ordering::key, Ordering::none}) {
