@@ -87,6 +87,10 @@ PassthroughProblem passthrough_problem(std::string_view name, std::string_view v
   for (const Refused& refused : kRefused) {
     if (refused.name == name) return {std::string(refused.reason), "Leave it out."};
   }
+  if (name.starts_with("test.")) {
+    return {"librdkafka would take the place of the brokers, and what it takes is nowhere",
+            "Leave it out."};
+  }
   for (const auto& [property, setting] : kOwn) {
     if (property == name) {
       return {"outfall has a setting for it", "Set " + std::string(setting) + " instead."};

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <map>
 #include <stdexcept>
 #include <unistd.h>
@@ -237,6 +238,29 @@ std::string refusal_of(const std::string& name, const std::string& value) {
   return set_property(conf.get(), name, value);
 }
 
+std::string_view trimmed(std::string_view text) {
+  constexpr std::string_view kBlanks = " \t\r\n";
+  const std::size_t begin = text.find_first_not_of(kBlanks);
+  if (begin == std::string_view::npos) return {};
+  return text.substr(begin, text.find_last_not_of(kBlanks) - begin + 1);
+}
+
+// HOST, HOST:PORT, or an address of IPv6 in brackets.
+bool is_broker(std::string_view text) {
+  const bool in_brackets = text.starts_with('[');
+  const std::size_t close = in_brackets ? text.find(']') : 0;
+  if (close == std::string_view::npos) return false;
+  const std::size_t colon = text.find(':', close);
+  const std::string_view host = text.substr(0, colon);
+  if (host.empty() || host.find_first_of(" \t/;@") != std::string_view::npos) return false;
+  if (in_brackets && host.size() != close + 1) return false;
+  if (colon == std::string_view::npos) return true;
+  const std::string_view digits = text.substr(colon + 1);
+  int port = 0;
+  const auto [end, code] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
+  return code == std::errc() && end == digits.data() + digits.size() && port > 0 && port <= 65535;
+}
+
 class Checker {
  public:
   explicit Checker(const SettingValues& values) : values_(values) {}
@@ -252,6 +276,7 @@ class Checker {
       report("partition", "\"" + partition + "\" does not name a header",
              "Write header.NAME, or leave it empty.");
     }
+    check_brokers();
     check_debezium();
     check_security();
     for (const auto& [name, value] : values_.map("librdkafka")) {
@@ -322,6 +347,21 @@ class Checker {
     if (!logs_in && (has_user || values_.has("sasl.password"))) {
       report("sasl.mechanism", "sasl.* is set, and there is no mechanism",
              "Write PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.");
+    }
+  }
+
+  // librdkafka takes nearly everything: of a port above 65535 what is left of it in 16 bits.
+  void check_brokers() {
+    if (!values_.usable("brokers")) return;
+    const std::string_view all = values_.text("brokers");
+    for (std::size_t begin = 0; begin <= all.size();) {
+      const std::size_t end = std::min(all.find(',', begin), all.size());
+      const std::string_view broker = trimmed(all.substr(begin, end - begin));
+      begin = end + 1;
+      if (is_broker(broker)) continue;
+      report("brokers", "\"" + std::string(broker) + "\" is not the address of a broker",
+             "Write HOST:PORT, with a comma between two; how to speak to them is said by "
+             "tls.enabled and sasl.mechanism.");
     }
   }
 

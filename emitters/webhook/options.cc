@@ -4,6 +4,7 @@
 #include <array>
 #include <cctype>
 #include <memory>
+#include <set>
 #include <stdexcept>
 #include <unistd.h>
 
@@ -138,8 +139,14 @@ class OptionsReader {
   }
 
   void read_headers() {
+    std::set<std::string> seen;
     for (const auto& [name, value] : values_.map("headers")) {
-      if (!is_header_name(name)) {
+      std::string lower = name;
+      for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+      if (!seen.insert(std::move(lower)).second) {
+        problem_of_entry("headers", name, "the header " + name + " is there twice",
+                         "names that differ by case only are one header; keep one");
+      } else if (!is_header_name(name)) {
         problem_of_entry("headers", name, "\"" + name + "\" is not the name of a header");
       } else if (is_reserved_header(name)) {
         problem_of_entry("headers", name, "the header " + name + " is made by outfall itself",

@@ -241,7 +241,12 @@ SettingValues::Value Resolver::resolve_one(Scan& scan, const SettingSpec& spec) 
     }
     value.origin = by_file != nullptr ? by_file->origin : direct->origin;
     const bool is_text = spec.type == SettingType::string;
-    if (is_text && !value.in_doubt && value.text.empty() && (spec.required || spec.secret)) {
+    // A list of keys that is there and holds none would pass for "no keys": requests went out
+    // unsigned.
+    const bool is_empty =
+        is_text ? value.text.empty() && (spec.required || spec.secret)
+                : spec.type == SettingType::string_list && spec.secret && value.list.empty();
+    if (is_empty && !value.in_doubt) {
       report(scan, spec.name, value.origin, "is empty", "give it a value, or leave it out");
       return doubtful(spec);
     }

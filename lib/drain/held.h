@@ -51,6 +51,7 @@ struct HeldLane {
   std::int32_t held = 0;  // entries without an outcome
   // Since when its limit is reached, until it is half empty again.
   std::optional<MonotonicTime> full_since;
+  EntryId last_probe = 0;      // that came back without an answer; 0: none
   bool parking = false;        // on its way to the database
   MonotonicTime away_since{};  // when its breaker opened last
   std::string error;           // the last that had to do with that

@@ -1,6 +1,7 @@
 // The lanes of StreamDrain: which one an entry belongs to, whether it may be sent to its
 // destination, and what its outcome says about that.
 #include <algorithm>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -108,13 +109,18 @@ void StreamDrain::tell_lane(HeldEntry& entry, bool unsent, Transition& transitio
 }
 
 // An entry that brings its destination down would else be each of its probes, being the first in
-// line again by then, and the lane would stay closed because of it.
+// line again by then, and the lane would stay closed because of it. It leaves three to others;
+// where none of them came it is the next again, a moment after its turn, so that whoever has come
+// meanwhile goes first and a return is noticed in time.
 void StreamDrain::leave_next_probes_to_others(const HeldEntry& entry, Transition& transition,
                                               MonotonicTime now) const {
   const auto probe_at = entry.lane->breaker.next_probe();
   if (!probe_at || transition.counts_attempt) return;
+  const EntryId id = entry.leased->envelope.entry_id;
+  const bool was_last = std::exchange(entry.lane->last_probe, id) == id;
   const auto pause = std::chrono::ceil<Milliseconds>(*probe_at - now);
-  transition.delay = std::max(transition.delay, 3 * pause + host_.options().poll_idle);
+  const Milliseconds left = (was_last ? 1 : 3) * pause + host_.options().poll_idle;
+  transition.delay = std::max(transition.delay, left);
   if (transition.next || transition.parks_destination) return;
   // Given back it would be first in line: a delay is kept only with what is written.
   transition.next = EntryStatus::deferred;

@@ -515,6 +515,27 @@ TEST_F(WebhookWorker, ManyPayloadsAboveTheLimitInARowOfOneKeyDoNotStopIt) {
   EXPECT_EQ(worker.stop(), 0);
 }
 
+// Where nobody else waits it is the probe again when the next one is due. It left three to others
+// that were not there, so that the return of a quiet destination was noticed three times as late.
+TEST_F(WebhookWorker, AnEntryThatIsAloneIsTheNextProbeAgain) {
+  server_.answer_always({.status = 503});
+  WorkerProcess worker(
+      options(server_.port(), "breaker.failures = 1\nbreaker.probe_max = \"400ms\"\n"));
+  enqueue_for({"acme"}, 1);
+  (void)server_.wait_for(8);
+  // The longest pause and drain.poll_idle.
+  const auto waits_longer = [&] {
+    return sql_.number(
+               "SELECT count(*) FROM entries WHERE available_at > clock_timestamp() + "
+               "interval '660 ms'") > 0;
+  };
+  EXPECT_FALSE(holds_within(waits_longer, milliseconds{3000}));
+  EXPECT_EQ(most_attempts(), 0);
+  server_.answer_always({});
+  wait_until_empty("orders");
+  EXPECT_EQ(worker.stop(), 0);
+}
+
 // The same of what the emitter refuses before it sends anything: each such entry was a probe that
 // opened the destination for what was behind it.
 TEST_F(WebhookWorker, AnEntryThatMakesNoUrlIsNoAnswerOfAnEndpointThatIsAway) {

@@ -62,6 +62,21 @@ TEST_F(ConfigSecrets, AnEmptyFileIsRefused) {
               ElementsAre("2:12: database.url: is empty | give it a value, or leave it out"));
 }
 
+// It passed for "no keys", so that a key file that was cut off or not yet there left requests
+// unsigned.
+TEST_F(ConfigSecrets, AListOfKeysThatHoldsNoneIsRefused) {
+  folder_.write("keys", "\n\n");
+  const std::string probe = "[emitters.p]\nkind = \"probe\"\n";
+  const auto is_empty = testing::Contains(HasSubstr("emitters.p.keys: is empty"));
+  write(probe + "keys_file = \"keys\"\n");
+  EXPECT_THAT(problems(), is_empty);
+  write(probe + "keys = []\n");
+  EXPECT_THAT(problems(), is_empty);
+  write(probe);
+  EXPECT_THAT(problems({{"OUTFALL_EMITTERS__P__KEYS", ""}}), is_empty);
+  EXPECT_THAT(problems(), Not(is_empty));
+}
+
 TEST_F(ConfigSecrets, BothFormsContradictEachOther) {
   folder_.write("url", "postgresql:///d");
   write("[database]\nurl = \"postgresql:///d\"\nurl_file = \"url\"\n");

@@ -107,9 +107,25 @@ TEST_F(KafkaSettingsTest, WhatBreaksThePromiseIsRefusedWithTheReason) {
   EXPECT_TRUE(
       passthrough_problem("ssl.endpoint.identification.algorithm", "https").message.empty());
   EXPECT_TRUE(passthrough_problem("socket.keepalive.enable", "false").message.empty());
+  EXPECT_FALSE(passthrough_problem("test.mock.num.brokers", "3").message.empty());
   // librdkafka takes this for "acks".
   EXPECT_FALSE(passthrough_problem("topic.acks", "0").message.empty());
   EXPECT_TRUE(passthrough_problem("topic.metadata.refresh.interval.ms", "1").message.empty());
+}
+
+// librdkafka took them all: of a port what is left of it in 16 bits, of "x:y" the host.
+TEST_F(KafkaSettingsTest, BrokersAreAddresses) {
+  for (const char* fit : {"a", "a:9092", "a:1,b:65535", " a:9092 , [::1]:9092", "[fe80::1]"}) {
+    values_.text("brokers", fit);
+    EXPECT_TRUE(wrong().empty()) << fit;
+  }
+  for (const char* unfit : {",", "a,", "a:0", "a:65536", "a:94728", "a:x", "a:", ":9092", "a:1;b:2",
+                            "http://a:9092", "SSL://a:9092", "[::1", "[::1]x:1", "a b:1"}) {
+    values_.text("brokers", unfit);
+    const std::vector<std::string> problems = wrong();
+    EXPECT_FALSE(problems.empty()) << unfit;
+    EXPECT_EQ(problems, std::vector<std::string>(problems.size(), "brokers")) << unfit;
+  }
 }
 
 TEST_F(KafkaSettingsTest, PropertiesArePassedOnAndCheckedByLibrdkafka) {

@@ -95,6 +95,8 @@ TEST_F(WebhookSettings, HeadersThatWouldCollideAreRefused) {
     settings_.map("headers", {{name, "x"}});
     EXPECT_THAT(problems(), ElementsAre(std::string("headers.") + name)) << name;
   }
+  settings_.map("headers", {{"X-Team", "a"}, {"x-team", "b"}});
+  EXPECT_THAT(problems(), ElementsAre("headers.x-team"));
   settings_.map("headers", {{"authorization", "Bearer x"}, {"x-api-key", "y"}});
   EXPECT_THAT(problems(), IsEmpty());
 }
