@@ -62,7 +62,7 @@ void write_json(const Context& context, const Config& config,
 }
 
 ExitCode check_configuration(const Context& context, bool connecting) {
-  const auto config = load_config(context);
+  const auto config = load_config(context, true);
   if (auto problems = problems_for_run(*config); !problems.empty()) {
     throw cannot_run(std::move(problems));
   }

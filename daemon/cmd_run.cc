@@ -319,7 +319,7 @@ class Run {
 
 ExitCode run_worker(const Context& context) {
   ServiceManager manager = ServiceManager::from_environment();
-  auto config = load_config(context);
+  auto config = load_config(context, true);
   if (auto problems = problems_for_run(*config); !problems.empty()) {
     throw cannot_run(std::move(problems));
   }

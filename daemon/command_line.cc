@@ -196,17 +196,18 @@ CLI::App& add_command_group(CLI::App& parent, const std::string& name,
   return group;
 }
 
-ConfigLoader config_loader(const Context& context) {
+ConfigLoader config_loader(const Context& context, bool for_run) {
   std::array<char, 256> host{};
   gethostname(host.data(), host.size() - 1);
   return {context.registry,
           {.file = find_config_file(context.config_flag, context.environment),
            .environment = context.environment,
-           .host_name = host.data()}};
+           .host_name = host.data(),
+           .for_run = for_run}};
 }
 
-std::shared_ptr<const Config> load_config(const Context& context) {
-  LoadedConfig loaded = config_loader(context).load();
+std::shared_ptr<const Config> load_config(const Context& context, bool for_run) {
+  LoadedConfig loaded = config_loader(context, for_run).load();
   if (auto* config = std::get_if<std::shared_ptr<const Config>>(&loaded)) return std::move(*config);
   auto& problems = std::get<ConfigProblems>(loaded);
   const std::string what = problems.size() == 1

@@ -60,11 +60,12 @@ CLI::App& add_command(CLI::App& parent, Context& context, const std::string& nam
 CLI::App& add_command_group(CLI::App& parent, const std::string& name,
                             const std::string& description);
 
-// The loader for this command line and environment.
-[[nodiscard]] ConfigLoader config_loader(const Context& context);
+// The loader for this command line and environment; `for_run`: of a command that serves streams.
+[[nodiscard]] ConfigLoader config_loader(const Context& context, bool for_run = false);
 
 // The whole configuration; throws CommandError (configuration) with every problem.
-[[nodiscard]] std::shared_ptr<const Config> load_config(const Context& context);
+[[nodiscard]] std::shared_ptr<const Config> load_config(const Context& context,
+                                                        bool for_run = false);
 
 // A command that is printed to be pasted, with the --config that this one was given; and text with
 // each command in it that stands in backquotes: "run `outfall migrate`".

@@ -263,7 +263,9 @@ CLI::Validator entry_id_check() {
 
 EntryTarget entry_target(const TargetOptions& options) {
   if (options.envelope_id.empty() == !options.entry_id) {
-    throw CommandError(ExitCode::usage, "either ENVELOPE_ID or --id is needed",
+    throw CommandError(ExitCode::usage,
+                       options.envelope_id.empty() ? "either ENVELOPE_ID or --id is needed"
+                                                   : "ENVELOPE_ID and --id are both given",
                        "name one entry by its envelope id, or with --id by its entry id");
   }
   EntryTarget target{.envelope_id = {}, .entry_id = options.entry_id, .stream = options.stream};

@@ -11,6 +11,7 @@ namespace {
 
 constexpr int kInterrupted = 130;
 constexpr timespec kLogTime{1, 0};
+constexpr std::chrono::milliseconds kEcho{50};
 
 sigset_t set_of(std::initializer_list<int> signals) {
   sigset_t set;
@@ -57,7 +58,8 @@ void SecondSignal::wait() noexcept {
     const int signal = sigwaitinfo(&signals, nullptr);
     if (over_) return;
     if (signal == SIGHUP) say_no_reload();
-    if (signal == SIGTERM || signal == SIGINT) end_now(signal);
+    if (signal != SIGTERM && signal != SIGINT) continue;
+    if (std::chrono::steady_clock::now() - begun_ > kEcho) end_now(signal);
   }
 }
 

@@ -253,14 +253,18 @@ void check_config(const ConfigTables& tables, const EmitterRegistry& registry,
   Checker(tables, registry, problems).run();
 }
 
+SettingProblem no_stream(const std::string& file) {
+  SettingOrigin origin;
+  origin.file = file;
+  return {.origin = std::move(origin),
+          .setting = "streams",
+          .message = "there is no stream to serve",
+          .hint = "add a table [streams.NAME] with the emitter that delivers it"};
+}
+
 std::vector<SettingProblem> problems_for_run(const Config& config) {
   if (!config.streams().empty()) return {};
-  SettingOrigin origin;
-  origin.file = config.file();
-  return {{.origin = origin,
-           .setting = "streams",
-           .message = "there is no stream to serve",
-           .hint = "add a table [streams.NAME] with the emitter that delivers it"}};
+  return {no_stream(config.file())};
 }
 
 }  // namespace outfall

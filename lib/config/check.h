@@ -17,4 +17,7 @@ void check_config(const ConfigTables& tables, const EmitterRegistry& registry,
 // database do without.
 [[nodiscard]] std::vector<SettingProblem> problems_for_run(const Config& config);
 
+// That one, of a configuration in which nothing names a stream. `file`: empty for none.
+[[nodiscard]] SettingProblem no_stream(const std::string& file);
+
 }  // namespace outfall

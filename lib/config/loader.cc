@@ -36,6 +36,9 @@ class Load {
     for (const std::string& name : names("streams")) resolve_stream(name);
     for (const std::string& name : names("emitters")) resolve_emitter(name);
     check_config(tables_, registry_, problems_);
+    // Alone it is told by problems_for_run().
+    if (sources_.for_run && !problems_.empty() && names("streams").empty())
+      problems_.push_back(no_stream(sources_.file));
     if (problems_.empty()) return std::make_shared<const Config>(std::move(tables_));
     std::ranges::stable_sort(problems_, {}, [](const SettingProblem& problem) {
       return std::make_tuple(problem.origin.file.empty(), problem.origin.line,

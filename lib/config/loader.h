@@ -17,6 +17,7 @@ struct ConfigSources {
   std::string file;                                // empty: none
   std::map<std::string, std::string> environment;  // variables that begin with OUTFALL_
   std::string host_name;                           // the default of worker.instance
+  bool for_run = false;  // with other problems, also tells that there is no stream to serve
 };
 
 // The variables of this process that begin with OUTFALL_. Not safe beside setenv().

@@ -173,6 +173,16 @@ TEST_F(Cli, RunAndCheckConfigTellTheSameOfAMistake) {
   }
 }
 
+TEST_F(Cli, ThatThereIsNoStreamIsToldWithTheRest) {
+  folder_.write("outfall.toml", "[drain]\nlease = \"30s\"\n");
+  const Finished checked = outfall({"check-config"});
+  EXPECT_CODE(checked, 78);
+  EXPECT_THAT(checked.error_output,
+              testing::AllOf(HasSubstr("database.url: is required"),
+                             HasSubstr("streams: there is no stream to serve")));
+  EXPECT_THAT(outfall({"migrate"}).error_output, Not(HasSubstr("there is no stream")));
+}
+
 TEST_F(Cli, NoConfigurationAtAllSaysWhatToDo) {
   const Finished finished = outfall({"check-config"});
   EXPECT_CODE(finished, 78);
