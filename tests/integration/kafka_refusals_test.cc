@@ -27,29 +27,6 @@ class KafkaRefusalsTest : public KafkaTest {
   }
 };
 
-// The broker says NOT_ENOUGH_REPLICAS each time; librdkafka sends the record again and again, and
-// tells nobody what it is told.
-TEST_F(KafkaRefusalsTest, ATopicWithoutEnoughReplicasIsUnavailableUntilItHasThem) {
-  TempKafka kafka;
-  const std::string topic = "kept-twice";
-  {
-    TempKafka second({.joins = &kafka});
-    kafka.create_topic(topic, 1, {{"min.insync.replicas", "2"}}, 2);
-    start(kafka_settings(topic).text("brokers", kafka.brokers()));
-    deliver_all(numbered(100, 20));
-  }
-  wait_until([&] { return kafka.in_sync(topic) == 1; }, "the second broker to be out of sync");
-  const auto tokens = emit(numbered(100, 20, 100));
-  drain_.wait_for_all();
-  expect_unavailable(tokens, "kafka.timed_out");
-  EXPECT_EQ(kafka.count(topic), 100);
-  kafka.set_topic(topic, {{"min.insync.replicas", "1"}});
-  drain_.new_runs();
-  deliver_all(numbered(100, 20, 100));
-  EXPECT_EQ(kafka.count(topic), 200);
-  emitter_.reset();
-}
-
 // The answer is the broker's own, though the topic is there and has a leader.
 TEST_F(KafkaRefusalsTest, ATopicOfTheClustersOwnIsUnavailable) {
   const std::string topic = "__transaction_state";
