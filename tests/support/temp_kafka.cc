@@ -67,22 +67,16 @@ void check_topics(const rd_kafka_topic_result_t** topics, std::size_t count,
   for (std::size_t i = 0; i < count; ++i) check(rd_kafka_topic_result_error(topics[i]), what);
 }
 
-using Metadata =
-    std::unique_ptr<const struct rd_kafka_metadata, void (*)(const struct rd_kafka_metadata*)>;
-
-Metadata metadata_of(rd_kafka_t* client, const std::string& topic) {
+// Partitions of a topic; 0 where there is no such topic.
+int partitions_of(rd_kafka_t* client, const std::string& topic) {
   rd_kafka_topic_t* handle = rd_kafka_topic_new(client, topic.c_str(), nullptr);
   const struct rd_kafka_metadata* metadata = nullptr;
   const auto code = rd_kafka_metadata(client, 0, handle, &metadata, kTimeoutMs);
   rd_kafka_topic_destroy(handle);
   check(code, "metadata of " + topic);
-  return {metadata, rd_kafka_metadata_destroy};
-}
-
-// Partitions of a topic; 0 where there is no such topic.
-int partitions_of(rd_kafka_t* client, const std::string& topic) {
-  const Metadata metadata = metadata_of(client, topic);
-  return metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : 0;
+  const int count = metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : 0;
+  rd_kafka_metadata_destroy(metadata);
+  return count;
 }
 
 KafkaRecord record_of(const rd_kafka_message_t& message) {
@@ -165,7 +159,6 @@ TempKafka::TempKafka(const KafkaOptions& options)
       {"num.io.threads", "2"},
       {"log.cleaner.dedupe.buffer.size", "8388608"},
   };
-  if (options_.joins != nullptr) join(*options_.joins);
   if (options_.gate) {
     gated_port_ = free_port();
     gate_ = std::make_unique<TcpGate>(gated_port_);
@@ -186,13 +179,6 @@ TempKafka::~TempKafka() {
     thaw();
     server_->kill();
   }
-}
-
-void TempKafka::join(const TempKafka& first) {
-  settings_["process.roles"] = "broker";
-  settings_["node.id"] = "2";
-  settings_["controller.quorum.voters"] = first.settings_.at("controller.quorum.voters");
-  settings_["listeners"] = settings_["advertised.listeners"];
 }
 
 void TempKafka::add_sasl() {
@@ -313,10 +299,9 @@ rd_kafka_t* TempKafka::admin() const {
 }
 
 void TempKafka::create_topic(const std::string& topic, int partitions,
-                             const std::map<std::string, std::string>& settings, int replicas) {
+                             const std::map<std::string, std::string>& settings) {
   const std::string what = "create topic " + topic;
-  rd_kafka_NewTopic_t* wanted =
-      rd_kafka_NewTopic_new(topic.c_str(), partitions, replicas, nullptr, 0);
+  rd_kafka_NewTopic_t* wanted = rd_kafka_NewTopic_new(topic.c_str(), partitions, 1, nullptr, 0);
   for (const auto& [name, value] : settings) {
     rd_kafka_NewTopic_set_config(wanted, name.c_str(), value.c_str());
   }
@@ -435,12 +420,6 @@ void TempKafka::allow_writing(const std::string& user, const std::string& topic)
 
 void TempKafka::forbid(const std::string& user, const std::string& topic) {
   acl(user, topic, Rights::all, false);
-}
-
-int TempKafka::in_sync(const std::string& topic) const {
-  const Metadata metadata = metadata_of(admin(), topic);
-  const bool known = metadata->topic_cnt == 1 && metadata->topics[0].partition_cnt > 0;
-  return known ? metadata->topics[0].partitions[0].isr_cnt : 0;
 }
 
 std::int64_t TempKafka::count(const std::string& topic) const {

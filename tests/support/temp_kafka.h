@@ -17,16 +17,12 @@ using rd_kafka_t = struct rd_kafka_s;
 
 namespace outfall::test {
 
-class TempKafka;
-
 struct KafkaOptions {
   // Lines of server.properties on top of the tests' defaults.
   std::map<std::string, std::string> settings = {};
   bool gate = false;  // one more listener, behind a TcpGate
   bool sasl = false;  // one with SASL/PLAIN and SCRAM; and ACLs, which bind only its users
   bool tls = false;   // one with TLS that wants a client certificate
-  // Becomes a second broker of this one's cluster, without listeners for anything else.
-  const TempKafka* joins = nullptr;
 };
 
 // A record as a consumer sees it.
@@ -71,7 +67,7 @@ class TempKafka {
   [[nodiscard]] std::string tls_file(const std::string& name) const { return folder_ / name; }
 
   void create_topic(const std::string& topic, int partitions = 4,
-                    const std::map<std::string, std::string>& settings = {}, int replicas = 1);
+                    const std::map<std::string, std::string>& settings = {});
   void delete_topic(const std::string& topic);
   // Adds partitions until there are so many.
   void grow_topic(const std::string& topic, int partitions);
@@ -85,8 +81,6 @@ class TempKafka {
 
   // Everything that the topic holds, by partition and offset.
   [[nodiscard]] std::vector<KafkaRecord> records(const std::string& topic) const;
-  // How many replicas of the topic's first partition are in sync.
-  [[nodiscard]] int in_sync(const std::string& topic) const;
   // How many records its partitions hold, without reading them.
   [[nodiscard]] std::int64_t count(const std::string& topic) const;
 
@@ -104,7 +98,6 @@ class TempKafka {
 
  private:
   [[nodiscard]] static std::string address(int port) { return "127.0.0.1:" + std::to_string(port); }
-  void join(const TempKafka& first);
   void add_sasl();
   void make_certificates();
   void add_tls();
