@@ -11,6 +11,6 @@ outfall_test(kafka_unit_test
     ${CMAKE_CURRENT_LIST_DIR}/kafka_topic_template_test.cc
     ${CMAKE_SOURCE_DIR}/tests/support/hanging_lookups.cc
     ${CMAKE_SOURCE_DIR}/tests/support/refused_producers.cc
-  LIBS outfall_emitter_kafka outfall_test_emitter ${CMAKE_DL_LIBS}
+  LIBS outfall_emitter_kafka outfall_test_emitter outfall_test_kafka ${CMAKE_DL_LIBS}
   LABELS unit)
 target_compile_definitions(kafka_unit_test PRIVATE OUTFALL_SOURCE_DIR="${CMAKE_SOURCE_DIR}")

@@ -8,12 +8,12 @@
 
 #include <gtest/gtest.h>
 #include <librdkafka/rdkafka.h>
-#include <librdkafka/rdkafka_mock.h>
 
 #include "emitters/kafka/kafka.h"
 #include "emitters/kafka/statistics.h"
 #include "tests/support/emitter_harness.h"
 #include "tests/support/hanging_lookups.h"
+#include "tests/support/mock_cluster.h"
 
 namespace outfall::test {
 namespace {
@@ -58,17 +58,14 @@ TEST(KafkaLookups, ThatHangDoNotKeepTheEndOfAnEmitter) {
 // Taking a record back asks the thread of each broker, one of which is at its lookup.
 TEST(KafkaLookups, ThatHangDoNotKeepARecordThatIsOut) {
   const int before = rd_kafka_thread_cnt();
-  rd_kafka_t* const host = rd_kafka_new(RD_KAFKA_PRODUCER, rd_kafka_conf_new(), nullptr, 0);
-  rd_kafka_mock_cluster_t* const cluster = rd_kafka_mock_cluster_new(host, 1);
-  rd_kafka_mock_topic_create(cluster, "orders", 1, 1);
   {
+    MockCluster cluster;
     HangingLookups lookups;
     std::optional<EndOfLookups> guard(lookups);
     test_reporter().clear();
     TestSettings settings(kafka_emitter_kind());
     settings.text("topic", "orders")
-        .text("brokers",
-              std::string(rd_kafka_mock_cluster_bootstraps(cluster)) + ",broker.hang.test:9092")
+        .text("brokers", cluster.brokers() + ",broker.hang.test:9092")
         .map("librdkafka",
              {{"statistics.interval.ms", "50"}, {"enable.sparse.connections", "false"}});
     TestDrain drain;
@@ -77,7 +74,7 @@ TEST(KafkaLookups, ThatHangDoNotKeepARecordThatIsOut) {
     drain.wait_for_all();
     EXPECT_EQ(drain.kind(1), OutcomeKind::delivered);
     wait_until([&] { return lookups.waiting() > 0; }, "it looks the other broker up");
-    rd_kafka_mock_broker_set_rtt(cluster, 1, 60'000);
+    cluster.set_rtt_ms(60'000);
     drain.emit(*emitter, {{.key = "second"}});
     wait_until([&] { return test_reporter().value(kafka::kQueueMessages).value_or(0) > 0; },
                "the record to be out");
@@ -88,8 +85,6 @@ TEST(KafkaLookups, ThatHangDoNotKeepARecordThatIsOut) {
     EXPECT_LT(std::chrono::steady_clock::now() - begun, seconds{20});
     EXPECT_GT(lookups.waiting(), 0U);
   }
-  rd_kafka_mock_cluster_destroy(cluster);
-  rd_kafka_destroy(host);
   wait_until([&] { return rd_kafka_thread_cnt() == before; },
              "the producers end after the lookups");
 }

@@ -1,44 +1,32 @@
 // Errors that a real broker cannot be made to give, from librdkafka's mock cluster; it also stands
 // for a cluster that tells nothing about its topics.
 #include <algorithm>
-#include <array>
 #include <map>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <librdkafka/rdkafka.h>
-#include <librdkafka/rdkafka_mock.h>
 
 #include "emitters/kafka/kafka.h"
 #include "emitters/kafka/statistics.h"
 #include "tests/support/emitter_harness.h"
+#include "tests/support/mock_cluster.h"
 
 namespace outfall {
 namespace {
 
+using test::MockCluster;
 using test::TestDrain;
 using test::TestEntry;
-
-constexpr std::int16_t kProduce = 0;
-constexpr std::int16_t kInitProducerId = 22;
 
 class KafkaMockTest : public testing::Test {
  protected:
   KafkaMockTest() {
     test::test_reporter().clear();
-    std::array<char, 256> error{};
-    client_ = rd_kafka_new(RD_KAFKA_PRODUCER, rd_kafka_conf_new(), error.data(), error.size());
-    cluster_ = rd_kafka_mock_cluster_new(client_, 1);
-    rd_kafka_mock_topic_create(cluster_, "orders", 1, 1);
-    settings_.text("brokers", rd_kafka_mock_cluster_bootstraps(cluster_))
+    settings_.text("brokers", cluster_.brokers())
         .text("topic", "orders")
         .number("delivery_timeout", 2000)
         .number("linger", 0);
-  }
-  ~KafkaMockTest() override {
-    emitter_.reset();
-    rd_kafka_mock_cluster_destroy(cluster_);
-    rd_kafka_destroy(client_);
   }
 
   void start() {
@@ -54,9 +42,7 @@ class KafkaMockTest : public testing::Test {
     return tokens;
   }
   void next_answers(const std::vector<int>& errors) {
-    std::vector<rd_kafka_resp_err_t> all;
-    for (const int error : errors) all.push_back(static_cast<rd_kafka_resp_err_t>(error));
-    rd_kafka_mock_push_request_errors_array(cluster_, kProduce, all.size(), all.data());
+    cluster_.push_errors(MockCluster::kProduce, errors);
   }
   void expect_delivered(const std::vector<std::uint64_t>& tokens) {
     for (const std::uint64_t token : tokens) {
@@ -93,8 +79,7 @@ class KafkaMockTest : public testing::Test {
     return test::test_reporter().value(kafka::kProducersTotal).value_or(0);
   }
 
-  rd_kafka_t* client_ = nullptr;
-  rd_kafka_mock_cluster_t* cluster_ = nullptr;
+  MockCluster cluster_;
   test::TestSettings settings_{kafka_emitter_kind()};
   TestDrain drain_;
   std::unique_ptr<Emitter> emitter_;
@@ -126,7 +111,7 @@ TEST_F(KafkaMockTest, TroubleThatDoesNotPassIsATimeOut) {
               error == 20 ? OutcomeKind::possibly_delivered : OutcomeKind::destination_unavailable);
     ASSERT_TRUE(outcome.error);
     EXPECT_EQ(outcome.error->code, "kafka.timed_out");
-    rd_kafka_mock_clear_request_errors(cluster_, kProduce);
+    cluster_.clear_errors(MockCluster::kProduce);
     test::wait_until([&] { return drain_.kind(send(1)[0]) == OutcomeKind::delivered; },
                      "the trouble to be over");
   }
@@ -155,7 +140,7 @@ TEST_F(KafkaMockTest, WhatNamesTheDestinationMakesItUnavailable) {
     for (const std::uint64_t token : tokens) {
       EXPECT_EQ(drain_.kind(token), OutcomeKind::destination_unavailable);
     }
-    rd_kafka_mock_clear_request_errors(cluster_, kProduce);
+    cluster_.clear_errors(MockCluster::kProduce);
     test::wait_until([&] { return drain_.kind(send(1)[0]) == OutcomeKind::delivered; },
                      "the destination to be back");
   }
@@ -233,7 +218,7 @@ TEST_F(KafkaMockTest, AFatalErrorReplacesTheProducerAndNothingIsLost) {
 TEST_F(KafkaMockTest, AProducerThatIsReplacedKeepsTheOrderOfEveryKey) {
   settings_.number("batch_bytes", 1000).map("librdkafka", {{"max.in.flight", "3"}});
   start();
-  rd_kafka_mock_broker_set_rtt(cluster_, 1, 20);
+  cluster_.set_rtt_ms(20);
   next_answers({45, 45, 45});
   expect_in_order(send_keys(200));
   EXPECT_GE(producers(), 2);
@@ -252,7 +237,7 @@ TEST_F(KafkaMockTest, ARecordThatOnlyALaterOneVouchesForIsInDoubt) {
   settings_.number("batch_bytes", 1000);  // so that each has a request of its own
   start();
   // The second one is under way before the first one's answer is there.
-  rd_kafka_mock_broker_set_rtt(cluster_, 1, 300);
+  cluster_.set_rtt_ms(300);
   next_answers({RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION});
   const std::string payload = '"' + std::string(700, 'x') + '"';
   const auto tokens =
@@ -269,7 +254,7 @@ TEST_F(KafkaMockTest, ARecordThatOnlyALaterOneVouchesForIsInDoubt) {
 TEST_F(KafkaMockTest, WhatIsBehindARecordInDoubtIsTakenBack) {
   settings_.number("batch_bytes", 1000).map("librdkafka", {{"max.in.flight", "2"}});
   start();
-  rd_kafka_mock_broker_set_rtt(cluster_, 1, 50);
+  cluster_.set_rtt_ms(50);
   next_answers({RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION});
   const std::string payload = '"' + std::string(700, 'x') + '"';
   std::vector<TestEntry> entries(20, {.key = "a", .payload = payload});
@@ -317,24 +302,22 @@ TEST_F(KafkaMockTest, WhatWaitsForAFirstRecordThatNoProducerDeliversIsGivenUpWit
 }
 
 TEST_F(KafkaMockTest, ABrokerThatNeverGivesAProducersIdIsUnavailable) {
-  std::array<rd_kafka_resp_err_t, 100> errors{};
-  errors.fill(RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE);
-  rd_kafka_mock_push_request_errors_array(cluster_, kInitProducerId, errors.size(), errors.data());
+  cluster_.push_errors(MockCluster::kInitProducerId,
+                       std::vector<int>(100, RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE));
   emitter_ = test::make_emitter(kafka_emitter_kind(), settings_, drain_);
   const auto tokens = send(3);
   for (const std::uint64_t token : tokens) {
     EXPECT_EQ(drain_.kind(token), OutcomeKind::destination_unavailable);
   }
-  rd_kafka_mock_clear_request_errors(cluster_, kInitProducerId);
+  cluster_.clear_errors(MockCluster::kInitProducerId);
   test::wait_until([&] { return drain_.kind(send(1)[0]) == OutcomeKind::delivered; },
                    "the broker to give one");
 }
 
 // A right is missing: whatever was handed over is told so, and no producer is made for nothing.
 TEST_F(KafkaMockTest, AUserWhoGetsNoProducersIdIsToldOfTheMissingRight) {
-  std::array<rd_kafka_resp_err_t, 1000> errors{};
-  errors.fill(RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED);
-  rd_kafka_mock_push_request_errors_array(cluster_, kInitProducerId, errors.size(), errors.data());
+  cluster_.push_errors(MockCluster::kInitProducerId,
+                       std::vector<int>(1000, RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED));
   emitter_ = test::make_emitter(kafka_emitter_kind(), settings_, drain_);
   for (const std::uint64_t token : send(3)) {
     const Outcome& outcome = *drain_.item(token).outcome;
@@ -343,7 +326,7 @@ TEST_F(KafkaMockTest, AUserWhoGetsNoProducersIdIsToldOfTheMissingRight) {
     EXPECT_EQ(outcome.error->code, "kafka.cluster_authorization_failed");
   }
   EXPECT_LT(producers(), 5);
-  rd_kafka_mock_clear_request_errors(cluster_, kInitProducerId);
+  cluster_.clear_errors(MockCluster::kInitProducerId);
   test::wait_until([&] { return drain_.kind(send(1)[0]) == OutcomeKind::delivered; },
                    "the brokers to give one");
 }
@@ -351,9 +334,8 @@ TEST_F(KafkaMockTest, AUserWhoGetsNoProducersIdIsToldOfTheMissingRight) {
 // With nothing to send: what it died of may be long over when the next entry comes, which is not
 // told of it.
 TEST_F(KafkaMockTest, AProducerThatDiedWhileIdleCostsTheNextEntriesNothing) {
-  std::array<rd_kafka_resp_err_t, 1000> errors{};
-  errors.fill(RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED);
-  rd_kafka_mock_push_request_errors_array(cluster_, kInitProducerId, errors.size(), errors.data());
+  cluster_.push_errors(MockCluster::kInitProducerId,
+                       std::vector<int>(1000, RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED));
   emitter_ = test::make_emitter(kafka_emitter_kind(), settings_, drain_);
   test::wait_until(
       [] {
@@ -364,7 +346,7 @@ TEST_F(KafkaMockTest, AProducerThatDiedWhileIdleCostsTheNextEntriesNothing) {
       },
       "the producer to die");
   EXPECT_EQ(producers(), 1) << "no producer is made before something is to be sent";
-  rd_kafka_mock_clear_request_errors(cluster_, kInitProducerId);
+  cluster_.clear_errors(MockCluster::kInitProducerId);
   expect_in_order(send_keys(100));
   EXPECT_EQ(producers(), 2);
 }
@@ -374,16 +356,13 @@ TEST_F(KafkaMockTest, WhatIsGivenUpByAStopIsInDoubtOnlyWhereItWasSent) {
   settings_.number("batch_bytes", 1000)
       .map("librdkafka", {{"max.in.flight", "1"}, {"statistics.interval.ms", "50"}});
   start();
-  rd_kafka_mock_broker_set_rtt(cluster_, 1, 60'000);
+  cluster_.set_rtt_ms(60'000);
   const std::string payload = '"' + std::string(700, 'x') + '"';
   std::vector<TestEntry> entries;
   for (int i = 0; i < 20; ++i) entries.push_back({.key = std::to_string(i), .payload = payload});
   const auto tokens = drain_.emit(*emitter_, entries);
   test::wait_until(
-      [&] {
-        return test::test_reporter().value(kafka::kBrokerInFlight,
-                                           rd_kafka_mock_cluster_bootstraps(cluster_)) == 1;
-      },
+      [&] { return test::test_reporter().value(kafka::kBrokerInFlight, cluster_.brokers()) == 1; },
       "the first request to be out");
   emitter_->stop(Milliseconds{0});
   ASSERT_EQ(drain_.completed(), drain_.emitted());
@@ -396,14 +375,14 @@ TEST_F(KafkaMockTest, WhatIsGivenUpByAStopIsInDoubtOnlyWhereItWasSent) {
 
 TEST_F(KafkaMockTest, APartitionWithoutALeaderIsUnavailableUntilItHasOne) {
   start();
-  rd_kafka_mock_partition_set_leader(cluster_, "orders", 0, -1);
+  rd_kafka_mock_partition_set_leader(cluster_.handle(), "orders", 0, -1);
   next_answers({6, 6, 6, 6, 6, 6});
   const auto tokens = send(3);
   for (const std::uint64_t token : tokens) {
     EXPECT_EQ(drain_.kind(token), OutcomeKind::destination_unavailable);
   }
-  rd_kafka_mock_clear_request_errors(cluster_, kProduce);
-  rd_kafka_mock_partition_set_leader(cluster_, "orders", 0, 1);
+  cluster_.clear_errors(MockCluster::kProduce);
+  rd_kafka_mock_partition_set_leader(cluster_.handle(), "orders", 0, 1);
   test::wait_until([&] { return drain_.kind(send(1)[0]) == OutcomeKind::delivered; },
                    "the partition to have a leader");
 }

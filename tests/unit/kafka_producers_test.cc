@@ -1,33 +1,27 @@
 // A producer that is to be replaced where no new one can be made, at librdkafka's mock cluster; and
 // what no producer knows of its topic.
-#include <array>
 #include <optional>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <librdkafka/rdkafka.h>
-#include <librdkafka/rdkafka_mock.h>
 
 #include "emitters/kafka/kafka.h"
 #include "emitters/kafka/statistics.h"
 #include "tests/support/emitter_harness.h"
+#include "tests/support/mock_cluster.h"
 #include "tests/support/refused_producers.h"
 
 namespace outfall::test {
 namespace {
 
-constexpr std::int16_t kProduceRequest = 0;
 constexpr int kLongRttMs = 60'000;
 
 class KafkaProducersTest : public testing::Test {
  protected:
   KafkaProducersTest() {
     test_reporter().clear();
-    std::array<char, 256> error{};
-    client_ = rd_kafka_new(RD_KAFKA_PRODUCER, rd_kafka_conf_new(), error.data(), error.size());
-    cluster_ = rd_kafka_mock_cluster_new(client_, 1);
-    rd_kafka_mock_topic_create(cluster_, "orders", 1, 1);
-    settings_.text("brokers", rd_kafka_mock_cluster_bootstraps(cluster_))
+    settings_.text("brokers", cluster_.brokers())
         .text("topic", "orders")
         .text("partition", "header.shard")
         .number("delivery_timeout", 1000)
@@ -35,11 +29,6 @@ class KafkaProducersTest : public testing::Test {
         .number("batch_bytes", 1000);
     emitter_ = make_emitter(kafka_emitter_kind(), settings_, drain_);
     expect_in_order(deliver({"first"}));
-  }
-  ~KafkaProducersTest() override {
-    emitter_.reset();
-    rd_kafka_mock_cluster_destroy(cluster_);
-    rd_kafka_destroy(client_);
   }
 
   // Records of one key.
@@ -89,8 +78,8 @@ class KafkaProducersTest : public testing::Test {
     expect_held_up(lost);
     EXPECT_GT(refused_->count(), 0);
     drain_.new_runs();
-    rd_kafka_mock_clear_request_errors(cluster_, kProduceRequest);
-    rd_kafka_mock_broker_set_rtt(cluster_, 1, 0);
+    cluster_.clear_errors(MockCluster::kProduce);
+    cluster_.set_rtt_ms(0);
     for (int i = 0; i < 3; ++i) expect_held_up(deliver({"b1", "b2"}));
     EXPECT_EQ(test_reporter().value(kafka::kProducersTotal), 1);
     refused_.reset();
@@ -98,8 +87,7 @@ class KafkaProducersTest : public testing::Test {
     EXPECT_EQ(test_reporter().value(kafka::kProducersTotal), 2);
   }
 
-  rd_kafka_t* client_ = nullptr;
-  rd_kafka_mock_cluster_t* cluster_ = nullptr;
+  MockCluster cluster_;
   TestSettings settings_{kafka_emitter_kind()};
   TestDrain drain_;
   std::unique_ptr<Emitter> emitter_;
@@ -108,9 +96,9 @@ class KafkaProducersTest : public testing::Test {
 
 // The answer to the first request takes back the second.
 TEST_F(KafkaProducersTest, ThatCannotBeMadeAfterARejectionLetNothingPass) {
-  rd_kafka_mock_broker_push_request_error_rtts(cluster_, 1, kProduceRequest, 2,
-                                               RD_KAFKA_RESP_ERR_INVALID_MSG, 200,
-                                               RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS, kLongRttMs);
+  rd_kafka_mock_broker_push_request_error_rtts(
+      cluster_.handle(), MockCluster::kBroker, MockCluster::kProduce, 2,
+      RD_KAFKA_RESP_ERR_INVALID_MSG, 200, RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS, kLongRttMs);
   refused_.emplace();
   const std::string payload = '"' + std::string(700, 'x') + '"';  // so that each has a request
   const auto tokens =
@@ -119,26 +107,28 @@ TEST_F(KafkaProducersTest, ThatCannotBeMadeAfterARejectionLetNothingPass) {
 }
 
 TEST_F(KafkaProducersTest, ThatCannotBeMadeAfterATimeOutLetNothingPass) {
-  rd_kafka_mock_broker_set_rtt(cluster_, 1, kLongRttMs);
+  cluster_.set_rtt_ms(kLongRttMs);
   refused_.emplace();
   expect_nothing_passes(emit({"b1", "b2"}));
 }
 
 TEST_F(KafkaProducersTest, ThatCannotBeMadeAtTheEndOfALeaseLetNothingPass) {
-  rd_kafka_mock_broker_set_rtt(cluster_, 1, kLongRttMs);
+  cluster_.set_rtt_ms(kLongRttMs);
   refused_.emplace();
   expect_nothing_passes(emit({"b1", "b2"}, system_clock().monotonic() + Milliseconds{300}));
 }
 
 TEST_F(KafkaProducersTest, ThatCannotBeMadeAfterAFatalErrorLetNothingPass) {
-  const auto fatal = RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
-  rd_kafka_mock_push_request_errors(cluster_, kProduceRequest, 1, fatal);
+  // For the second record, too, where it has a request of its own: the mock cluster would take it
+  // behind a gap.
+  cluster_.push_errors(MockCluster::kProduce,
+                       std::vector<int>(10, RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER));
   refused_.emplace();
   expect_nothing_passes(emit({"b1", "b2"}));
 }
 
 TEST_F(KafkaProducersTest, ThatCannotBeMadeKeepNoStop) {
-  rd_kafka_mock_broker_set_rtt(cluster_, 1, kLongRttMs);
+  cluster_.set_rtt_ms(kLongRttMs);
   refused_.emplace();
   emit({"b1"});
   drain_.wait_for_all();
@@ -154,14 +144,14 @@ TEST_F(KafkaProducersTest, ThatGetNoAnswerFailNoEntryForItsPartition) {
   EXPECT_EQ(drain_.kind(refused[0]), OutcomeKind::failed);
   EXPECT_EQ(drain_.item(refused[0]).outcome->error->code, "kafka.unknown_partition");
   drain_.new_runs();
-  rd_kafka_mock_broker_set_down(cluster_, 1);
+  rd_kafka_mock_broker_set_down(cluster_.handle(), MockCluster::kBroker);
   for (int i = 0; i < 3; ++i) {
     const auto unknown = drain_.emit(*emitter_, {entry, entry, entry});
     drain_.wait_for_all();
     EXPECT_EQ(drain_.kind(unknown[0]), OutcomeKind::destination_unavailable);
     drain_.new_runs();
   }
-  rd_kafka_mock_broker_set_up(cluster_, 1);
+  rd_kafka_mock_broker_set_up(cluster_.handle(), MockCluster::kBroker);
   wait_until(
       [&] {
         const auto again = drain_.emit(*emitter_, {entry});
