@@ -481,6 +481,18 @@ TEST(ZombieWrite, LeaseNumbersCountWhereTheLogWasLate) {
               ElementsAre("zombie-write"));
 }
 
+// A crash undid the claim of l1 and gave its number, or a smaller one, to l2.
+TEST(ZombieWrite, LeaseNumbersMayGoBackWithTheDatabase) {
+  Scene scene = delivered();
+  scene.claim("l1", {"c"}, 1500).records.back()["lease_no"] = 35;
+  scene.fault("F7-immediate-stop", 1510, 1590, kDatabase);
+  scene.claim("l2", {"c"}, 1600).records.back()["lease_no"] = 34;
+  scene.settle("l2", {"c"}, 1700);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre());
+  scene.settle("l1", {"c"}, 1650);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), testing::Contains("zombie-write"));
+}
+
 TEST(ZombieWrite, AlsoWhereASettleOnlyCounts) {
   Scene scene = delivered();
   scene.fault("F3-sigstop", 9, 2000, kWorker1);

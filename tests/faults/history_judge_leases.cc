@@ -52,9 +52,16 @@ class Fencing {
     return told;
   }
 
-  static bool later(const History::Lease& a, const History::Lease& b) {
-    if (a.number > 0 && b.number > 0) return a.number > b.number;
-    return a.claimed_at != kNever && b.claimed_at != kNever && a.claimed_at > b.claimed_at;
+  // By their numbers, since a log may be late; but a crash takes claims back with their numbers,
+  // which are then given out again.
+  [[nodiscard]] bool later(const History::Lease& a, const History::Lease& b) const {
+    const bool timed = a.claimed_at != kNever && b.claimed_at != kNever;
+    const bool numbered = a.number > 0 && b.number > 0;
+    if (numbered && !(timed && c_.database_fault_between(std::min(a.claimed_at, b.claimed_at),
+                                                         std::max(a.claimed_at, b.claimed_at)))) {
+      return a.number > b.number;
+    }
+    return timed && a.claimed_at > b.claimed_at;
   }
 
   void report(Anomaly anomaly, const Settle& settle, const Holding& holding) {
