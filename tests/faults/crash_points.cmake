@@ -7,7 +7,7 @@ if(OUTFALL_CRASH_POINTS)
     LIBS outfall_test_support outfall_test_kafka outfall_json CURL::libcurl
     TIMEOUT 900
     SHARDS 5
-    LABELS faults postgres no-tsan)
+    LABELS faults postgres no-asan no-tsan)
   add_dependencies(crash_points_test outfall)
   target_compile_definitions(crash_points_test PRIVATE
     OUTFALL_BINARY="$<TARGET_FILE:outfall>"
