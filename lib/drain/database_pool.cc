@@ -1,6 +1,5 @@
 #include "drain/database_pool.h"
 
-#include <algorithm>
 #include <exception>
 
 namespace outfall {
@@ -48,10 +47,6 @@ void DatabasePool::stop() {
   }
 }
 
-bool DatabasePool::has_job() const {
-  return std::any_of(jobs_.begin(), jobs_.end(), [](const auto& queue) { return !queue.empty(); });
-}
-
 std::size_t DatabasePool::waiting_jobs() const {
   std::size_t count = 0;
   for (const auto& queue : jobs_) count += queue.size();
@@ -61,7 +56,7 @@ std::size_t DatabasePool::waiting_jobs() const {
 bool DatabasePool::wait_for_job(bool with_session) {
   MutexLock lock(mutex_);
   if (with_session) ++idle_;
-  while (!stopping_ && !has_job()) (with_session ? wake_ : wake_bare_).wait(lock);
+  while (!stopping_ && waiting_jobs() == 0) (with_session ? wake_ : wake_bare_).wait(lock);
   if (with_session) --idle_;
   return !stopping_;
 }

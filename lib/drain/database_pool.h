@@ -60,7 +60,6 @@ class DatabasePool {
  private:
   void work();
   void run(Job& job, std::unique_ptr<StoreSession>& session);
-  [[nodiscard]] bool has_job() const OUTFALL_REQUIRES(mutex_);
   [[nodiscard]] std::size_t waiting_jobs() const OUTFALL_REQUIRES(mutex_);
   // Waits until there is a job, which those with a session are told of first; false when the pool
   // stops.
