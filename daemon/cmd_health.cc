@@ -102,10 +102,7 @@ std::optional<std::string> server_of(std::string_view head) {
         !std::ranges::equal(line.substr(0, kName.size()), kName, same)) {
       continue;
     }
-    std::string value(line.substr(kName.size()));
-    value.erase(0, value.find_first_not_of(" \t"));
-    value.erase(value.find_last_not_of(" \t") + 1);
-    return value;
+    return std::string(trimmed(line.substr(kName.size())));
   }
   return {};
 }

@@ -1,13 +1,13 @@
 #include "daemon/operating.h"
 
 #include <array>
-#include <charconv>
 #include <pwd.h>
 #include <unistd.h>
 #include <utility>
 
 #include <fmt/format.h>
 
+#include "core/number.h"
 #include "daemon/json_fields.h"
 #include "daemon/json_text.h"
 #include "daemon/text_output.h"
@@ -246,11 +246,8 @@ Uuid parse_envelope_id(const std::string& text) {
 }
 
 std::optional<EntryId> parse_entry_id(std::string_view text) {
-  EntryId id = 0;
-  const char* last = text.data() + text.size();
-  const auto [end, error] = std::from_chars(text.data(), last, id);
-  if (error != std::errc{} || end != last || id < 0 || id > kLastEntryId) return {};
-  return id;
+  const auto id = parse_number<EntryId>(text);
+  return id && *id >= 0 && *id <= kLastEntryId ? id : std::nullopt;
 }
 
 CLI::Validator entry_id_check() {

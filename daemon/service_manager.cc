@@ -1,7 +1,6 @@
 #include "daemon/service_manager.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
@@ -12,6 +11,8 @@
 
 #include <fmt/format.h>
 
+#include "core/number.h"
+
 namespace outfall {
 namespace {
 
@@ -20,13 +21,6 @@ std::string take_from_environment(const char* name) {
   std::string text = value == nullptr ? "" : value;
   unsetenv(name);
   return text;
-}
-
-std::optional<std::int64_t> number_in(std::string_view text) {
-  std::int64_t number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc{} || end != text.data() + text.size()) return {};
-  return number;
 }
 
 // A line break would begin another assignment.
@@ -52,8 +46,8 @@ ServiceManager::~ServiceManager() {
 
 ServiceManager ServiceManager::from_environment() {
   const std::string socket = take_from_environment("NOTIFY_SOCKET");
-  const auto usec = number_in(take_from_environment("WATCHDOG_USEC"));
-  const auto pid = number_in(take_from_environment("WATCHDOG_PID"));
+  const auto usec = parse_number<std::int64_t>(take_from_environment("WATCHDOG_USEC"));
+  const auto pid = parse_number<std::int64_t>(take_from_environment("WATCHDOG_PID"));
   std::optional<Milliseconds> watchdog;
   if (usec.value_or(0) > 0 && pid.value_or(getpid()) == getpid())
     watchdog = std::max(Milliseconds{1}, Milliseconds{*usec / 1000});

@@ -1,11 +1,11 @@
 #include "daemon/time_arguments.h"
 
 #include <algorithm>
-#include <charconv>
 #include <optional>
 
 #include <fmt/format.h>
 
+#include "core/number.h"
 #include "core/quantity.h"
 #include "daemon/commands.h"
 #include "daemon/text_output.h"
@@ -32,16 +32,14 @@ class Cursor {
 
   // Exactly so many digits.
   int digits(std::size_t count) {
-    int value = 0;
     const std::string_view text = rest_.substr(0, count);
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (text.size() < count || text[0] == '-' || error != std::errc() ||
-        end != text.data() + count) {
+    const auto value = parse_number<int>(text);
+    if (text.size() < count || text[0] == '-' || !value) {
       failed_ = true;
       return 0;
     }
     rest_.remove_prefix(count);
-    return value;
+    return *value;
   }
 
   // What follows the decimal point; digits beyond microseconds are read and dropped.
@@ -127,11 +125,10 @@ Milliseconds parse_span(std::string_view option, const std::string& text, Millis
 double parse_rate(const std::string& text) {
   const std::size_t end = std::min(text.find('/'), text.size());
   const std::string_view unit = std::string_view(text).substr(end);
-  std::int32_t count = 0;
-  const auto [stopped, error] = std::from_chars(text.data(), text.data() + end, count);
-  const bool whole = end > 0 && error == std::errc() && stopped == text.data() + end && count > 0;
-  if (whole && (unit.empty() || unit == "/s")) return count;
-  if (whole && unit == "/m") return count / 60.0;
+  const std::int32_t count =
+      parse_number<std::int32_t>(std::string_view(text).substr(0, end)).value_or(0);
+  if (count > 0 && (unit.empty() || unit == "/s")) return count;
+  if (count > 0 && unit == "/m") return count / 60.0;
   throw CommandError(ExitCode::usage, fmt::format("--rate: \"{}\" is not a rate", printable(text)),
                      "write how many a second or a minute, such as 50/s or 600/m");
 }

@@ -1,12 +1,12 @@
 #include "daemon/admin/fields.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <exception>
 #include <optional>
 #include <utility>
 
+#include "core/number.h"
 #include "core/text.h"
 
 namespace outfall {
@@ -80,10 +80,9 @@ json::value checked_number(const RouteField& field, double number) {
 
 // From a path or a query, where all is text.
 json::value integer_of(const RouteField& field, std::string_view text) {
-  std::int64_t number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size()) refuse_type(field);
-  return checked_integer(field, number);
+  const auto number = parse_number<std::int64_t>(text);
+  if (!number) refuse_type(field);
+  return checked_integer(field, *number);
 }
 
 json::value value_of(const RouteField& field, std::string_view text) {
@@ -97,10 +96,9 @@ json::value value_of(const RouteField& field, std::string_view text) {
       if (text == "false") return false;
       refuse_type(field);
     case Type::number: {
-      double number = 0;
-      const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-      if (error != std::errc() || end != text.data() + text.size()) refuse_type(field);
-      return checked_number(field, number);
+      const auto number = parse_number<double>(text);
+      if (!number) refuse_type(field);
+      return checked_number(field, *number);
     }
     case Type::texts:
     case Type::integers: {

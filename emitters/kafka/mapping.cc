@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <new>
 
 #include "core/cloudevents.h"
 #include "core/headers.h"
+#include "core/number.h"
 #include "core/text.h"
 
 namespace outfall::kafka {
@@ -117,9 +117,11 @@ std::optional<DeliveryError> Mapping::map_partition(const Envelope& envelope, Ma
       !find_header(envelope, settings_.partition_header, scratch_)) {
     return std::nullopt;
   }
-  const char* const end = scratch_.data() + scratch_.size();
-  const auto [rest, code] = std::from_chars(scratch_.data(), end, mapped.partition);
-  if (code == std::errc() && rest == end && mapped.partition >= 0) return std::nullopt;
+  const auto partition = parse_number<std::int32_t>(scratch_);
+  if (partition && *partition >= 0) {
+    mapped.partition = *partition;
+    return std::nullopt;
+  }
   return DeliveryError{"kafka.invalid_partition", "the header " + settings_.partition_header +
                                                       " is not the number of a partition"};
 }

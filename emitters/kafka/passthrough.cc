@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <utility>
+
+#include "core/number.h"
 
 namespace outfall::kafka {
 namespace {
@@ -97,9 +98,8 @@ PassthroughProblem passthrough_problem(std::string_view name, std::string_view v
     }
   }
   if (name == "max.in.flight" || name == "max.in.flight.requests.per.connection") {
-    int requests = 0;
-    const auto [end, code] = std::from_chars(value.data(), value.data() + value.size(), requests);
-    if (code != std::errc() || end != value.data() + value.size() || requests < 1 || requests > 5) {
+    const int requests = parse_number<int>(value).value_or(0);
+    if (requests < 1 || requests > 5) {
       return {
           "a broker remembers the last 5 requests of a producer, so with more a retry may "
           "reorder records",

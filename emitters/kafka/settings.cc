@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <map>
 #include <stdexcept>
 #include <unistd.h>
 
+#include "core/number.h"
+#include "core/text.h"
 #include "emitters/kafka/passthrough.h"
 
 namespace outfall::kafka {
@@ -238,13 +239,6 @@ std::string refusal_of(const std::string& name, const std::string& value) {
   return set_property(conf.get(), name, value);
 }
 
-std::string_view trimmed(std::string_view text) {
-  constexpr std::string_view kBlanks = " \t\r\n";
-  const std::size_t begin = text.find_first_not_of(kBlanks);
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(kBlanks) - begin + 1);
-}
-
 // HOST, HOST:PORT, or an address of IPv6 in brackets.
 bool is_broker(std::string_view text) {
   const bool in_brackets = text.starts_with('[');
@@ -254,11 +248,7 @@ bool is_broker(std::string_view text) {
   const std::string_view host = text.substr(0, colon);
   if (host.empty() || host.find_first_of(" \t/;@") != std::string_view::npos) return false;
   if (in_brackets && host.size() != close + 1) return false;
-  if (colon == std::string_view::npos) return true;
-  const std::string_view digits = text.substr(colon + 1);
-  int port = 0;
-  const auto [end, code] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
-  return code == std::errc() && end == digits.data() + digits.size() && port > 0 && port <= 65535;
+  return colon == std::string_view::npos || parse_port(text.substr(colon + 1)).has_value();
 }
 
 class Checker {
@@ -356,7 +346,7 @@ class Checker {
     const std::string_view all = values_.text("brokers");
     for (std::size_t begin = 0; begin <= all.size();) {
       const std::size_t end = std::min(all.find(',', begin), all.size());
-      const std::string_view broker = trimmed(all.substr(begin, end - begin));
+      const std::string_view broker = trimmed(all.substr(begin, end - begin), " \t\r\n");
       begin = end + 1;
       if (is_broker(broker)) continue;
       report("brokers", "\"" + std::string(broker) + "\" is not the address of a broker",

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <new>
 
+#include "core/number.h"
 #include "emitters/kafka/classify.h"
 
 namespace outfall::kafka {
@@ -21,12 +21,6 @@ constexpr Milliseconds kSilence{2000};
 constexpr std::int64_t kClockSkewMs = 300'000;
 // More than key, headers and the frame of a batch mostly have.
 constexpr std::int64_t kBesidePayload = 1024;
-
-std::int64_t number_of(std::string_view text, std::int64_t otherwise) {
-  std::int64_t number = 0;
-  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return code == std::errc() && end == text.data() + text.size() ? number : otherwise;
-}
 
 // Whether the error is about the way to the brokers and not about the topic.
 bool is_outage(rd_kafka_resp_err_t error) noexcept {
@@ -90,15 +84,15 @@ TopicLimits read_limits(const rd_kafka_ConfigResource_t& resource) {
     const std::string_view name = rd_kafka_ConfigEntry_name(entries[i]);
     const std::string_view value = raw;
     if (name == "max.message.bytes" || name == "message.max.bytes") {
-      limits.max_message_bytes = number_of(value, INT64_MAX);
+      limits.max_message_bytes = parse_number<std::int64_t>(value).value_or(INT64_MAX);
     } else if (name == "cleanup.policy") {
       limits.compacted = value.find("compact") != std::string_view::npos;
     } else if (name == "message.timestamp.type") {
       limits.create_time = value == "CreateTime";
     } else if (name == "message.timestamp.before.max.ms") {
-      limits.before_max_ms = number_of(value, INT64_MAX);
+      limits.before_max_ms = parse_number<std::int64_t>(value).value_or(INT64_MAX);
     } else if (name == "message.timestamp.after.max.ms") {
-      limits.after_max_ms = number_of(value, INT64_MAX);
+      limits.after_max_ms = parse_number<std::int64_t>(value).value_or(INT64_MAX);
     }
   }
   return limits;

@@ -1,7 +1,8 @@
 #include "emitters/noop/plan.h"
 
-#include <charconv>
 #include <cstring>
+
+#include "core/number.h"
 
 namespace outfall {
 namespace {
@@ -11,13 +12,9 @@ constexpr std::string_view kAnswersHint =
     "deferred, destination_unavailable, pending, exception, blocked, shutdown.";
 
 std::optional<double> parse_share(std::string_view text) noexcept {
-  double share = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), share);
+  const auto share = parse_number<double>(text);
   // The comparison is false for what is not a number, too.
-  if (error != std::errc{} || end != text.data() + text.size() || !(share >= 0 && share <= 1)) {
-    return std::nullopt;
-  }
-  return share;
+  return share && *share >= 0 && *share <= 1 ? share : std::nullopt;
 }
 
 std::uint64_t mix(std::uint64_t value) noexcept {

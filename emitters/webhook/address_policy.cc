@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <arpa/inet.h>
-#include <charconv>
 #include <cstring>
 #include <netinet/in.h>
 #include <span>
+
+#include "core/number.h"
 
 namespace outfall::webhook {
 namespace {
@@ -129,10 +130,8 @@ std::optional<AddressRange> AddressRange::parse(std::string_view text) noexcept 
   const int most = base->is_v4() ? 32 : 128;
   int bits = most;
   if (slash != std::string_view::npos) {
-    const std::string_view number = text.substr(slash + 1);
-    const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), bits);
-    if (error != std::errc{} || end != number.data() + number.size() || bits < 0 || bits > most)
-      return std::nullopt;
+    bits = parse_number<int>(text.substr(slash + 1)).value_or(-1);
+    if (bits < 0 || bits > most) return std::nullopt;
   }
   return AddressRange{*base, base->is_v4() ? bits + kMappedBits : bits};
 }

@@ -141,9 +141,7 @@ class OptionsReader {
   void read_headers() {
     std::set<std::string> seen;
     for (const auto& [name, value] : values_.map("headers")) {
-      std::string lower = name;
-      for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-      if (!seen.insert(std::move(lower)).second) {
+      if (!seen.insert(lower_header_name(name)).second) {
         problem_of_entry("headers", name, "the header " + name + " is there twice",
                          "names that differ by case only are one header; keep one");
       } else if (!is_header_name(name)) {

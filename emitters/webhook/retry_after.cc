@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <charconv>
 
 #include <curl/curl.h>
+
+#include "core/number.h"
+#include "core/text.h"
 
 namespace outfall::webhook {
 namespace {
@@ -17,14 +19,12 @@ constexpr std::size_t kLongestDate = 63;
 }  // namespace
 
 Milliseconds retry_after_from(std::string_view value, WallTime now) noexcept {
-  while (!value.empty() && (value.front() == ' ' || value.front() == '\t')) value.remove_prefix(1);
-  while (!value.empty() && (value.back() == ' ' || value.back() == '\t')) value.remove_suffix(1);
+  value = trimmed(value);
   if (value.empty()) return kNone;
   if (std::ranges::all_of(value, [](char c) { return c >= '0' && c <= '9'; })) {
-    std::int64_t seconds = 0;
-    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), seconds);
-    if (error != std::errc{}) return kLongest;  // more digits than fit
-    return std::min(std::chrono::seconds{seconds}, kLongest);
+    const auto seconds = parse_number<std::int64_t>(value);
+    if (!seconds) return kLongest;  // more digits than fit
+    return std::min(std::chrono::seconds{*seconds}, kLongest);
   }
   // A date begins with the day of the week; curl's parser would also take "-5" or "10 apples".
   if (value.size() > kLongestDate || std::isalpha(static_cast<unsigned char>(value[0])) == 0) {

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <memory>
 #include <set>
 
 #include <curl/curl.h>
 
 #include "core/headers.h"
+#include "core/number.h"
 #include "core/text.h"
 #include "emitters/webhook/percent.h"
 
@@ -16,7 +16,6 @@ namespace outfall::webhook {
 namespace {
 
 constexpr std::string_view kHeaderPrefix = "header.";
-constexpr int kHighestPort = 65'535;
 
 struct CurlText {
   char* text = nullptr;
@@ -49,14 +48,6 @@ std::size_t scheme_length(std::string_view text) {
     if (lower(text.substr(0, scheme.size())) == scheme) return scheme.size();
   }
   return 0;
-}
-
-std::optional<int> port_from(std::string_view text) {
-  int port = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
-  if (error != std::errc{} || end != text.data() + text.size() || port < 1 || port > kHighestPort)
-    return std::nullopt;
-  return port;
 }
 
 // The value of the header; empty where there is none.
@@ -93,7 +84,7 @@ std::variant<UrlTarget, std::string> target_of(const std::string& url) {
   target.host = lower(part_of(parsed.get(), CURLUPART_HOST));
   if (target.host.starts_with('[')) target.host = target.host.substr(1, target.host.size() - 2);
   const std::string port = part_of(parsed.get(), CURLUPART_PORT, CURLU_DEFAULT_PORT);
-  target.port = port_from(port).value_or(0);
+  target.port = parse_port(port).value_or(0);
   target.default_port = target.port == (target.scheme == "https" ? 443 : 80);
   if (target.host.empty() || target.port == 0) return "it names no host";
   return target;
@@ -110,7 +101,7 @@ std::optional<std::string> HostList::parse(const std::vector<std::string>& entri
       const std::string_view port = host.substr(colon + 1);
       rule.any_port = port == "*";
       if (!rule.any_port) {
-        const auto number = port_from(port);
+        const auto number = parse_port(port);
         if (!number) return "\"" + entry + "\" has no port behind its colon";
         rule.port = *number;
       }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <charconv>
 #include <memory>
 #include <span>
 #include <utility>
@@ -13,6 +12,7 @@
 #include <libpq-fe.h>
 
 #include "config/suggest.h"
+#include "core/number.h"
 
 namespace outfall {
 namespace {
@@ -298,10 +298,7 @@ constexpr auto kNumbers = std::to_array<std::string_view>({"connect_timeout", "k
 std::optional<int> whole_number(std::string_view text) {
   while (!text.empty() && space(text.front())) text.remove_prefix(1);
   while (!text.empty() && space(text.back())) text.remove_suffix(1);
-  int number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc{} || end != text.data() + text.size()) return {};
-  return number;
+  return parse_number<int>(text);
 }
 
 // One port for all hosts or one for each; an empty one is the usual one.

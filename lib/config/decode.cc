@@ -1,7 +1,6 @@
 #include "config/decode.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cstdlib>
 #include <utility>
 
@@ -10,11 +9,15 @@
 #include "config/document.h"
 #include "config/settings.h"
 #include "config/suggest.h"
+#include "core/number.h"
 #include "core/quantity.h"
 #include "core/text.h"
 
 namespace outfall {
 namespace {
+
+// Between the parts of a variable's text, or around the lines of a file from elsewhere.
+constexpr std::string_view kBlanks = " \t\r";
 
 // A value in a message, short enough for a line.
 std::string shown(std::string_view value) {
@@ -214,17 +217,12 @@ Decoded decode_map(const SettingSpec& spec, const toml::node& node) {
   return decoded;
 }
 
-std::string_view trimmed(std::string_view text) {
-  const std::size_t first = text.find_first_not_of(" \t\r");
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(" \t\r") - first + 1);
-}
-
 template <typename Function>
 void for_each_part(std::string_view text, char separator, Function&& function) {
   while (!text.empty()) {
     const std::size_t end = std::min(text.find(separator), text.size());
-    if (const std::string_view part = trimmed(text.substr(0, end)); !part.empty()) function(part);
+    if (const std::string_view part = trimmed(text.substr(0, end), kBlanks); !part.empty())
+      function(part);
     text.remove_prefix(std::min(end + 1, text.size()));
   }
 }
@@ -293,11 +291,8 @@ Decoded decode_text(const SettingSpec& spec, std::string_view text) {
     case SettingType::bytes:
       return decode_string(spec, text, Written::bare);
     case SettingType::integer: {
-      std::int64_t number = 0;
-      const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-      if (error != std::errc{} || end != text.data() + text.size())
-        return wrong_text(spec, text, Written::bare);
-      return decode_number(spec, number);
+      const auto number = parse_number<std::int64_t>(text);
+      return number ? decode_number(spec, *number) : wrong_text(spec, text, Written::bare);
     }
     case SettingType::boolean: {
       if (text != "true" && text != "false") return wrong_text(spec, text, Written::bare);
@@ -307,7 +302,8 @@ Decoded decode_text(const SettingSpec& spec, std::string_view text) {
       return value;
     }
     case SettingType::string_list:
-      return trimmed(text).starts_with('[') ? decode_fragment(spec, text) : split_list(text, ',');
+      return trimmed(text, kBlanks).starts_with('[') ? decode_fragment(spec, text)
+                                                     : split_list(text, ',');
     case SettingType::string_map:
       return decode_fragment(spec, text);
   }
@@ -329,7 +325,8 @@ Decoded decode_secret_file(const SettingSpec& spec, std::string_view content) {
       complete = false;
       return;
     }
-    value.map.emplace(trimmed(line.substr(0, equals)), trimmed(line.substr(equals + 1)));
+    value.map.emplace(trimmed(line.substr(0, equals), kBlanks),
+                      trimmed(line.substr(equals + 1), kBlanks));
   });
   if (!complete) return DecodeProblem{"expected lines of name=value", "write one pair a line"};
   return without_nul(std::move(value));

@@ -1,7 +1,8 @@
 #include "config/listen_address.h"
 
 #include <arpa/inet.h>
-#include <charconv>
+
+#include "core/number.h"
 
 namespace outfall {
 namespace {
@@ -16,11 +17,10 @@ bool is_literal(int family, const std::string& host) {
 std::optional<ListenAddress> parse_listen_address(std::string_view text) {
   const std::size_t colon = text.rfind(':');
   if (colon == std::string_view::npos || text.find('\0') != std::string_view::npos) return {};
-  const std::string_view port = text.substr(colon + 1);
+  const auto port = parse_number<std::uint16_t>(text.substr(colon + 1));
   ListenAddress address{.host = std::string(text.substr(0, colon))};
-  const auto [end, error] =
-      std::from_chars(port.data(), port.data() + port.size(), address.port, 10);
-  if (error != std::errc{} || end != port.data() + port.size()) return {};
+  if (!port) return {};
+  address.port = *port;
 
   if (address.host == "localhost") address.host = "127.0.0.1";
   if (address.host.size() > 2 && address.host.front() == '[' && address.host.back() == ']') {

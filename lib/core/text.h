@@ -17,6 +17,14 @@ inline constexpr std::string_view kReplacementCharacter = "\xef\xbf\xbd";
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
 }
 
+// Without the blanks at its ends; what is a blank differs by where the text is from.
+[[nodiscard]] constexpr std::string_view trimmed(std::string_view text,
+                                                 std::string_view blanks = " \t") noexcept {
+  const std::size_t first = text.find_first_not_of(blanks);
+  if (first == std::string_view::npos) return {};
+  return text.substr(first, text.find_last_not_of(blanks) - first + 1);
+}
+
 // How many bytes the UTF-8 sequence at the start of `text` has: 1 to 4, or 0 where it is not valid
 // (stray or missing continuation, overlong form, surrogate, beyond U+10FFFF, empty text).
 [[nodiscard]] std::size_t utf8_length(std::string_view text) noexcept;
