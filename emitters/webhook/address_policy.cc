@@ -137,6 +137,8 @@ std::optional<AddressRange> AddressRange::parse(std::string_view text) noexcept 
 }
 
 bool AddressRange::contains(const Address& address) const noexcept {
+  // "::/0" means the addresses of IPv6, not also each of IPv4 for the form that it has here.
+  if (bits < kMappedBits && address.is_v4()) return false;
   const auto whole = static_cast<std::size_t>(bits / 8);
   if (!std::equal(base.bytes.begin(), base.bytes.begin() + static_cast<std::ptrdiff_t>(whole),
                   address.bytes.begin())) {

@@ -35,7 +35,7 @@ struct AddressRange {
   Address base;
   int bits = 128;  // of the 16 bytes
 
-  // "10.0.0.0/8", "fd00::/8", or a single address.
+  // "10.0.0.0/8", "fd00::/8", or a single address. A range of IPv6 holds none of IPv4.
   [[nodiscard]] static std::optional<AddressRange> parse(std::string_view text) noexcept;
   [[nodiscard]] bool contains(const Address& address) const noexcept;
 };

@@ -96,7 +96,10 @@ TEST(AddressPolicy, RangesEndWhereTheirBitsDo) {
   EXPECT_TRUE(range->contains(*Address::parse("10.0.255.255")));
   EXPECT_TRUE(range->contains(*Address::parse("10.1.0.0")));
   EXPECT_FALSE(range->contains(*Address::parse("10.2.0.0")));
-  EXPECT_TRUE(AddressRange::parse("::/0")->contains(*Address::parse("1.2.3.4")));
+  EXPECT_FALSE(AddressRange::parse("::/0")->contains(*Address::parse("1.2.3.4")));
+  EXPECT_FALSE(AddressRange::parse("::/0")->contains(*Address::parse("::ffff:1.2.3.4")));
+  EXPECT_TRUE(AddressRange::parse("::/0")->contains(*Address::parse("2606::1")));
+  EXPECT_TRUE(AddressRange::parse("::/0")->contains(*Address::parse("::1")));
   EXPECT_TRUE(AddressRange::parse("0.0.0.0/0")->contains(*Address::parse("1.2.3.4")));
   EXPECT_FALSE(AddressRange::parse("0.0.0.0/0")->contains(*Address::parse("2606::1")));
   for (const char* wrong : {"", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/-1", "10.0.0/8", "::/129",
