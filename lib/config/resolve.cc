@@ -10,6 +10,7 @@
 
 #include "config/decode.h"
 #include "config/document.h"
+#include "config/print.h"
 #include "config/settings.h"
 #include "config/suggest.h"
 
@@ -73,6 +74,15 @@ std::string home_of(std::string_view name, std::string_view except) {
 
 std::string dotted(std::string_view table, std::string_view name) {
   return name.empty() ? std::string(table) : fmt::format("{}.{}", table, name);
+}
+
+// What the file has in brackets above the table. TOML takes a dot in a name for a level unless the
+// name is quoted.
+std::string table_header(std::string_view path) {
+  const std::size_t dot = path.find('.');
+  const std::string_view name = dot == std::string_view::npos ? "" : path.substr(dot + 1);
+  return name.empty() ? fmt::format("[{}]", path)
+                      : fmt::format("[{}.{}]", path.substr(0, dot), toml_key(name));
 }
 
 }  // namespace
@@ -162,7 +172,7 @@ void Resolver::unknown(Scan& scan, const std::string& name, SettingOrigin origin
 
 void Resolver::missing(const Scan& scan, const SettingSpec& spec) {
   const std::string variable = variable_name(scan.input.path, spec.name);
-  std::string hint = fmt::format("set it in [{}], or by {}", scan.input.path, variable);
+  std::string hint = fmt::format("set it in {}, or by {}", table_header(scan.input.path), variable);
   if (spec.secret) hint += fmt::format(" or {}_FILE", variable);
   report(scan, spec.name, origin_of_table(scan.input), "is required and not set", std::move(hint));
 }

@@ -122,6 +122,10 @@ constexpr auto kMistakes = std::to_array<Mistake>({
     {"missing_emitter", "[streams.other]\nordering = \"key\"\n",
      "7:1: streams.other.emitter: is required and not set | set it in [streams.other], or by "
      "OUTFALL_STREAMS__OTHER__EMITTER"},
+    {"missing_emitter_of_a_name_with_a_dot", "[streams.\"eu.other\"]\nordering = \"key\"\n",
+     "7:1: streams.eu.other.emitter: is required and not set | set it in [streams.\"eu.other\"], "
+     "or "
+     "by OUTFALL_STREAMS__EU_OTHER__EMITTER"},
     {"missing_kind", "[emitters.other]\n",
      "7:1: emitters.other.kind: is required: a string that names the kind of emitter | the kinds "
      "are "
