@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
@@ -9,29 +11,44 @@
 namespace outfall {
 namespace {
 
-// Throws CommandError with all that would not work. Its code is that of what starting again does
-// not mend, if there is such.
+bool works(const Connected& result) {
+  return result.problem.message.empty();
+}
+
 std::vector<Connected> connect(const Context& context, const Config& config) {
   std::vector<Connected> results = {ask_database(config)};
   for (const auto& [name, emitter] : config.emitters()) {
     results.push_back(ask_emitter(context, config, emitter));
   }
+  return results;
+}
+
+// With all that does not work. The code is that of what starting again does not mend, if there is
+// such.
+CommandError unusable(const std::vector<Connected>& results) {
   std::vector<SettingProblem> problems;
   ExitCode code = ExitCode::unavailable;
   for (const Connected& result : results) {
-    if (result.problem.message.empty()) continue;
+    if (works(result)) continue;
     problems.push_back(result.problem);
     if (result.unsuited) code = ExitCode::configuration;
   }
-  if (!problems.empty()) {
-    throw CommandError(code, "the configuration is valid, but not all that it names can be used",
-                       {}, std::move(problems));
-  }
-  return results;
+  return {code,
+          "the configuration is valid, but not all that it names can be used",
+          {},
+          std::move(problems)};
 }
 
 std::string counted(std::size_t count, std::string_view what) {
   return fmt::format("{} {}{}", count, what, count == 1 ? "" : "s");
+}
+
+// Says what answers also where something else does not: it narrows the search.
+void write_connected(const Context& context, const std::vector<Connected>& connected) {
+  for (const Connected& result : connected) {
+    if (!works(result)) continue;
+    context.out << result.what << ": " << (result.detail.empty() ? "ok" : result.detail) << '\n';
+  }
 }
 
 void write_text(const Context& context, const Config& config,
@@ -41,9 +58,7 @@ void write_text(const Context& context, const Config& config,
       counted(config.streams().size(), "stream"), counted(config.emitters().size(), "emitter"));
   for (const std::string& note : configuration_notes(context, config))
     context.out << "note: " << note << '\n';
-  for (const Connected& result : connected) {
-    context.out << result.what << ": " << (result.detail.empty() ? "ok" : result.detail) << '\n';
-  }
+  write_connected(context, connected);
 }
 
 void write_json(const Context& context, const Config& config,
@@ -67,6 +82,10 @@ ExitCode check_configuration(const Context& context, bool connecting) {
     throw cannot_run(std::move(problems));
   }
   const auto connected = connecting ? connect(context, *config) : std::vector<Connected>{};
+  if (!std::ranges::all_of(connected, works)) {
+    if (!context.json) write_connected(context, connected);
+    throw unusable(connected);
+  }
   (context.json ? write_json : write_text)(context, *config, connected);
   return ExitCode::ok;
 }
