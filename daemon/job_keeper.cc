@@ -118,6 +118,10 @@ void JobKeeper::chunk(JobId job, Kept& kept) {
   if (store_ == nullptr) store_ = open_();
   const JobStep step = store_->run_job(job, kept.runner);
   if (step.state == "running") {
+    if (!step.waits_for.empty()) {
+      log_.limited(LogLevel::warning, "job.locked", "job waits for a lock",
+                   {{"job", job}, {"waits_for", step.waits_for}});
+    }
     kept.pause = Milliseconds{0};
     kept.due = system_clock().monotonic() + std::min(step.wait, kLongestJobWait);
     return give_back(job, kept);

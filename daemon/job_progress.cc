@@ -52,7 +52,10 @@ JobProgress::~JobProgress() {
 void JobProgress::show(const JobStep& step) {
   if (before_ < 0) before_ = step.done + step.skipped - step.moved;
   const MonotonicTime now = system_clock().monotonic();
-  if (now - shown_ < every_) return;
+  const bool waiting = !step.waits_for.empty();
+  const bool begins_to_wait = waiting && !waiting_;
+  waiting_ = waiting;
+  if (now - shown_ < every_ && !begins_to_wait) return;
   shown_ = now;
   terminal_ ? write_bar(step) : write_line(step);
 }
@@ -75,10 +78,16 @@ std::string JobProgress::left(const JobStep& step) const {
   return rest <= 0 ? std::string() : age_of_seconds(static_cast<double>(rest) / speed);
 }
 
-void JobProgress::write_bar(const JobStep& step) {
-  std::string text = fmt::format("{}{} {}, {:.0f}/s", grouped(step.done + step.skipped),
-                                 of_total(step.total), past(action_), per_second(step));
+std::string JobProgress::pace(const JobStep& step) const {
+  if (!step.waits_for.empty()) return ", waits: " + printable(step.waits_for);
+  std::string text = fmt::format(", {:.0f}/s", per_second(step));
   if (const std::string rest = left(step); !rest.empty()) text += ", " + rest + " left";
+  return text;
+}
+
+void JobProgress::write_bar(const JobStep& step) {
+  std::string text = grouped(step.done + step.skipped) + of_total(step.total) + " ";
+  text.append(past(action_)).append(pace(step));
   const int room = terminal_width() - static_cast<int>(text.size()) - 5;
   std::string bar;
   if (step.total && room >= 10) {
@@ -98,6 +107,7 @@ void JobProgress::write_line(const JobStep& step) {
                                {"skipped", step.skipped},
                                {"per_second", std::round(per_second(step))}};
     object["total"] = step.total ? boost::json::value(*step.total) : boost::json::value(nullptr);
+    if (!step.waits_for.empty()) object["waits_for"] = step.waits_for;
     context_.err << boost::json::serialize(boost::json::object{{"progress", std::move(object)}})
                  << std::endl;
     return;
@@ -105,9 +115,7 @@ void JobProgress::write_line(const JobStep& step) {
   std::string text = fmt::format("job {}: {}{} {}", job_, grouped(step.done + step.skipped),
                                  of_total(step.total), past(action_));
   if (step.total) text += fmt::format(" ({:.0f} %)", std::floor(share(step) * 100));
-  text += fmt::format(", {:.0f}/s", per_second(step));
-  if (const std::string rest = left(step); !rest.empty()) text += ", " + rest + " left";
-  context_.err << text << std::endl;
+  context_.err << text << pace(step) << std::endl;
 }
 
 }  // namespace outfall

@@ -20,6 +20,7 @@ class JobProgress {
   JobProgress(const JobProgress&) = delete;
   JobProgress& operator=(const JobProgress&) = delete;
 
+  // What a job begins to wait for is shown at once.
   void show(const JobStep& step);
   // Takes the bar away, so that what follows stands in its place.
   void clear();
@@ -30,6 +31,8 @@ class JobProgress {
   // How many a second this run has dealt with, and what is left by that measure; empty: unknown.
   [[nodiscard]] double per_second(const JobStep& step) const;
   [[nodiscard]] std::string left(const JobStep& step) const;
+  // ", 120/s, 3m left", or what keeps it from going on.
+  [[nodiscard]] std::string pace(const JobStep& step) const;
 
   const Context& context_;
   const DeadLetterAction action_;
@@ -40,6 +43,7 @@ class JobProgress {
   MonotonicTime shown_;
   std::int64_t before_ = -1;  // dealt with before this run; -1: not known yet
   bool bar_ = false;
+  bool waiting_ = false;
 };
 
 // "of 50,000", or nothing where it was not counted.

@@ -103,6 +103,8 @@ struct JobStep {
   std::optional<std::int64_t> total;
   std::optional<EntryId> last_id;
   bool more = false;  // some that the filter names are left
+  // What kept this chunk from being moved, such as an open transaction's lock; empty: nothing.
+  std::string waits_for = {};
 };
 
 // Other content for a dead letter; `fields` are those that are replaced, null where nothing is

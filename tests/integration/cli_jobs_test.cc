@@ -170,6 +170,20 @@ TEST_F(CliJobs, LinesTellHowFarItIsWithoutATerminal) {
   EXPECT_EQ(boost::json::parse(line).at("progress").at("total"), 10);
 }
 
+TEST_F(CliJobs, WhatItWaitsForIsSaidAtOnce) {
+  dead_letters(2);
+  PgClient other = connect();
+  other.exec("BEGIN");
+  other.query("SELECT FROM dead_letters FOR UPDATE");
+  const auto replay = start({"dead-letters", "replay", "--stream", "orders", "--reason", "mended"});
+  wait_until([&] { return !replay->error_output().empty(); }, "the job says what it waits for");
+  EXPECT_THAT(replay->error_output(), AllOf(HasSubstr("job 1: 0 of 2 replayed (0 %), waits: "),
+                                            HasSubstr(" is locked by ")));
+  other.exec("COMMIT");
+  EXPECT_EQ(replay->wait().code, 0) << replay->error_output();
+  EXPECT_EQ(replayed(), 2);
+}
+
 TEST_F(CliJobs, ABarMovesOnATerminal) {
   dead_letters(20);
   const std::string command =

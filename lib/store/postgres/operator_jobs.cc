@@ -88,7 +88,8 @@ JobStep PostgresOperatorStore::run_job(JobId job, const Uuid& runner) {
                .skipped = row.int8("skipped"),
                .total = {},
                .last_id = {},
-               .more = row.boolean("more")};
+               .more = row.boolean("more"),
+               .waits_for = row.text("waits_for")};
   if (!row.is_null("total")) step.total = row.int8("total");
   if (!row.is_null("last_id")) step.last_id = row.int8("last_id");
   return step;
