@@ -175,12 +175,12 @@ class Run {
 
   // Ready to work: independent of the reach of database and sinks, so that a sidecar does not take
   // its application out of service with them. A schema that this worker cannot use is no outage,
-  // and a rollout should not go on to the next one.
+  // and a rollout should not go on to the next one, nor before it is known.
   HealthReport ready() {
     HealthReport report = live();
-    if (std::string problem = drain_.database_unfit(); !problem.empty()) {
+    if (std::string reason = drain_.why_not_ready(); !reason.empty()) {
       report.ok = false;
-      report.reasons.push_back(std::move(problem));
+      report.reasons.push_back(std::move(reason));
     }
     return report;
   }
@@ -212,7 +212,7 @@ class Run {
 
   // The watchdog is fed only when the loop of all streams has turned since the last time, by the
   // thread that also takes the signals: a worker in which either hangs is killed. Ready means what
-  // /readyz means, once the first attempt to reach the database has ended either way.
+  // /readyz means.
   void tell_manager() {
     const MonotonicTime now = system_clock().monotonic();
     if (manager_.watchdog() && heartbeat_.age() < now - manager_beat_at_) {
@@ -221,8 +221,7 @@ class Run {
     }
     const Drain::Snapshot snapshot = drain_.snapshot();
     const std::string status = manager_status(snapshot);
-    const bool tried = snapshot.connected || !snapshot.problem.empty();
-    if (tried && ready().ok) manager_.ready(status);
+    if (ready().ok) manager_.ready(status);
     manager_.status(status);
   }
 

@@ -170,8 +170,9 @@ void Drain::look_failed(const StoreError& error) {
                {{"error", error.what()}, {"hint", error.hint()}});
 }
 
-std::string Drain::database_unfit() {
+std::string Drain::why_not_ready() {
   const MutexLock lock(state_mutex_);
+  if (!connected_ && problem_.empty()) return "the database has not answered yet";
   return unfit_ ? problem_ + "; " + hint_ : std::string{};
 }
 

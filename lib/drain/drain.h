@@ -61,9 +61,9 @@ class Drain final : private DrainHost {
     std::vector<StreamDrain::Report> streams;
   };
   [[nodiscard]] Snapshot snapshot();
-  // What is wrong with the database's schema, so that this worker can do nothing; empty: nothing
-  // that is known. Any thread.
-  [[nodiscard]] std::string database_unfit();
+  // Why this worker is not ready to work; empty: it is. Its first attempt to reach the database has
+  // not ended, or the schema does not suit it; an outage is no reason. Any thread.
+  [[nodiscard]] std::string why_not_ready();
 
   // Runs a database call of the daemon's own (the sampler, maintenance) on the pool, least urgent.
   void run_on_database(std::function<void(StoreSession&)> call,

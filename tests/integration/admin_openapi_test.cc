@@ -235,6 +235,7 @@ void AdminOpenapi::prepare() {
 void AdminOpenapi::see_success() {
   expect(200, "GET /metrics", "/metrics");
   expect(200, "GET /livez", "/livez");
+  wait_until([&] { return http_get(url_ + "/readyz").status == 200; }, "it is ready");
   expect(200, "GET /readyz", "/readyz");
   expect(200, "GET /status", "/status");
   expect(200, "GET /openapi.json", "/openapi.json");

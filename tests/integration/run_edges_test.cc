@@ -2,6 +2,7 @@
 // else and are said where an operator looks. Method: the real worker and server.
 #include "tests/integration/admin_client.h"
 #include "tests/integration/worker_fixture.h"
+#include "tests/support/tcp_gate.h"
 #include "tests/support/wait_until.h"
 
 namespace outfall::test {
@@ -76,6 +77,22 @@ TEST(RunSchema, AWorkerWithoutItsSchemaIsAliveAndNotReady) {
       run({OUTFALL_BINARY, "migrate"}, {.environment = {{"OUTFALL_DATABASE__URL", empty.dsn()}}});
   ASSERT_EQ(migrated.status.code, 0) << migrated.error_output;
   wait_until([&] { return worker.ready(); }, "it is ready once the schema is there");
+}
+
+// A rollout would take "ready" for "goes well with this schema".
+TEST_F(RunEdges, AWorkerIsReadyOnlyOnceItsDatabaseHasAnsweredOrNot) {
+  TcpGate gate(shared_postgres().port());
+  gate.traffic(Traffic::stall);
+  WorkerProcess worker(
+      {.dsn = shared_postgres().dsn_at(gate.port(), database_.name()), .streams = to_file()});
+  EXPECT_FALSE(worker.ready());
+  gate.traffic(Traffic::pass);
+  wait_until([&] { return worker.ready(); }, "the database has answered");
+  gate.admit(Admission::refuse);
+  gate.end_connections(Ending::reset);
+  enqueue("orders", "k");
+  worker.process().wait_for_output("waiting for the database");
+  EXPECT_TRUE(worker.ready()) << "an outage is no reason";
 }
 
 // A worker whose role cannot claim must not look like one that can.
