@@ -10,6 +10,9 @@ add_test(NAME dashboard
   COMMAND ${python} ${CMAKE_SOURCE_DIR}/ops/grafana/dashboard_test.py $<TARGET_FILE:outfall>)
 set_tests_properties(dashboard PROPERTIES LABELS "integration;plain" TIMEOUT 300)
 
+add_test(NAME dashboard_drawing COMMAND ${python} ${CMAKE_SOURCE_DIR}/ops/grafana/draw_test.py)
+set_tests_properties(dashboard_drawing PROPERTIES LABELS "unit;plain" TIMEOUT 60)
+
 # Every situation of the game day, several at a time: its alert fires within its time and no other
 # critical one, and ends when the trouble is mended as the runbook says. Sixty times as fast as in
 # life, so that a machine that is busy otherwise would look like a destination that is slow.
