@@ -101,7 +101,8 @@ constexpr std::array<MetricSpec, kMetrics> kTable = {{
     {Metric::last_success_timestamp_seconds, "outfall_last_success_timestamp_seconds", gauge,
      stream, "seconds", kByStream, "Time of the last settled delivery, 0 if there was none yet"},
     {Metric::claim_floor_lag, "outfall_claim_floor_lag", gauge, stream, "ids", kByStream,
-     "Ids between the claim floor and the highest id given out; grows beside a long open writer"},
+     "Ids between where the next claim begins to read and the highest id given out; grows with the "
+     "backlog, and for one claim after a long writer has ended"},
     {Metric::build_info, "outfall_build_info", gauge, worker, "constant 1", kByBuild,
      "What was built, as labels"},
     {Metric::heartbeat_timestamp_seconds,
