@@ -263,6 +263,23 @@ TEST_F(SqlOperators, WhatIsInALeaseIsRefusedWithItsHolderAndTime) {
   on_entry("discard_entry", id);
 }
 
+// Claims would wait as long as this did.
+TEST_F(SqlOperators, WhatAnotherTransactionHasLockedIsRefusedAtOnce) {
+  const EntryId id = enqueue("orders");
+  PgClient other = connect();
+  other.exec("BEGIN");
+  other.query("SELECT FROM entries FOR UPDATE");
+  sql_.exec("SET statement_timeout = '30s'");
+  for (const std::string function : {"retry_entry", "dead_letter_entry", "discard_entry"}) {
+    const Refusal refused = refusal(
+        sql_, "SELECT " + function + "(p_entry_id => " + std::to_string(id) + kOperatorsWho);
+    EXPECT_EQ(refused.sqlstate, "OF001") << function;
+    EXPECT_THAT(refused.message, HasSubstr("is locked by another transaction"));
+  }
+  other.exec("ROLLBACK");
+  on_entry("discard_entry", id);
+}
+
 // Its worker may still settle it: only a claim, which takes the lease over, frees it.
 TEST_F(SqlOperators, AnExpiredLeaseStillProtectsItsEntries) {
   Worker worker(database_.dsn());
