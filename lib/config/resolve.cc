@@ -161,9 +161,8 @@ void Resolver::unknown(Scan& scan, const std::string& name, SettingOrigin origin
     hint = fmt::format("did you mean {}?", variable_name(table, meant));
   } else if (!home.empty()) {
     hint = fmt::format("it belongs to [{}]", home);
-  } else if (const std::size_t dot = table.find('.'); is_table && dot != std::string_view::npos) {
-    hint = fmt::format("a name with a dot in it needs quotes: [{}.\"{}.{}\"]", table.substr(0, dot),
-                       table.substr(dot + 1), name);
+  } else if (is_table && table.find('.') != std::string_view::npos) {
+    hint = "a name with a dot in it needs quotes: " + table_header(dotted(table, name));
   } else {
     hint = fmt::format("the settings here are {}", enumerate(known));
   }
