@@ -148,18 +148,17 @@ BEGIN
   END IF;
   BEGIN
     -- Whoever has locked it is no worker, since it is in no lease, and may be open for long: claims wait for this.
-    PERFORM FROM entries e WHERE e.id = v_ids[1] FOR UPDATE NOWAIT;
+    SELECT e.id, e.envelope_id, e.stream, e.key, e.status, e.available_at, e.hold_id,
+           jsonb_strip_nulls(jsonb_build_object(
+             'type', e.type, 'key', e.key, 'status', e.status, 'attempts', e.attempts,
+             'created_at', e.created_at, 'available_at', e.available_at,
+             'last_error_code', e.last_error_code, 'last_error_message', e.last_error_message))
+      INTO id, envelope_id, stream, key, status, available_at, hold_id, detail
+      FROM entries e WHERE e.id = v_ids[1] FOR UPDATE NOWAIT;
   EXCEPTION WHEN lock_not_available THEN
     RAISE EXCEPTION '% is locked by another transaction', v_what
       USING ERRCODE = 'OF001', HINT = 'Try again when that transaction has ended.';
   END;
-  SELECT e.id, e.envelope_id, e.stream, e.key, e.status, e.available_at, e.hold_id,
-         jsonb_strip_nulls(jsonb_build_object(
-           'type', e.type, 'key', e.key, 'status', e.status, 'attempts', e.attempts,
-           'created_at', e.created_at, 'available_at', e.available_at,
-           'last_error_code', e.last_error_code, 'last_error_message', e.last_error_message))
-    INTO id, envelope_id, stream, key, status, available_at, hold_id, detail
-    FROM entries e WHERE e.id = v_ids[1];
   IF NOT FOUND THEN
     RAISE EXCEPTION '% left its stream at this moment', v_what
       USING ERRCODE = 'OF002', HINT = 'explain_entry() says what became of it.';
