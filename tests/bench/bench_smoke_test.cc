@@ -49,7 +49,7 @@ TEST(Bench, EveryBenchmarkRunsAndWritesJson) {
   }
   for (const auto* benchmark :
        {"drain", "latency", "idle", "memory", "hold", "parked", "receipts", "webhook", "neighbours",
-        "outage", "kafka", "kafka-latency", "kafka-memory"}) {
+        "outage", "kafka", "kafka-latency", "kafka-memory", "backlog", "streams", "workers"}) {
     EXPECT_GE(figures[benchmark], 2) << benchmark;
     EXPECT_NE(finished.output.find(benchmark), std::string::npos) << finished.output;
   }

@@ -49,6 +49,9 @@ void run_outage(const Options& options, Report& report);
 void run_kafka(const Options& options, Report& report);
 void run_kafka_latency(const Options& options, Report& report);
 void run_kafka_memory(const Options& options, Report& report);
+void run_backlog(const Options& options, Report& report);
+void run_streams(const Options& options, Report& report);
+void run_workers(const Options& options, Report& report);
 
 struct Benchmark {
   std::string_view name;

@@ -7,6 +7,7 @@
 
 #include "tests/bench/benchmark.h"
 #include "tests/bench/clock.h"
+#include "tests/bench/idle.h"
 #include "tests/bench/server.h"
 #include "tests/bench/sql_floor.h"
 #include "tests/bench/usage.h"
@@ -20,23 +21,6 @@ using std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds kPollEvery{250};
 
-struct Use {
-  double seconds = 0;
-  double client_cpu = 0;
-  double server_cpu = 0;
-  double transactions = 0;
-  std::int64_t peak_rss = 0;
-  [[nodiscard]] double percent() const { return (client_cpu + server_cpu) / seconds * 100; }
-};
-
-std::string streams(int count) {
-  std::string settings = "[emitters.sink]\nkind = \"noop\"\n";
-  for (int i = 1; i <= count; ++i) {
-    settings += fmt::format("[streams.stream-{}]\nemitter = \"sink\"\n", i);
-  }
-  return settings;
-}
-
 double transactions_of(test::PgClient& admin, const Database& database) {
   return static_cast<double>(
       admin.number("SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = $1",
@@ -48,10 +32,12 @@ void wait_seconds(double seconds) {
                                             std::chrono::duration<double>(seconds)));
 }
 
-Use idle(const Options& options, Server& server, int count, double seconds) {
+}  // namespace
+
+Use measure_idle(const Options& options, Server& server, int count, double seconds) {
   const auto database = server.create();
   test::PgClient admin = server.postgres().connect();
-  Worker worker(options, *database, streams(count));
+  Worker worker(options, *database, noop_streams(count));
   // By then it is connected and its pauses have grown to their full length.
   wait_seconds(options.pick(5.0, 3.0, 1.0));
   const auto begun = steady_clock::now();
@@ -68,6 +54,8 @@ Use idle(const Options& options, Server& server, int count, double seconds) {
   worker.stop();
   return use;
 }
+
+namespace {
 
 Use poll_by_hand(Server& server, double seconds) {
   const auto database = server.create();
@@ -96,7 +84,7 @@ void run_idle(const Options& options, Report& report) {
   for (int round = 0; round < options.rounds(); ++round) {
     const Use floor = poll_by_hand(server, seconds);
     for (const int count : {1, 200}) {
-      const Use use = idle(options, server, count, seconds);
+      const Use use = measure_idle(options, server, count, seconds);
       const std::string label = fmt::format("{} stream{}", count, count == 1 ? "" : "s");
       Report::progress(fmt::format("{}: {:.2f} % of a core, {:.1f} queries/s", label, use.percent(),
                                    use.transactions / use.seconds));

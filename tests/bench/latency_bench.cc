@@ -4,13 +4,10 @@
 //
 // The first second counts apart: it begins with an idle worker, whose pause between two looks has
 // grown to drain.poll_idle.
-#include <algorithm>
 #include <array>
 #include <cstring>
 #include <endian.h>
 #include <map>
-#include <stdexcept>
-#include <unordered_map>
 
 #include <fmt/format.h>
 #include <libpq-fe.h>
@@ -19,10 +16,10 @@
 #include "tests/bench/clock.h"
 #include "tests/bench/producers.h"
 #include "tests/bench/server.h"
+#include "tests/bench/settled_latency.h"
 #include "tests/bench/sql_floor.h"
 #include "tests/bench/usage.h"
 #include "tests/bench/webhook_latency.h"
-#include "tests/bench/worker.h"
 
 namespace outfall::bench {
 
@@ -34,35 +31,6 @@ using std::chrono::system_clock;
 constexpr double kRate = 1000;
 constexpr std::chrono::milliseconds kPollEvery{3};
 constexpr int kFloorBatch = 1000;
-constexpr std::chrono::seconds kIdleStart{1};
-
-struct Arrivals {
-  std::unordered_map<std::int64_t, system_clock::time_point> at;  // by entry id
-  double client_cpu = 0;
-  double server_cpu = 0;
-  std::int64_t peak_rss = 0;
-  std::vector<double> milliseconds = {};  // sorted, after the first second
-  double from_idle = 0;                   // the longest of the first second
-};
-
-void compute_waits(const std::vector<Commit>& commits, Arrivals& arrivals) {
-  system_clock::time_point first = system_clock::time_point::max();
-  for (const Commit& commit : commits) first = std::min(first, commit.at);
-  for (const Commit& commit : commits) {
-    const auto arrived = arrivals.at.find(commit.entry_id);
-    if (arrived == arrivals.at.end()) {
-      throw std::runtime_error(fmt::format("entry {} did not arrive", commit.entry_id));
-    }
-    const double wait =
-        std::chrono::duration<double, std::milli>(arrived->second - commit.at).count();
-    if (commit.at < first + kIdleStart) {
-      arrivals.from_idle = std::max(arrivals.from_idle, wait);
-    } else {
-      arrivals.milliseconds.push_back(wait);
-    }
-  }
-  std::sort(arrivals.milliseconds.begin(), arrivals.milliseconds.end());
-}
 
 void take_all(SqlFloor& floor, Arrivals& arrivals) {
   while (true) {
@@ -96,40 +64,6 @@ Arrivals poll_by_hand(Server& server, double seconds) {
   return arrivals;
 }
 
-// The settle's own clock says when an entry was settled; server and producers share the machine's.
-void read_receipts(const Database& database, Arrivals& arrivals) {
-  const auto rows = database.connect().query(
-      "SELECT first_id + u.id_offset, (extract(epoch FROM delivered_at) * 1000000)::bigint "
-      "  FROM outbox.receipts CROSS JOIN LATERAL unnest(id_offsets) AS u (id_offset)");
-  for (const test::PgRow& row : rows) {
-    arrivals.at[std::stoll(*row[0])] =
-        system_clock::time_point(std::chrono::microseconds(std::stoll(*row[1])));
-  }
-}
-
-Arrivals deliver(const Options& options, Server& server, double seconds) {
-  const auto database = server.create();
-  Worker worker(options, *database, noop_stream("key", "on"));
-  // One entry ahead: when it is through, the worker is connected and its statements are prepared.
-  database->connect().exec(
-      "INSERT INTO outbox.entries (stream, type, payload) VALUES ('orders', 'first', '{}')");
-  worker.wait_for([](const Metrics& m) { return delivered_of(m) >= 1; }, "the first entry");
-  Arrivals arrivals;
-  const double client_cpu = worker.cpu_seconds();
-  const double server_cpu = server.cpu_seconds();
-  const auto commits = produce(database->dsn(), kRate, seconds, [](const auto&) {});
-  worker.wait_for(
-      [&](const Metrics& m) { return delivered_of(m) > static_cast<double>(commits.size()); },
-      "the last entry");
-  arrivals.client_cpu = worker.cpu_seconds() - client_cpu;
-  arrivals.server_cpu = server.cpu_seconds() - server_cpu;
-  arrivals.peak_rss = worker.peak_rss_bytes();
-  worker.stop();
-  read_receipts(*database, arrivals);
-  compute_waits(commits, arrivals);
-  return arrivals;
-}
-
 constexpr std::array kShares{std::pair{"p50", 0.5}, std::pair{"p95", 0.95}, std::pair{"p99", 0.99},
                              std::pair{"maximum", 1.0}};
 
@@ -142,7 +76,7 @@ void run_latency(const Options& options, Report& report) {
   std::vector<double> floor_waits;
   for (int round = 0; round < options.rounds(); ++round) {
     const Arrivals floor = poll_by_hand(server, seconds);
-    const Arrivals settled = deliver(options, server, seconds);
+    const Arrivals settled = deliver_settled(options, server, {.rate = kRate, .seconds = seconds});
     const double entries = kRate * seconds;
     Measurement common{.benchmark = "latency",
                        .worker_cpu_us = settled.client_cpu / entries * 1e6,

@@ -31,6 +31,9 @@ constexpr auto kBenchmarks = std::to_array<Benchmark>({
     {"kafka-latency", "From commit to the broker's append, at 1,000 transactions a second",
      &run_kafka_latency},
     {"kafka-memory", "The worker's peak memory while its broker is dead", &run_kafka_memory},
+    {"backlog", "Ten million entries on disk, against half a million", &run_backlog},
+    {"streams", "The same load over 1, 100 and 1,000 streams", &run_streams},
+    {"workers", "1, 2, 4 and 8 workers on one database", &run_workers},
 });
 
 int run(const std::vector<const Benchmark*>& chosen, const Options& options,
@@ -79,7 +82,8 @@ int main(int argc, char** argv) {
   app.add_flag("--quick", quick, "Each case once, with less data");
   app.add_flag("--smoke", smoke, "Only whether every benchmark runs: figures mean nothing")
       ->excludes("--quick");
-  app.add_option("--entries", options.entries, "Entries to preload for drain and hold")
+  app.add_option("--entries", options.entries,
+                 "Entries to preload for drain, hold, backlog, streams and workers")
       ->check(CLI::Range(1000, 100'000'000));
   app.add_option("--json", json, "Writes the figures to this file, too");
   app.add_option("--outfall", options.outfall, "The binary under test")->check(CLI::ExistingFile);

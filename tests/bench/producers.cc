@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "tests/bench/clock.h"
+#include "tests/bench/server.h"
 #include "tests/support/pg_client.h"
 
 namespace outfall::bench {
@@ -28,10 +29,11 @@ std::string payload_of(std::int64_t number) {
 class Producers {
  public:
   Producers(const std::string& dsn, double rate, double seconds, const std::string& headers,
-            int keys)
+            int keys, int streams)
       : dsn_(dsn),
         headers_(headers),
         keys_(keys),
+        streams_(streams),
         rate_(rate),
         count_(static_cast<std::int64_t>(rate * seconds)) {
     for (int i = 0; i < kConnections; ++i) threads_.emplace_back([this, i] { run(i); });
@@ -60,9 +62,9 @@ class Producers {
     try {
       test::PgClient client(dsn_);
       client.exec(
-          fmt::format("PREPARE put (text, json) AS "
+          fmt::format("PREPARE put (text, json, text) AS "
                       "INSERT INTO outbox.entries (stream, type, key, payload, headers) "
-                      "VALUES ('orders', 'order.created', $1, $2, nullif('{}', '')::jsonb) "
+                      "VALUES ($3, 'order.created', $1, $2, nullif('{}', '')::jsonb) "
                       "RETURNING id, envelope_id",
                       headers_));
       for (std::int64_t i = connection; i < count_; i += kConnections) {
@@ -70,7 +72,8 @@ class Producers {
                                      static_cast<double>(i) / rate_ * 1e9)));
         const auto key = static_cast<int>(i * 7919 % keys_);
         const test::PgRows rows =
-            client.query(fmt::format("EXECUTE put ('customer-{}', '{}')", key, payload_of(i)));
+            client.query(fmt::format("EXECUTE put ('customer-{}', '{}', '{}')", key, payload_of(i),
+                                     stream_name(key % streams_, streams_)));
         const auto now = std::chrono::system_clock::now();
         mine.push_back({std::stoll(*rows[0][0]), *rows[0][1], now, key});
       }
@@ -86,6 +89,7 @@ class Producers {
   const std::string dsn_;
   const std::string headers_;
   const int keys_;
+  const int streams_;
   const double rate_;
   const std::int64_t count_;
   const steady_clock::time_point begin_ = steady_clock::now() + std::chrono::milliseconds(200);
@@ -100,8 +104,8 @@ class Producers {
 
 std::vector<Commit> produce(const std::string& dsn, double transactions_per_second, double seconds,
                             const std::function<void(const std::function<bool()>& done)>& meanwhile,
-                            const std::string& headers, int keys) {
-  Producers producers(dsn, transactions_per_second, seconds, headers, keys);
+                            const std::string& headers, int keys, int streams) {
+  Producers producers(dsn, transactions_per_second, seconds, headers, keys, streams);
   meanwhile([&] { return producers.done(); });
   return producers.finish();
 }

@@ -16,14 +16,15 @@ struct Commit {
   int key = 0;
 };
 
-// Commits single-row transactions into the stream `orders`, over `keys` keys (a multiple of 8, so
-// that all entries of a key come from one connection) and with the given headers (a JSON object) or
-// none, from several connections, each on a schedule of its own that does not wait for a slow
-// server (what is late is sent at once). Blocks for about `seconds`; calls
-// `meanwhile` on the calling thread, with a function that tells when the producers are done.
+// Commits single-row transactions into `streams` streams (see stream_name()), over `keys` keys (a
+// multiple of 8, so that all entries of a key come from one connection, and of `streams`, so that
+// each has its stream) and with the given headers (a JSON object) or none, from several
+// connections, each on a schedule of its own that does not wait for a slow server (what is late is
+// sent at once). Blocks for about `seconds`; calls `meanwhile` on the calling thread, with a
+// function that tells when the producers are done.
 [[nodiscard]] std::vector<Commit> produce(
     const std::string& dsn, double transactions_per_second, double seconds,
     const std::function<void(const std::function<bool()>& done)>& meanwhile,
-    const std::string& headers = {}, int keys = 10'000);
+    const std::string& headers = {}, int keys = 10'000, int streams = 1);
 
 }  // namespace outfall::bench

@@ -14,7 +14,7 @@ namespace outfall::bench {
 // One figure. `ratio` is value / floor, both of the same round; `cpu_us_per_entry` is the worker's
 // and the server's CPU time together.
 struct Measurement {
-  std::string benchmark;
+  std::string benchmark = {};
   std::string name = {};  // `case` in JSON
   double value = 0;
   std::string unit = {};

@@ -34,6 +34,7 @@ class Database {
 struct Preload {
   std::int64_t entries = 0;
   std::string stream = "orders";
+  int streams = 1;  // more: round about, over streams with the names that stream_name() gives them
   int keys = 10'000;
   std::string key_prefix = "customer-";
   std::string headers = {};  // a JSON object, or none
@@ -41,6 +42,10 @@ struct Preload {
   // The first entry is scheduled for a day that no benchmark sees.
   bool scheduled_head = false;
 };
+
+// Of one of `streams` streams, counted from 0: `orders` where it is alone, else `orders-0` and so
+// on.
+[[nodiscard]] std::string stream_name(int number, int streams);
 
 // One server for one benchmark, with settings that a small production server would have: fsync on,
 // 512 MB of shared buffers. With the scale smoke it is small and not durable.

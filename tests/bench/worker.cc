@@ -1,5 +1,6 @@
 #include "tests/bench/worker.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <stdexcept>
@@ -131,6 +132,14 @@ std::string noop_stream(std::string_view ordering, std::string_view receipts,
       ordering, receipts, stream_settings, emitter_settings);
 }
 
+std::string noop_streams(int count) {
+  std::string settings = "[emitters.sink]\nkind = \"noop\"\n";
+  for (int i = 0; i < count; ++i) {
+    settings += fmt::format("[streams.{}]\nemitter = \"sink\"\n", stream_name(i, count));
+  }
+  return settings;
+}
+
 // How it stood when the given share was reached, between the two looks around it.
 Progress DrainRun::at(double share) const {
   const double wanted = share * delivered;
@@ -139,8 +148,14 @@ Progress DrainRun::at(double share) const {
     const Progress& after = progress[i];
     if (after.delivered < wanted || after.delivered == before.delivered) continue;
     const double part = (wanted - before.delivered) / (after.delivered - before.delivered);
-    return {before.seconds + (after.seconds - before.seconds) * part, wanted,
-            before.stolen + (after.stolen - before.stolen) * part};
+    const auto between = [&](double Progress::*figure) {
+      return before.*figure + (after.*figure - before.*figure) * part;
+    };
+    return {.seconds = between(&Progress::seconds),
+            .delivered = wanted,
+            .stolen = between(&Progress::stolen),
+            .claims = between(&Progress::claims),
+            .claim_seconds = between(&Progress::claim_seconds)};
   }
   return progress.back();
 }
@@ -154,32 +169,95 @@ double DrainRun::stolen_between(double from, double to) const {
   return (at(to).stolen - at(from).stolen) / (at(to).seconds - at(from).seconds) / cpus;
 }
 
-DrainRun watch_drain(Worker& worker, const Server& server, std::int64_t entries) {
-  worker.wait_for([](const Metrics& m) { return m.sum("outfall_entries_claimed_total") > 0; },
-                  "the first claim");
+double DrainRun::claim_ms_between(double from, double to) const {
+  return (at(to).claim_seconds - at(from).claim_seconds) / (at(to).claims - at(from).claims) * 1e3;
+}
+
+namespace {
+
+// What all workers together say of themselves.
+struct Look {
+  Progress progress;
+  double claimed = 0;
+};
+
+Look look_at(const std::vector<Worker*>& workers) {
+  Look look;
+  for (Worker* worker : workers) {
+    const Metrics metrics = worker->metrics();
+    look.claimed += metrics.sum("outfall_entries_claimed_total");
+    look.progress.delivered += delivered_of(metrics);
+    look.progress.claims += metrics.sum("outfall_claim_duration_seconds_count");
+    look.progress.claim_seconds += metrics.sum("outfall_claim_duration_seconds_sum");
+  }
+  look.progress.stolen = stolen_cpu_seconds();
+  return look;
+}
+
+double cpu_of(const std::vector<Worker*>& workers) {
+  double seconds = 0;
+  for (const Worker* worker : workers) seconds += worker->cpu_seconds();
+  return seconds;
+}
+
+}  // namespace
+
+namespace {
+
+DrainRun watch(const std::vector<Worker*>& workers, const Server& server, std::int64_t entries,
+               const std::function<Look()>& look_now) {
+  Look look;
+  if (!test::holds_within([&] { return (look = look_now()).claimed > 0; }, kStuckAfter))
+    throw std::runtime_error("waited in vain for the first claim");
   DrainRun run;
   const auto begun = steady_clock::now();
-  const double worker_cpu = worker.cpu_seconds();
+  const double worker_cpu = cpu_of(workers);
   const double server_cpu = server.cpu_seconds();
-  run.progress.push_back({.stolen = stolen_cpu_seconds()});
+  run.progress.push_back({.stolen = look.progress.stolen});
   auto last_progress = begun;
   while (true) {
-    const double delivered = delivered_of(worker.metrics());
+    look = look_now();
     const auto now = steady_clock::now();
-    if (delivered > run.delivered) last_progress = now;
-    run.delivered = delivered;
+    if (look.progress.delivered > run.delivered) last_progress = now;
+    run.delivered = look.progress.delivered;
     run.seconds = std::chrono::duration<double>(now - begun).count();
-    run.progress.push_back({run.seconds, delivered, stolen_cpu_seconds()});
-    if (delivered >= static_cast<double>(entries)) break;
+    look.progress.seconds = run.seconds;
+    run.progress.push_back(look.progress);
+    if (run.delivered >= static_cast<double>(entries)) break;
     if (now - last_progress > kStuckAfter) throw std::runtime_error("the drain is stuck");
-    const double left = (static_cast<double>(entries) - delivered) / run.rate();
+    const double left = (static_cast<double>(entries) - run.delivered) / run.rate();
     const bool near_end = left < 2 * std::chrono::duration<double>(kLookEvery).count();
     wait_until_time(now + (near_end ? kLookNearEnd : kLookEvery));
   }
-  run.worker_cpu = worker.cpu_seconds() - worker_cpu;
+  run.worker_cpu = cpu_of(workers) - worker_cpu;
   run.server_cpu = server.cpu_seconds() - server_cpu;
-  run.peak_rss = worker.peak_rss_bytes();
+  for (const Worker* worker : workers) {
+    run.peak_rss = std::max(run.peak_rss, worker->peak_rss_bytes());
+  }
   return run;
+}
+
+}  // namespace
+
+DrainRun watch_drain(const std::vector<Worker*>& workers, const Server& server,
+                     std::int64_t entries) {
+  return watch(workers, server, entries, [&] { return look_at(workers); });
+}
+
+DrainRun watch_drain(Worker& worker, const Server& server, std::int64_t entries) {
+  return watch_drain(std::vector<Worker*>{&worker}, server, entries);
+}
+
+DrainRun watch_receipts(Worker& worker, const Server& server, const Database& database,
+                        std::int64_t entries) {
+  test::PgClient client = database.connect();
+  return watch({&worker}, server, entries, [&] {
+    Look look;
+    look.progress.stolen = stolen_cpu_seconds();
+    look.claimed = look.progress.delivered =
+        static_cast<double>(client.number("SELECT coalesce(sum(entries), 0) FROM outbox.receipts"));
+    return look;
+  });
 }
 
 }  // namespace outfall::bench

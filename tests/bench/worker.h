@@ -54,18 +54,24 @@ class Worker {
                                       std::string_view stream_settings = {},
                                       std::string_view emitter_settings = {});
 
+// `count` streams with the emitter `noop`, as shipped, with the names that Preload and producers
+// give them.
+[[nodiscard]] std::string noop_streams(int count);
+
 // How a drain went.
 struct Progress {
   double seconds = 0;    // since the first claim
   double delivered = 0;  // entries whose delivery is in the database
   double stolen = 0;     // CPU seconds that the host has kept from this machine since it started
+  double claims = 0;     // so far, and how long they took as the workers saw it
+  double claim_seconds = 0;
 };
 struct DrainRun {
   double delivered = 0;
-  double seconds = 0;  // from the first claim to the last settle
-  double worker_cpu = 0;
+  double seconds = 0;     // from the first claim to the last settle
+  double worker_cpu = 0;  // of all workers together
   double server_cpu = 0;
-  std::int64_t peak_rss = 0;
+  std::int64_t peak_rss = 0;  // of the worker that took most
   std::vector<Progress> progress;
 
   [[nodiscard]] double rate() const { return delivered / seconds; }
@@ -75,13 +81,22 @@ struct DrainRun {
   [[nodiscard]] double rate_between(double from, double to) const;
   // The share of the machine's CPU that its host kept from it meanwhile.
   [[nodiscard]] double stolen_between(double from, double to) const;
+  // How long a claim took on average.
+  [[nodiscard]] double claim_ms_between(double from, double to) const;
 
  private:
   [[nodiscard]] Progress at(double share) const;
 };
 
-// Watches a worker that was just started until it has delivered `entries` entries.
+// Watches workers that were just started until they have delivered `entries` entries together.
+[[nodiscard]] DrainRun watch_drain(const std::vector<Worker*>& workers, const Server& server,
+                                   std::int64_t entries);
 [[nodiscard]] DrainRun watch_drain(Worker& worker, const Server& server, std::int64_t entries);
+
+// The same by what is in the database, where /metrics are dear: each of a thousand streams has more
+// than a hundred lines there. Knows nothing of claims, and begins with the first delivery.
+[[nodiscard]] DrainRun watch_receipts(Worker& worker, const Server& server,
+                                      const Database& database, std::int64_t entries);
 
 // Entries of all streams whose delivery is in the database.
 [[nodiscard]] double delivered_of(const Metrics& metrics);
