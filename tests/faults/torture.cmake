@@ -1,9 +1,11 @@
 # The supervisor that ops/torture starts, and what of it can be tested without servers.
 outfall_library(outfall_torture_plan
   SOURCES
+    ${CMAKE_CURRENT_LIST_DIR}/torture/gauges.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/history.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/plan.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/plan_kinds.cc
+    ${CMAKE_CURRENT_LIST_DIR}/torture/tally.cc
   PUBLIC outfall_json fmt::fmt)
 
 add_executable(outfall_torture
@@ -18,9 +20,12 @@ add_executable(outfall_torture
   ${CMAKE_CURRENT_LIST_DIR}/torture/kafka_sink.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/load.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/main.cc
+  ${CMAKE_CURRENT_LIST_DIR}/torture/play.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/report.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/run.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/sink.cc
+  ${CMAKE_CURRENT_LIST_DIR}/torture/soak.cc
+  ${CMAKE_CURRENT_LIST_DIR}/torture/soak_gauges.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/worker.cc)
 target_link_libraries(outfall_torture PRIVATE
   outfall_options outfall_quick_build outfall_torture_plan outfall_history outfall_test_support
@@ -31,7 +36,10 @@ target_compile_definitions(outfall_torture PRIVATE
 add_dependencies(outfall_torture outfall outfall_history_check)
 
 outfall_test(torture_plan_test
-  SOURCES ${CMAKE_CURRENT_LIST_DIR}/torture/plan_test.cc
+  SOURCES
+    ${CMAKE_CURRENT_LIST_DIR}/torture/gauges_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/torture/plan_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/torture/tally_test.cc
   LIBS outfall_torture_plan
   LABELS unit)
 outfall_test(torture_test

@@ -44,5 +44,14 @@ TEST(TortureWhole, TheSameRunsFindNothingWhereNoRuleIsMissing) {
   EXPECT_EQ(finished.status.code, 0) << finished.error_output << finished.output;
 }
 
+// The short form of a soak. Whether anything grows is for the long one to say.
+TEST(TortureSoak, AShortOneIsClean) {
+  const test::Finished finished =
+      test::run({OUTFALL_TORTURE, "--soak", "20s", "--rate", "1000", "--workers", "2"}, {},
+                std::chrono::minutes(8));
+  EXPECT_EQ(finished.status.code, 0) << finished.error_output << finished.output;
+  EXPECT_NE(finished.output.find("0 lost, 0 phantom"), std::string::npos) << finished.output;
+}
+
 }  // namespace
 }  // namespace outfall::torture

@@ -38,9 +38,11 @@ void SmallDisk::empty() {
   std::filesystem::remove(path_ / "filler");
 }
 
-Servers::Servers(bool standbys) {
+Servers::Servers(bool standbys, const std::map<std::string, std::string>& settings) {
   test::PostgresOptions options;
-  options.settings = {{"deadlock_timeout", "100ms"}, {"max_connections", "80"}};
+  options.settings = settings;
+  options.settings.emplace("deadlock_timeout", "100ms");
+  options.settings.emplace("max_connections", "80");
   servers_.push_back(std::make_unique<TempPostgres>(options));
   if (!standbys) return;
   TempPostgres& first = *servers_.front();
@@ -116,6 +118,17 @@ std::string Servers::dsn(const std::string& database) const {
 
 test::PgClient Servers::connect(const std::string& database) const {
   return test::PgClient(dsn(database));
+}
+
+std::int64_t Servers::delivered(const std::string& database) const {
+  return connect(database).number("SELECT coalesce(sum(entries), 0) FROM outbox.receipts");
+}
+
+std::int64_t Servers::left(const std::string& database) const {
+  return connect(database).number(
+      "SELECT (SELECT count(*) FROM outbox.entries) + (SELECT count(*) FROM outbox.leases)"
+      // An empty hold goes with the next claim that looks at it.
+      " + (SELECT count(*) FROM outbox.holds WHERE due_at < 'infinity')");
 }
 
 test::TempPgBouncer& Servers::pooler() {

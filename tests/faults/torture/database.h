@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -36,7 +37,8 @@ class SmallDisk {
 // without standbys are used again by the next runs, each of which has a database of its own.
 class Servers {
  public:
-  explicit Servers(bool standbys);
+  // With settings on top of those of all runs.
+  explicit Servers(bool standbys, const std::map<std::string, std::string>& settings = {});
 
   // The one that takes writes; changes with promote().
   [[nodiscard]] test::TempPostgres& primary() { return *servers_[primary_]; }
@@ -54,6 +56,10 @@ class Servers {
   // For producers and for looking: whichever server takes writes.
   [[nodiscard]] std::string dsn(const std::string& database) const;
   [[nodiscard]] test::PgClient connect(const std::string& database) const;
+  // Entries with a receipt.
+  [[nodiscard]] std::int64_t delivered(const std::string& database) const;
+  // Entries, leases and holds, but for holds behind a dead letter.
+  [[nodiscard]] std::int64_t left(const std::string& database) const;
   test::TempPgBouncer& pooler();
 
  private:

@@ -22,7 +22,7 @@ std::optional<std::int64_t> recovery_bound_us(const Plan& plan, const std::strin
 void Fault::record() {
   boost::json::object line = {{"f", "fault"},
                               {"at_us", at_us_},
-                              {"until_us", ends_at_once_ ? at_us_ : until_us_},
+                              {"until_us", until_us()},
                               {"kind", injection_.kind},
                               {"mode", injection_.mode},
                               {"step", injection_.step},
@@ -32,6 +32,16 @@ void Fault::record() {
   if (scene_.judge_recovery && bound) line["recover_within_us"] = *bound;
   for (const auto& member : more_) line[member.key()] = member.value();
   scene_.history.add(std::move(line));
+}
+
+int Fault::copies() const {
+  if (touches_.empty()) return 0;
+  const boost::json::value* copies = more_.if_contains("copies");
+  return copies == nullptr ? 1 : static_cast<int>(copies->as_int64());
+}
+
+bool Fault::may_be_late() const {
+  return touches_.contains("sinks") || injection_.kind.starts_with("F3-");
 }
 
 Worker& Fault::worker() const {

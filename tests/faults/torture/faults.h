@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <limits>
 #include <memory>
 #include <random>
 #include <string>
@@ -52,6 +53,16 @@ class Fault {
   // Its line of the history; `until_us` is when it was healed, for a death its own moment.
   void record();
   [[nodiscard]] const Injection& injection() const { return injection_; }
+  // What it allows, in the words of the history checker: how many copies of one entry, and whether
+  // a send from before may arrive after its repetition.
+  [[nodiscard]] int copies() const;
+  [[nodiscard]] bool may_be_late() const;
+  // When, as its line says it; `until` is the end of time while it is not over.
+  [[nodiscard]] std::int64_t from_us() const { return at_us_; }
+  [[nodiscard]] std::int64_t until_us() const {
+    if (ends_at_once_) return at_us_;
+    return until_us_ == 0 ? std::numeric_limits<std::int64_t>::max() : until_us_;
+  }
   void begun() { at_us_ = now_us(); }
   void ended() { until_us_ = now_us(); }
 

@@ -29,12 +29,17 @@ struct Place {
 // faults.md has the format). Any thread; nothing is written to disk before write().
 class History {
  public:
-  void committing(const Place& place);
-  void committed(const std::string& id);
-  void rolled_back(const std::string& id);
-  void commit_unknown(const std::string& id);
+  History() = default;
+  History(const History&) = delete;
+  History& operator=(const History&) = delete;
+  virtual ~History() = default;
+
+  virtual void committing(const Place& place);
+  virtual void committed(const std::string& id);
+  virtual void rolled_back(const std::string& id);
+  virtual void commit_unknown(const std::string& id);
   // `seq` is counted here: the order in which a sink tells of what it got is its own.
-  void arrived(const std::string& sink, const Place& place);
+  virtual void arrived(const std::string& sink, const Place& place);
   void worker(const std::string& name, std::string_view event, int code = 0);
   void add(boost::json::object event);  // at_us is added where it is missing
 

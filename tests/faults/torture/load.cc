@@ -1,5 +1,6 @@
 #include "tests/faults/torture/load.h"
 
+#include <algorithm>
 #include <exception>
 
 #include <fmt/format.h>
@@ -18,6 +19,9 @@ std::string new_id(std::mt19937_64& engine) {
   return fmt::format("{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}", high >> 32U, (high >> 16U) & 0xFFFFU,
                      high & 0xFFFU, 0x8000U | (low >> 50U), low & 0xFFFFFFFFFFFFU);
 }
+
+// One to three, and one transaction of ten is rolled back.
+constexpr double kCommittedByTransaction = 2 * 0.9;
 
 bool one_in(std::mt19937_64& engine, std::uint64_t n) {
   return engine() % n == 0;
@@ -59,9 +63,23 @@ void Load::poison(const std::string& type, int payload_bytes, bool once) {
   poison_once_ = once;
 }
 
-bool Load::pause(milliseconds duration) {
+bool Load::pause(std::chrono::steady_clock::duration duration) {
   std::unique_lock lock(mutex_);
   return !wake_.wait_for(lock, duration, [&] { return stopping_; });
+}
+
+// On a schedule that does not wait for a slow server. What could not be written for longer than a
+// moment is not made up for.
+bool Load::next_turn(Producer& producer) {
+  if (options_.rate == 0) return pause(options_.pause);
+  constexpr std::chrono::seconds kMakesUpFor{1};
+  const auto now = std::chrono::steady_clock::now();
+  producer.next = std::max(producer.next, now - kMakesUpFor);
+  const bool goes_on =
+      pause(std::max<std::chrono::steady_clock::duration>(producer.next - now, {}));
+  producer.next += std::chrono::duration_cast<std::chrono::steady_clock::duration>(
+      std::chrono::duration<double>(kCommittedByTransaction * options_.producers / options_.rate));
+  return goes_on;
 }
 
 std::string Load::type_now(std::string& padding) {
@@ -78,9 +96,9 @@ void Load::run(int number) {
   producer.number = number;
   producer.engine.seed(options_.seed * 1000 + static_cast<std::uint64_t>(number));
   producer.places.resize(static_cast<std::size_t>(options_.keys) + 1);
-  while (pause(options_.pause)) {
+  while (next_turn(producer)) {
     try {
-      if (!producer.client) producer.client = std::make_unique<PgClient>(options_.dsn);
+      if (!producer.client) connect(producer);
       transaction(producer);
     } catch (const PgError&) {
       // The database is away, takes no writes or has ended this session.
@@ -90,6 +108,15 @@ void Load::run(int number) {
   }
 }
 
+void Load::connect(Producer& producer) {
+  auto client = std::make_unique<PgClient>(options_.dsn);
+  client->exec(
+      "PREPARE put (uuid, text, text, text, bigint, text) AS"
+      " INSERT INTO outbox.entries (envelope_id, stream, type, key, payload)"
+      " VALUES ($1, $2, $3, nullif($4, ''), json_build_object('n', $5, 'pad', $6))");
+  producer.client = std::move(client);
+}
+
 // Key 0 is none: those entries have no order.
 Place Load::insert(Producer& producer, int key) {
   Place place;
@@ -97,12 +124,10 @@ Place Load::insert(Producer& producer, int key) {
   place.stream = options_.stream;
   if (key > 0) place.key = fmt::format("key-{}-{}", producer.number, key);
   place.n = ++producer.places[static_cast<std::size_t>(key)];
-  std::string padding;
+  std::string padding(static_cast<std::size_t>(options_.payload_bytes), 'x');
   const std::string type = one_in(producer.engine, 25) ? type_now(padding) : "order.placed";
-  (void)producer.client->query(
-      "INSERT INTO outbox.entries (envelope_id, stream, type, key, payload)"
-      " VALUES ($1, $2, $3, nullif($4, ''), json_build_object('n', $5::bigint, 'pad', $6::text))",
-      {place.id, place.stream, type, place.key, std::to_string(place.n), padding});
+  producer.client->exec(fmt::format("EXECUTE put ('{}', '{}', '{}', '{}', {}, '{}')", place.id,
+                                    place.stream, type, place.key, place.n, padding));
   return place;
 }
 
@@ -126,15 +151,19 @@ void Load::transaction(Producer& producer) {
   const int number = ++transactions_;
   End end = End::commit;
   if (one_in(engine, 10)) end = End::roll_back;
-  if (one_in(engine, 20) || (late && number % 4 == 0)) end = End::late;
-  if (prepared && number % 4 == 0) end = End::two_phase;
+  const auto seldom = static_cast<std::uint64_t>(options_.seldom);
+  const bool fourth = number % (4 * options_.seldom) == 0;
+  if (one_in(engine, 20 * seldom) || (late && fourth)) end = End::late;
+  if (prepared && fourth) end = End::two_phase;
   std::vector<Place> places;
   producer.client->exec("BEGIN");
   try {
     const auto count = 1 + engine() % 3;
-    for (std::uint64_t i = 0; i < count; ++i)
-      places.push_back(insert(
-          producer, static_cast<int>(engine() % (static_cast<std::uint64_t>(options_.keys) + 1))));
+    const auto keys = static_cast<std::uint64_t>(options_.keys);
+    for (std::uint64_t i = 0; i < count; ++i) {
+      const std::uint64_t key = options_.unkeyed ? engine() % (keys + 1) : 1 + engine() % keys;
+      places.push_back(insert(producer, static_cast<int>(key)));
+    }
     if (duplicates && one_in(engine, 5)) insert_again(producer, places.back());
     if (end == End::late) pause(milliseconds(50 + engine() % (late ? 950 : 250)));
   } catch (const PgError&) {

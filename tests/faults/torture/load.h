@@ -27,6 +27,10 @@ class Load {
     int producers = 4;
     int keys = 10;  // of each producer
     std::chrono::milliseconds pause{12};
+    double rate = 0;        // committed entries a second of all producers, in place of the pause
+    int payload_bytes = 0;  // of padding in each entry
+    bool unkeyed = true;    // some entries have no key
+    int seldom = 1;         // how many times as seldom a transaction stays open or has two phases
     std::uint64_t seed = 1;
   };
   Load(Options options, History& history);
@@ -52,13 +56,16 @@ class Load {
     std::mt19937_64 engine;
     std::vector<std::int64_t> places;  // of each key: the last one given out
     std::unique_ptr<test::PgClient> client;
+    std::chrono::steady_clock::time_point next = std::chrono::steady_clock::now();
   };
   void run(int number);
+  void connect(Producer& producer);
   void transaction(Producer& producer);
   Place insert(Producer& producer, int key);
   void insert_again(Producer& producer, const Place& place);
   void commit(Producer& producer, End end, const std::vector<Place>& places);
-  bool pause(std::chrono::milliseconds duration);  // false when the load ends
+  bool pause(std::chrono::steady_clock::duration duration);  // false when the load ends
+  bool next_turn(Producer& producer);                        // the same
   std::string type_now(std::string& padding);
 
   const Options options_;

@@ -1,6 +1,7 @@
 // outfall_torture: breaks what outfall depends on, run after run, and judges what came of it. See
 // docs/internals/faults.md.
 #include <exception>
+#include <map>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -9,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "tests/faults/torture/report.h"
+#include "tests/faults/torture/soak.h"
 
 namespace outfall::torture {
 
@@ -22,6 +24,7 @@ constexpr bool kCrashPoints = false;
 
 struct Choice {
   bool quick = false;
+  SoakOptions soak;
   std::uint64_t seed = 1;
   std::string kind;
   std::string emitter;
@@ -79,6 +82,21 @@ int torture_broken(Runner& runner, const std::vector<Case>& cases, const Broken&
   return 1;
 }
 
+int soak(const Choice& choice, const Settings& settings, const std::string& json) {
+  SoakOptions options = choice.soak;
+  options.seed = choice.seed;
+  options.kind = choice.kind;
+  if (!choice.emitter.empty() && choice.emitter != "stdout")
+    throw std::invalid_argument("a soak delivers by stdout, not by " + choice.emitter);
+  const SoakResult result = play_soak(settings, options);
+  fmt::print("{}", soak_table(options, result));
+  if (!json.empty()) write_soak_json(options, result, json);
+  if (settings.broken == nullptr) return result.ok() ? 0 : 1;
+  const bool noticed = !result.findings.ok();
+  fmt::print("{} is {}noticed\n", settings.broken->name, noticed ? "" : "NOT ");
+  return noticed ? 0 : 1;
+}
+
 int run(const Choice& choice, const Settings& settings, const std::string& json) {
   const std::vector<Case> cases = choose(choice);
   if (choice.list) {
@@ -107,6 +125,15 @@ int main(int argc, char** argv) {
                     .keep = std::filesystem::temp_directory_path() / "outfall-torture"};
   std::string json;
   app.add_flag("--quick", choice.quick, "A selection that has every fault and every emitter");
+  int soak_seconds = 0;
+  app.add_option("--soak", soak_seconds, "Load and a fault now and then, for so long: 30m, 90s")
+      ->transform(
+          CLI::AsNumberWithUnit(std::map<std::string, int>{{"s", 1}, {"m", 60}, {"h", 3600}}))
+      ->check(CLI::Range(5, 24 * 3600))
+      ->excludes("--quick");
+  app.add_option("--rate", choice.soak.rate, "Entries a second of a soak")
+      ->check(CLI::Range(10, 100'000));
+  app.add_option("--workers", choice.soak.workers, "Workers of a soak")->check(CLI::Range(1, 8));
   app.add_option("--seed", choice.seed, "Of the first run; each further one has the next");
   app.add_option("--kind", choice.kind, "Only faults with this in their name");
   app.add_option("--emitter", choice.emitter, "Only this emitter");
@@ -124,7 +151,8 @@ int main(int argc, char** argv) {
       if (settings.broken->patches.empty() && !kCrashPoints)
         throw std::invalid_argument(choice.broken + " needs a build with OUTFALL_CRASH_POINTS");
     }
-    return run(choice, settings, json);
+    choice.soak.lasts = std::chrono::seconds(soak_seconds);
+    return soak_seconds > 0 ? soak(choice, settings, json) : run(choice, settings, json);
   } catch (const std::exception& error) {
     fmt::print(stderr, "outfall_torture: {}\n", error.what());
     return 64;

@@ -239,4 +239,43 @@ std::vector<Case> full_cases(std::uint64_t seed, bool crash_points) {
   return cases;
 }
 
+namespace {
+
+std::vector<const FaultKind*> kinds_of_soak(const std::string& emitter, const std::string& kind) {
+  std::vector<const FaultKind*> fit;
+  for (const FaultKind& each : fault_kinds()) {
+    const bool own_server =
+        each.standbys || each.name == "F21-disk-full" || each.name == "F22-pooler";
+    // An entry that kills workers until it is given up takes longer the larger the batches are.
+    if (own_server || !applies(each, emitter) || each.name == "F16-killer") continue;
+    if (each.name.find(kind) != std::string::npos) fit.push_back(&each);
+  }
+  if (fit.empty()) throw std::invalid_argument("no fault of a soak has " + kind + " in its name");
+  return fit;
+}
+
+}  // namespace
+
+std::vector<Injection> soak_injections(const std::string& emitter, int workers,
+                                       std::chrono::seconds lasts, std::uint64_t seed,
+                                       const std::string& kind) {
+  const std::vector<const FaultKind*> kinds = kinds_of_soak(emitter, kind);
+  const auto lasts_ms = static_cast<int>(lasts.count() * 1000);
+  const int shortest_pause_ms = std::clamp(lasts_ms / 180, 1500, 10'000);
+  std::mt19937_64 engine(seed);
+  std::vector<const FaultKind*> deck;
+  std::vector<Injection> injections;
+  for (int at_ms = 0; at_ms < lasts_ms;) {
+    if (deck.empty()) deck = kinds;
+    const std::size_t drawn = engine() % deck.size();
+    Injection injection = make_plan({emitter, deck[drawn]->name, "any", seed++}).injections.front();
+    deck.erase(deck.begin() + static_cast<std::ptrdiff_t>(drawn));
+    injection.worker = draw(engine, 0, workers - 1);
+    injection.after_ms = draw(engine, shortest_pause_ms, 3 * shortest_pause_ms);
+    at_ms += injection.after_ms + injection.lasts_ms;
+    injections.push_back(std::move(injection));
+  }
+  return injections;
+}
+
 }  // namespace outfall::torture

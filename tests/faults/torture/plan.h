@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -67,5 +68,12 @@ struct Plan {
 // is left of the faults that hit a worker.
 [[nodiscard]] std::vector<Case> quick_cases(std::uint64_t seed, bool crash_points);
 [[nodiscard]] std::vector<Case> full_cases(std::uint64_t seed, bool crash_points);
+
+// The faults of a soak that lasts so long, one after the other: every kind that fits, in random
+// order and over again. `after_ms` counts from the end of the one before. None needs a standby, a
+// pooler or a disk of its own. With `kind` only those with this in their name.
+[[nodiscard]] std::vector<Injection> soak_injections(const std::string& emitter, int workers,
+                                                     std::chrono::seconds lasts, std::uint64_t seed,
+                                                     const std::string& kind = {});
 
 }  // namespace outfall::torture

@@ -2,6 +2,7 @@
 
 #include "tests/faults/torture/plan.h"
 
+#include <map>
 #include <set>
 
 #include <gtest/gtest.h>
@@ -105,6 +106,33 @@ TEST(TorturePlan, OfAPairOnlyOneTakesTheServer) {
         << each.name();
   }
   EXPECT_GT(pairs, 20);
+}
+
+TEST(TorturePlan, ASoakPlaysEveryKindThatFitsAgainAndAgain) {
+  using std::chrono_literals::operator""min;
+  const auto injections = soak_injections("stdout", 3, 30min, 7);
+  EXPECT_EQ(injections, soak_injections("stdout", 3, 30min, 7));
+  EXPECT_NE(injections, soak_injections("stdout", 3, 30min, 8));
+  std::map<std::string, int> kinds;
+  int at_ms = 0;
+  for (const Injection& each : injections) {
+    ++kinds[each.kind];
+    EXPECT_FALSE(fault_kind(each.kind).standbys) << each.kind;
+    EXPECT_LT(each.worker, 3);
+    EXPECT_GE(each.after_ms, 10'000);
+    at_ms += each.after_ms + each.lasts_ms;
+  }
+  EXPECT_GE(at_ms, 30 * 60 * 1000);
+  EXPECT_GE(kinds.size(), 15u);
+  for (const auto& [kind, count] : kinds) EXPECT_GE(count, 3) << kind;
+}
+
+TEST(TorturePlan, ASoakOfOneKindHasNoOther) {
+  using std::chrono_literals::operator""s;
+  for (const Injection& each : soak_injections("stdout", 2, 60s, 1, "F1-")) {
+    EXPECT_EQ(each.kind, "F1-sigkill");
+  }
+  EXPECT_THROW((void)soak_injections("stdout", 2, 60s, 1, "F99"), std::invalid_argument);
 }
 
 }  // namespace

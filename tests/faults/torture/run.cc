@@ -7,6 +7,8 @@
 
 #include "tests/faults/history_reader.h"
 #include "tests/faults/torture/faults.h"
+#include "tests/faults/torture/gauges.h"
+#include "tests/faults/torture/play.h"
 #include "tests/support/wait_until.h"
 
 namespace outfall::torture {
@@ -17,8 +19,8 @@ using std::chrono::milliseconds;
 namespace {
 
 constexpr milliseconds kWarmUpDeadline{60'000};
-constexpr milliseconds kLoadGoesOn{500};       // after the last fault is healed
-constexpr milliseconds kPointDeadline{6'000};  // for a worker to reach a fault's point
+constexpr std::int64_t kWarm = 50;        // deliveries
+constexpr milliseconds kLoadGoesOn{500};  // after the last fault is healed
 constexpr milliseconds kDrainDeadline{45'000};
 constexpr milliseconds kDrainDeadlineOfBroken{10'000};
 constexpr std::int64_t kSendTimeoutUs = 5'000'000;
@@ -33,22 +35,6 @@ std::string file_name(const Case& of) {
   }
   return name;
 }
-
-std::int64_t rss_bytes(pid_t pid) {
-  std::ifstream statm("/proc/" + std::to_string(pid) + "/statm");
-  std::int64_t size = 0;
-  std::int64_t resident = 0;
-  statm >> size >> resident;
-  return resident * 4096;
-}
-
-// One fault on its way through the run.
-struct Play {
-  enum class State { waiting, wanted, on, over, missed };
-  std::unique_ptr<Fault> fault;
-  State state = State::waiting;
-  std::int64_t since_us = 0;  // of the state
-};
 
 }  // namespace
 
@@ -181,52 +167,25 @@ class Runner::Run {
   }
 
   void warm_up() {
-    const auto delivered = [this] {
-      return servers_.connect(database_).number(
-          "SELECT coalesce(sum(entries), 0) FROM outbox.receipts");
-    };
-    test::wait_until([&] { return delivered() >= 50; }, "the first deliveries", kWarmUpDeadline);
+    test::wait_until([&] { return servers_.delivered(database_) >= kWarm; }, "the first deliveries",
+                     kWarmUpDeadline);
   }
 
   void inject() {
     const std::int64_t begun_us = now_us();
     for (const Injection& injection : plan_.injections)
-      faults_.push_back({.fault = make_fault(*scene_, injection)});
+      faults_.emplace_back(make_fault(*scene_, injection));
     test::wait_until(
         [&] {
           bool over = true;
           for (Play& play : faults_) {
-            advance(play, now_us() - begun_us);
-            over = over && play.state >= Play::State::over;
+            play.advance(now_us() - begun_us);
+            over = over && play.ended();
           }
           watch();
           return over;
         },
         "the faults to be over", std::chrono::minutes(2));
-  }
-
-  void advance(Play& play, std::int64_t elapsed_us) {
-    Fault& fault = *play.fault;
-    const Injection& injection = fault.injection();
-    const auto become = [&](Play::State state) {
-      play.state = state;
-      play.since_us = now_us();
-    };
-    if (play.state == Play::State::waiting && elapsed_us >= injection.after_ms * 1000)
-      become(Play::State::wanted);
-    if (play.state == Play::State::wanted) {
-      if (fault.inject()) {
-        become(Play::State::on);
-      } else if (now_us() - play.since_us > std::chrono::microseconds(kPointDeadline).count()) {
-        become(Play::State::missed);
-      }
-    }
-    if (play.state != Play::State::on) return;
-    fault.tick();
-    if (now_us() - play.since_us < injection.lasts_ms * 1000) return;
-    fault.heal();
-    fault.record();
-    become(Play::State::over);
   }
 
   // What workers take, for the bounds.
@@ -249,12 +208,7 @@ class Runner::Run {
           watch();
           // Somebody must be there, also where an entry goes on killing them.
           if (workers_.front()->gone()) workers_.front()->start();
-          test::PgClient client = servers_.connect(database_);
-          return client.number(
-                     "SELECT (SELECT count(*) FROM outbox.entries)"
-                     " + (SELECT count(*) FROM outbox.leases)"
-                     // An empty hold goes with the next claim that looks at it.
-                     " + (SELECT count(*) FROM outbox.holds WHERE due_at < 'infinity')") == 0;
+          return servers_.left(database_) == 0;
         },
         settings_.broken == nullptr ? kDrainDeadline : kDrainDeadlineOfBroken);
     for (const auto& worker : workers_) {
@@ -282,7 +236,8 @@ class Runner::Run {
           count("SELECT count(*) FROM outbox.leases WHERE expires_at < clock_timestamp()")},
          {"holds", count("SELECT count(*) FROM outbox.holds")}});
     for (const Play& play : faults_) {
-      if (play.state == Play::State::over) result.injected.push_back(play.fault->injection().kind);
+      if (play.state() == Play::State::over)
+        result.injected.push_back(play.fault().injection().kind);
     }
     if (load_->accepted_duplicates() > 0) complain("an envelope id was accepted twice");
     result.problem = problem_;

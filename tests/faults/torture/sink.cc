@@ -1,8 +1,10 @@
 #include "tests/faults/torture/sink.h"
 
+#include <fcntl.h>
 #include <fstream>
 #include <mutex>
 #include <thread>
+#include <unistd.h>
 
 #include <boost/json.hpp>
 #include <fmt/format.h>
@@ -32,6 +34,8 @@ class NoopSink final : public Sink {
   const bool slow_;
 };
 
+constexpr std::int64_t kForgetsAtOnce = 64 << 20;
+
 // A file of CloudEvents lines to which all workers append, or the programs that they have started.
 class FileSink final : public Sink {
  public:
@@ -40,6 +44,7 @@ class FileSink final : public Sink {
         file_(options.folder / "events"),
         program_(options.emitter == "exec" ? options.source_folder + "/samples/exec/deliver.py"
                                            : std::string()),
+        forgets_(options.forgets),
         reader_([this] { follow(); }) {}
   ~FileSink() override {
     ended_ = true;
@@ -81,7 +86,19 @@ class FileSink final : public Sink {
       take(line);
       read_ += static_cast<std::int64_t>(line.size()) + 1;
     }
+    if (forgets_ && read_ - forgotten_ >= kForgetsAtOnce) forget();
     return any;
+  }
+
+  // The file keeps its length: its writers and its reader go on where they are.
+  void forget() {
+    const int file = ::open(file_.c_str(), O_WRONLY | O_CLOEXEC);
+    if (file < 0) return;
+    // Where the file system cannot, the file grows.
+    static_cast<void>(::fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, forgotten_,
+                                  read_ - forgotten_));
+    ::close(file);
+    forgotten_ = read_;
   }
 
   // A line that a killed worker has left half written is no delivery.
@@ -101,7 +118,9 @@ class FileSink final : public Sink {
   History& history_;
   const std::filesystem::path file_;
   const std::string program_;
+  const bool forgets_;
   std::ifstream in_;
+  std::int64_t forgotten_ = 0;
   std::atomic<std::int64_t> read_{0};
   std::atomic<bool> ended_{false};
   std::thread reader_;

@@ -49,6 +49,7 @@ struct SinkOptions {
   test::TempKafka* kafka = nullptr;  // with a gate; for kafka only
   std::string name;                  // of the run, in letters, digits and dashes
   bool slow = false;                 // a noop that takes longer than the lease of two seconds
+  bool forgets = false;              // a file gives back the disk of what has been read of it
 };
 // The noop emitter has no outside: what arrived is what its workers have logged.
 [[nodiscard]] std::unique_ptr<Sink> make_sink(const SinkOptions& options, History& history);

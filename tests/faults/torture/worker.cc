@@ -86,10 +86,11 @@ void Worker::start(const std::map<std::string, std::string>& environment,
       // A partition is noticed within a few seconds instead of a dozen.
       "statement_timeout = \"2s\"\nclaim_timeout = \"1s\"\nconnect_timeout = \"2s\"\n"
       "[worker]\ninstance = \"{}\"\n[admin]\nenabled = false\n"
-      "[log]\nlevel = \"trace\"\nformat = \"json\"\n{}",
+      "[log]\nlevel = \"{}\"\nformat = \"json\"\n{}",
       joined(ports, "127.0.0.1"), joined(ports, ""), options_.database,
       options_.pooler ? "pooler = \"transaction\"\n" : "",
-      options_.instance.empty() ? options_.name : options_.instance, options_.settings);
+      options_.instance.empty() ? options_.name : options_.instance, options_.log_level,
+      options_.settings);
   const std::filesystem::path config = options_.folder / (options_.name + ".toml");
   std::ofstream(config) << toml;
   log_ = options_.folder / (options_.name + ".log");

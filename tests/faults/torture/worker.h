@@ -30,6 +30,7 @@ class Worker {
     std::string settings;           // TOML: [drain], [streams.…], [emitters.…]
     bool pooler = false;
     std::map<std::string, std::string> environment = {};
+    std::string log_level = "trace";  // at any other the checker learns no outcomes from its log
   };
   Worker(Options options, History& history);
   ~Worker();

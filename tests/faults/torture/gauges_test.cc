@@ -1,0 +1,73 @@
+// Goal: a soak that goes beyond a bound, or grows, is called so. Method: hand-made series.
+
+#include "tests/faults/torture/gauges.h"
+
+#include <unistd.h>
+
+#include <gtest/gtest.h>
+
+namespace outfall::torture {
+namespace {
+
+constexpr int kLooks = 100;
+
+Gauges::Line line_of(const std::function<double(double)>& value, bool judge_growth = true) {
+  Gauges gauges({{.name = "rows", .unit = "", .most = 100, .growth = 1.5, .growth_room = 5}});
+  for (int i = 0; i <= kLooks; ++i) {
+    const double share = static_cast<double>(i) / kLooks;
+    gauges.add("rows", share, value(share));
+  }
+  return gauges.lines(judge_growth).at(0);
+}
+
+TEST(TortureGauges, WhatStaysIsFine) {
+  const auto line = line_of([](double) { return 40; });
+  EXPECT_TRUE(line.ok());
+  EXPECT_EQ(line.first, 40);
+  EXPECT_EQ(line.last, 40);
+  EXPECT_EQ(line.most, 40);
+}
+
+TEST(TortureGauges, OneLookBeyondTheBoundIsTooMuch) {
+  const auto line = line_of([](double share) { return share == 0.5 ? 101 : 40; });
+  EXPECT_TRUE(line.too_much);
+  EXPECT_FALSE(line.grows);
+  EXPECT_FALSE(line.ok());
+}
+
+TEST(TortureGauges, WhatGrowsIsCalledSoBeforeItReachesItsBound) {
+  const auto grows = [](double share) { return 20 + 60 * share; };
+  EXPECT_TRUE(line_of(grows).grows);
+  EXPECT_FALSE(line_of(grows).too_much);
+  EXPECT_TRUE(line_of(grows, false).ok());
+}
+
+TEST(TortureGauges, ASpikeIsNoGrowth) {
+  EXPECT_TRUE(line_of([](double share) { return share > 0.9 ? 90 : 20; }).ok());
+}
+
+TEST(TortureGauges, WhatWasNeverSeenIsNotFine) {
+  const Gauges gauges({{.name = "rows", .unit = "", .most = 100}});
+  EXPECT_FALSE(gauges.lines(true).at(0).ok());
+}
+
+TEST(TortureGauges, AGaugeWithoutABoundIsAMistake) {
+  Gauges gauges({});
+  EXPECT_THROW(gauges.add("rows", 0, 1), std::logic_error);
+}
+
+TEST(TortureGauges, TheTableNamesWhatIsWrong) {
+  const std::string table = Gauges::table({line_of([](double) { return 200; })});
+  EXPECT_NE(table.find("rows"), std::string::npos);
+  EXPECT_NE(table.find("TOO MUCH"), std::string::npos);
+}
+
+TEST(TortureGauges, AProcessHasMemoryAndFiles) {
+  EXPECT_GT(rss_bytes(::getpid()), 1 << 20);
+  EXPECT_GE(open_files(::getpid()), 3);
+  EXPECT_EQ(rss_bytes(0), 0);
+  EXPECT_EQ(open_files(0), 0);
+}
+
+}  // namespace
+}  // namespace outfall::torture
