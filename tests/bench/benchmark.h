@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "tests/bench/report.h"
@@ -22,6 +23,7 @@ enum class Scale : std::uint8_t {
 struct Options {
   Scale scale = Scale::full;
   std::int64_t entries = 0;       // to preload; 0: what the benchmark thinks right
+  std::string only;               // of hold: the cases whose names contain it
   std::filesystem::path outfall;  // the binary under test
 
   template <typename Value>

@@ -85,6 +85,8 @@ int main(int argc, char** argv) {
   app.add_option("--entries", options.entries,
                  "Entries to preload for drain, hold, backlog, streams and workers")
       ->check(CLI::Range(1000, 100'000'000));
+  app.add_option("--only", options.only,
+                 "The cases of hold whose names contain this, e.g. 'key, reader'");
   app.add_option("--json", json, "Writes the figures to this file, too");
   app.add_option("--outfall", options.outfall, "The binary under test")->check(CLI::ExistingFile);
   app.require_subcommand(1);

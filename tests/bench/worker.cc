@@ -154,6 +154,7 @@ Progress DrainRun::at(double share) const {
     return {.seconds = between(&Progress::seconds),
             .delivered = wanted,
             .stolen = between(&Progress::stolen),
+            .cpu = between(&Progress::cpu),
             .claims = between(&Progress::claims),
             .claim_seconds = between(&Progress::claim_seconds)};
   }
@@ -167,6 +168,10 @@ double DrainRun::rate_between(double from, double to) const {
 double DrainRun::stolen_between(double from, double to) const {
   const double cpus = std::thread::hardware_concurrency();
   return (at(to).stolen - at(from).stolen) / (at(to).seconds - at(from).seconds) / cpus;
+}
+
+double DrainRun::cpu_us_between(double from, double to) const {
+  return (at(to).cpu - at(from).cpu) / ((to - from) * delivered) * 1e6;
 }
 
 double DrainRun::claim_ms_between(double from, double to) const {
@@ -213,7 +218,7 @@ DrainRun watch(const std::vector<Worker*>& workers, const Server& server, std::i
   const auto begun = steady_clock::now();
   const double worker_cpu = cpu_of(workers);
   const double server_cpu = server.cpu_seconds();
-  run.progress.push_back({.stolen = look.progress.stolen});
+  run.progress.push_back({.stolen = look.progress.stolen, .cpu = worker_cpu + server_cpu});
   auto last_progress = begun;
   while (true) {
     look = look_now();
@@ -222,6 +227,7 @@ DrainRun watch(const std::vector<Worker*>& workers, const Server& server, std::i
     run.delivered = look.progress.delivered;
     run.seconds = std::chrono::duration<double>(now - begun).count();
     look.progress.seconds = run.seconds;
+    look.progress.cpu = cpu_of(workers) + server.cpu_seconds();
     run.progress.push_back(look.progress);
     if (run.delivered >= static_cast<double>(entries)) break;
     if (now - last_progress > kStuckAfter) throw std::runtime_error("the drain is stuck");

@@ -63,6 +63,7 @@ struct Progress {
   double seconds = 0;    // since the first claim
   double delivered = 0;  // entries whose delivery is in the database
   double stolen = 0;     // CPU seconds that the host has kept from this machine since it started
+  double cpu = 0;        // CPU seconds of the server and all workers
   double claims = 0;     // so far, and how long they took as the workers saw it
   double claim_seconds = 0;
 };
@@ -81,6 +82,8 @@ struct DrainRun {
   [[nodiscard]] double rate_between(double from, double to) const;
   // The share of the machine's CPU that its host kept from it meanwhile.
   [[nodiscard]] double stolen_between(double from, double to) const;
+  // What an entry took of CPU, in workers and server together.
+  [[nodiscard]] double cpu_us_between(double from, double to) const;
   // How long a claim took on average.
   [[nodiscard]] double claim_ms_between(double from, double to) const;
 
