@@ -173,11 +173,14 @@ CREATE TABLE holds (
   value   text NOT NULL,
   since   timestamptz NOT NULL DEFAULT clock_timestamp(),
   due_at  timestamptz NOT NULL,    -- not worth a look before
-  reason  text NOT NULL,
-  UNIQUE (stream, scope, value)
+  reason  text NOT NULL
 ) WITH (fillfactor = 70);
 -- In the order of their ids, so that a claim can skip the dead ones; due_at is in no index and changes in place.
 CREATE INDEX holds_order ON holds (stream, hold_id);
+-- Each plan has one index to choose: what asks for a stream's holds cannot use this one, what asks for one hold cannot use
+-- the other. Where few live, they look equally good to a planner, and the wrong one leads through all that have ended and
+-- cannot be removed beside an open transaction.
+CREATE UNIQUE INDEX holds_value ON holds (scope, value, (stream || ''));
 
 -- Entries that one claim has passed over because they wait, too many to mark them all at once. They
 -- are out of every claim's way from here on, and later claims move them to their holds, some each.

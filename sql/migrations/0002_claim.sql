@@ -436,10 +436,13 @@ BEGIN
       FROM (SELECT q.*, first.id
               FROM (SELECT h.hold_id, h.scope, h.value,
                            CASE h.scope WHEN 'lane' THEN coalesce(l.room, p_lane_room) ELSE coalesce(k.room, p_key_room) END AS room
-                      FROM holds h
+                      -- By itself, in an order that the other index does not have: for a merge join that one looks good.
+                      FROM (SELECT * FROM holds
+                             WHERE stream = p_stream AND hold_id >= p_hold_floor AND due_at <= p_now
+                             ORDER BY hold_id OFFSET 0) h
                       LEFT JOIN unnest(p_lanes, p_lane_rooms) AS l (lane, room) ON h.scope = 'lane' AND l.lane = h.value
                       LEFT JOIN unnest(p_keys, p_key_rooms) AS k (key, room) ON h.scope = 'key' AND k.key = h.value
-                     WHERE NOT p_only_suspects AND h.stream = p_stream AND h.hold_id >= p_hold_floor AND h.due_at <= p_now
+                     WHERE NOT p_only_suspects
                        AND (h.scope = 'lane' OR hashtext(h.value) NOT IN (SELECT unnest(p_busy)))) q
              CROSS JOIN LATERAL (
                SELECT e.id FROM entries e
@@ -605,19 +608,14 @@ BEGIN
     SELECT p_stream, w.scope, w.value, p_now,
            CASE w.scope WHEN 'lane' THEN 'its destination is closed or full' ELSE 'an earlier entry of its key is unfinished' END
       FROM (SELECT DISTINCT scope, value FROM unnest(p_scopes, p_values) AS t (scope, value)) w
-    ON CONFLICT (stream, scope, value) DO NOTHING
+    ON CONFLICT (scope, value, (stream || '')) DO NOTHING
     RETURNING hold_id, scope
   )
   SELECT array_agg(o.hold_id) INTO v_opened FROM opened o WHERE o.scope = 'key';
 
-  -- A probe for each: a join that was planned while there were few holds compares each hold with each entry. As in
-  -- pick_fresh(), the order leaves one index, and the first hold from there is the one, or there would be none.
+  -- A probe for each, by holds_value: a join that was planned while there were few holds compares each hold with each entry.
   v_holds := ARRAY(
-    SELECT (SELECT x.hold_id
-              FROM (SELECT h.hold_id, h.stream, h.scope, h.value FROM holds h
-                     WHERE (h.stream, h.scope, h.value) >= (p_stream, w.scope, w.value) AND h.stream <= p_stream
-                     ORDER BY h.stream, h.scope, h.value LIMIT 1) x
-             WHERE x.stream = p_stream AND x.scope = w.scope AND x.value = w.value)
+    SELECT (SELECT h.hold_id FROM holds h WHERE h.scope = w.scope AND h.value = w.value AND h.stream || '' = p_stream)
       FROM unnest(p_scopes, p_values) WITH ORDINALITY AS w (scope, value, n) ORDER BY w.n);
 
   -- A hold sleeps until what its first entry waits for. An entry that comes before that one may not wait.
@@ -926,7 +924,8 @@ BEGIN
         SELECT array_agg(l.lane) INTO v_waiting_lanes
           FROM unnest(v_lanes, v_lane_rooms) AS l (lane, room)
          WHERE l.room <= 0
-            OR EXISTS (SELECT FROM holds h WHERE h.stream = p_stream AND h.scope = 'lane' AND h.value = l.lane)
+            OR (SELECT h.hold_id FROM holds h  -- by holds_value
+                 WHERE h.scope = 'lane' AND h.value = l.lane AND h.stream || '' = p_stream) IS NOT NULL
             OR EXISTS (SELECT FROM parkings g WHERE g.stream = p_stream AND l.lane = ANY (g.lanes));
         IF v_waiting_lanes IS NOT NULL OR cardinality(v_blocked) > 0 OR v_slow IS NOT NULL THEN
           v_passed := pass_over(p_stream, v_scan, v_active, v_parked, p_lane, v_blocked, v_slow, v_waiting_lanes);

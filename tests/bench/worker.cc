@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 
 #include <curl/curl.h>
 #include <fmt/format.h>
@@ -154,7 +155,7 @@ Progress DrainRun::at(double share) const {
     return {.seconds = between(&Progress::seconds),
             .delivered = wanted,
             .stolen = between(&Progress::stolen),
-            .cpu = between(&Progress::cpu),
+            .pages = between(&Progress::pages),
             .claims = between(&Progress::claims),
             .claim_seconds = between(&Progress::claim_seconds)};
   }
@@ -170,8 +171,8 @@ double DrainRun::stolen_between(double from, double to) const {
   return (at(to).stolen - at(from).stolen) / (at(to).seconds - at(from).seconds) / cpus;
 }
 
-double DrainRun::cpu_us_between(double from, double to) const {
-  return (at(to).cpu - at(from).cpu) / ((to - from) * delivered) * 1e6;
+double DrainRun::pages_between(double from, double to) const {
+  return (at(to).pages - at(from).pages) / ((to - from) * delivered);
 }
 
 double DrainRun::claim_ms_between(double from, double to) const {
@@ -210,7 +211,7 @@ double cpu_of(const std::vector<Worker*>& workers) {
 namespace {
 
 DrainRun watch(const std::vector<Worker*>& workers, const Server& server, std::int64_t entries,
-               const std::function<Look()>& look_now) {
+               const std::function<Look()>& look_now, std::function<void()> at_half = {}) {
   Look look;
   if (!test::holds_within([&] { return (look = look_now()).claimed > 0; }, kStuckAfter))
     throw std::runtime_error("waited in vain for the first claim");
@@ -218,7 +219,7 @@ DrainRun watch(const std::vector<Worker*>& workers, const Server& server, std::i
   const auto begun = steady_clock::now();
   const double worker_cpu = cpu_of(workers);
   const double server_cpu = server.cpu_seconds();
-  run.progress.push_back({.stolen = look.progress.stolen, .cpu = worker_cpu + server_cpu});
+  run.progress.push_back({.stolen = look.progress.stolen, .pages = look.progress.pages});
   auto last_progress = begun;
   while (true) {
     look = look_now();
@@ -227,9 +228,11 @@ DrainRun watch(const std::vector<Worker*>& workers, const Server& server, std::i
     run.delivered = look.progress.delivered;
     run.seconds = std::chrono::duration<double>(now - begun).count();
     look.progress.seconds = run.seconds;
-    look.progress.cpu = cpu_of(workers) + server.cpu_seconds();
     run.progress.push_back(look.progress);
     if (run.delivered >= static_cast<double>(entries)) break;
+    if (at_half && run.delivered * 2 >= static_cast<double>(entries)) {
+      std::exchange(at_half, {})();
+    }
     if (now - last_progress > kStuckAfter) throw std::runtime_error("the drain is stuck");
     const double left = (static_cast<double>(entries) - run.delivered) / run.rate();
     const bool near_end = left < 2 * std::chrono::duration<double>(kLookEvery).count();
@@ -250,8 +253,23 @@ DrainRun watch_drain(const std::vector<Worker*>& workers, const Server& server,
   return watch(workers, server, entries, [&] { return look_at(workers); });
 }
 
-DrainRun watch_drain(Worker& worker, const Server& server, std::int64_t entries) {
-  return watch_drain(std::vector<Worker*>{&worker}, server, entries);
+DrainRun watch_drain(Worker& worker, const Server& server, std::int64_t entries,
+                     const WatchMore& more) {
+  const std::vector<Worker*> workers{&worker};
+  if (more.pages_of == nullptr) {
+    return watch(
+        workers, server, entries, [&] { return look_at(workers); }, more.at_half);
+  }
+  test::PgClient client = more.pages_of->connect();
+  const auto look_now = [&] {
+    Look look = look_at(workers);
+    // The server's sessions report them once a second.
+    look.progress.pages =
+        static_cast<double>(client.number("SELECT blks_hit + blks_read FROM pg_stat_database "
+                                          "WHERE datname = current_database()"));
+    return look;
+  };
+  return watch(workers, server, entries, look_now, more.at_half);
 }
 
 DrainRun watch_receipts(Worker& worker, const Server& server, const Database& database,

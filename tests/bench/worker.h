@@ -63,7 +63,7 @@ struct Progress {
   double seconds = 0;    // since the first claim
   double delivered = 0;  // entries whose delivery is in the database
   double stolen = 0;     // CPU seconds that the host has kept from this machine since it started
-  double cpu = 0;        // CPU seconds of the server and all workers
+  double pages = 0;      // that the server has read or found in memory, where they are watched
   double claims = 0;     // so far, and how long they took as the workers saw it
   double claim_seconds = 0;
 };
@@ -82,8 +82,8 @@ struct DrainRun {
   [[nodiscard]] double rate_between(double from, double to) const;
   // The share of the machine's CPU that its host kept from it meanwhile.
   [[nodiscard]] double stolen_between(double from, double to) const;
-  // What an entry took of CPU, in workers and server together.
-  [[nodiscard]] double cpu_us_between(double from, double to) const;
+  // Pages an entry: what it takes of them depends on no machine.
+  [[nodiscard]] double pages_between(double from, double to) const;
   // How long a claim took on average.
   [[nodiscard]] double claim_ms_between(double from, double to) const;
 
@@ -94,7 +94,12 @@ struct DrainRun {
 // Watches workers that were just started until they have delivered `entries` entries together.
 [[nodiscard]] DrainRun watch_drain(const std::vector<Worker*>& workers, const Server& server,
                                    std::int64_t entries);
-[[nodiscard]] DrainRun watch_drain(Worker& worker, const Server& server, std::int64_t entries);
+struct WatchMore {
+  const Database* pages_of = nullptr;
+  std::function<void()> at_half = {};  // called once, when half of the entries are delivered
+};
+[[nodiscard]] DrainRun watch_drain(Worker& worker, const Server& server, std::int64_t entries,
+                                   const WatchMore& more = {});
 
 // The same by what is in the database, where /metrics are dear: each of a thousand streams has more
 // than a hundred lines there. Knows nothing of claims, and begins with the first delivery.

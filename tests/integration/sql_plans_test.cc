@@ -159,5 +159,34 @@ TEST_F(SqlWorkerPlans, DeadLettersThatHoldNothingAreNotRead) {
       << "the first claim meets the dead versions of all that held, the next ones must not";
 }
 
+// A transaction that stays open keeps every hold that has ended, and the statistics say that few
+// live: a plan made then must not lead through those that are gone.
+TEST_F(SqlWorkerPlans, HoldsThatHaveEndedAreNotReadBesideAnOpenTransaction) {
+  PgClient open = database_.connect();
+  open.exec("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM outbox.streams");
+  enqueue("orders", "k");
+  (void)worker_->drain("orders", true);
+  sql_.exec(
+      "INSERT INTO holds (stream, scope, value, due_at, reason) SELECT 'orders', 'key', 'k' || n, "
+      "'infinity', 'r' FROM generate_series(1, 5000) n; DELETE FROM holds");
+  sql_.exec("VACUUM ANALYZE holds");
+  constexpr int kFailures = 20;
+  for (int n = 0; n < kFailures; ++n) {
+    const std::string key = "again" + std::to_string(n);
+    enqueue("orders", key);
+    worker_->settle_all(worker_->claim("orders"), EntryStatus::retryable_failure, Milliseconds{50},
+                        "http.503");
+    enqueue("orders", key);
+    EXPECT_THAT(worker_->claim("orders").entries, testing::IsEmpty()) << "it waits for the first";
+    std::size_t drained = 0;
+    wait_until([&] { return (drained += worker_->drain("orders", true).size()) == 2; }, "both");
+  }
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM entries"), 0);
+  EXPECT_GE(sql_.number("SELECT last_value FROM holds_hold_id_seq"), 5000 + kFailures);
+  EXPECT_LT(read_by_worker("sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'holds'"),
+            20'000)
+      << "the first claim meets them, the next ones must not";
+}
+
 }  // namespace
 }  // namespace outfall::test
