@@ -8,4 +8,5 @@ outfall_test(cli_test
 add_dependencies(cli_test outfall)
 target_compile_definitions(cli_test PRIVATE
   OUTFALL_BINARY="$<TARGET_FILE:outfall>"
-  OUTFALL_CLI_REFERENCE="${CMAKE_SOURCE_DIR}/docs/reference/cli.md")
+  OUTFALL_CLI_REFERENCE="${CMAKE_SOURCE_DIR}/docs/reference/cli.md"
+  OUTFALL_SOURCE_DIR="${CMAKE_SOURCE_DIR}")

@@ -3,6 +3,9 @@
 //
 // Boost.Regex, since g++ 12 warns about std::regex under sanitizers.
 
+#include <filesystem>
+#include <fstream>
+#include <map>
 #include <set>
 #include <sstream>
 
@@ -93,6 +96,69 @@ TEST(CliReference, NamesEveryCommandAndOptionAndNoOther) {
     EXPECT_TRUE(commands.contains((*match)[1]))
         << "cli.md describes a command that is not there: " << (*match)[1];
   }
+}
+
+// The pages that show commands: the README, docs/ and the runbooks.
+std::vector<std::filesystem::path> documentation() {
+  const std::filesystem::path root = OUTFALL_SOURCE_DIR;
+  std::vector<std::filesystem::path> pages{root / "README.md"};
+  for (const char* folder : {"docs", "ops/runbooks"}) {
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(root / folder)) {
+      if (entry.path().extension() == ".md") pages.push_back(entry.path());
+    }
+  }
+  return pages;
+}
+
+// The words of a command line as a shell takes them: what is quoted is one, and it ends with a
+// comment, a pipe or a redirection.
+std::vector<std::string> words_of(const std::string& line) {
+  const boost::regex word(R"re((#|\||\d?>).*|"([^"]*)"|([^\s"]+))re");
+  std::vector<std::string> words;
+  for (boost::sregex_iterator match(line.begin(), line.end(), word), end; match != end; ++match) {
+    if ((*match)[1].matched) break;
+    words.push_back((*match)[(*match)[2].matched ? 2 : 3]);
+  }
+  return words;
+}
+
+// The command lines of outfall in the code blocks of a page. A table that psql prints is none.
+std::vector<std::string> command_lines_of(const std::string& page) {
+  std::vector<std::string> found;
+  std::istringstream lines(page);
+  bool code = false;
+  boost::smatch match;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("```")) code = !code;
+    if (line.find("  |") != std::string::npos) continue;
+    if (code && boost::regex_match(line, match, boost::regex(R"(\s*(?:\$ )?(outfall [a-z].*))")))
+      found.push_back(match[1]);
+  }
+  return found;
+}
+
+// Without a configuration each ends at that, after its command line was understood.
+TEST(CliReference, EveryCommandLineOfTheDocsIsUnderstood) {
+  const std::map<std::string, std::string> placeholders{
+      {"N", "1"}, {"ENVELOPE_ID", "01a1fd77-3731-71c4-b617-bb9798dca0b8"}};
+  const TempFolder folder;
+  std::ofstream(folder / "fixed.jsonl") << R"({"entry_id": 1, "payload": "{}"})";
+  std::set<std::string> tried;
+  for (const auto& file : documentation()) {
+    for (const std::string& line : command_lines_of(read_file(file))) {
+      if (!tried.insert(line).second) continue;
+      std::vector<std::string> words = words_of(line);
+      words[0] = OUTFALL_BINARY;
+      for (std::string& word : words) {
+        if (placeholders.contains(word)) word = placeholders.at(word);
+        if (word == "fixed.jsonl") word = (folder / word).string();
+      }
+      const Finished finished =
+          run(words, {.environment = {{"OUTFALL_CONFIG", "/nonexistent/outfall.toml"}}});
+      EXPECT_NE(finished.status.code, 64) << file << ": " << line << "\n" << finished.error_output;
+    }
+  }
+  EXPECT_GT(tried.size(), 30U);
 }
 
 }  // namespace
