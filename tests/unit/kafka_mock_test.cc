@@ -85,8 +85,8 @@ class KafkaMockTest : public testing::Test {
   std::unique_ptr<Emitter> emitter_;
 };
 
-// Of these a real broker gives 19 (kafka_refusals_test.cc); the others need a second broker, or a
-// disk that fails, at the right moment.
+// They need a second broker, or a disk that fails, at the right moment; 19 a replica that is away
+// while the leader is known, which one broker alone showed by chance only.
 TEST_F(KafkaMockTest, PassingTroubleIsLibrdkafkasToRetry) {
   settings_.number("linger", 50);  // so that all go in one request
   start();
