@@ -6,6 +6,7 @@ versions of Kubernetes; Prometheus' own tool reads the rules.
 usage: chart_test.py [PACKAGE.deb] [unittest's arguments]
 """
 
+import json
 import os
 import pathlib
 import shutil
@@ -149,6 +150,14 @@ class Chart(unittest.TestCase):
                         int(annotations["helm.sh/hook-weight"]))
         secrets = [v["secret"]["secretName"] for v in spec["volumes"] if "secret" in v]
         self.assertEqual(secrets, ["outfall-owner", "outfall", "certificates"])
+        # Wherever the database's stands among them.
+        rendered = documents(template("--set-json", "secrets=" + json.dumps(
+            [{"setting": "OUTFALL_EMITTERS__HOOK__SECRET_FILE", "secretName": "hook", "key": "secret"},
+             {"setting": "OUTFALL_DATABASE__URL_FILE", "secretName": "outfall", "key": "url"}]),
+            "--set", "migration.secretName=owner").stdout)
+        (job,) = of_kind(rendered, "Job")
+        secrets = [v["secret"]["secretName"] for v in job["spec"]["template"]["spec"]["volumes"] if "secret" in v]
+        self.assertEqual(secrets, ["owner", "hook"])
         self.assertEqual(of_kind(documents(template("--set", "migration.enabled=false").stdout), "Job"), [])
 
     def test_monitoring_names_what_is_there(self):
