@@ -15,6 +15,7 @@
 
 #include "tests/bench/benchmark.h"
 #include "tests/bench/server.h"
+#include "tests/bench/server_use.h"
 #include "tests/bench/worker.h"
 
 namespace outfall::bench {
@@ -52,19 +53,13 @@ class HoldBenchmark {
           const std::string name = fmt::format("ordering {}, {}", ordering, label);
           if (name.find(options_.only) == std::string::npos) continue;
           const DrainRun run = measure_evenly(ordering, holder);
-          if (holder == Holder::none) {
-            free_rate = run.rate();
-            rounds_.add(measurement(name, run, run.rate(), {}));
-          } else {
-            rounds_.add(measurement(name, run, run.rate(), free_rate));
-          }
+          rounds_.add(measurement(name, run, run.rate(), free_rate));
+          if (holder == Holder::none) free_rate = run.rate();
           add_quarters(name, run);
         }
       }
     }
-    rounds_.report(report_, [](std::vector<Measurement> of_case) {
-      return in_the_middle(std::move(of_case));
-    });
+    rounds_.report(report_, in_the_middle);
   }
 
  private:
@@ -133,9 +128,10 @@ class HoldBenchmark {
                               "fail = { retryable_failure = \"0.002\" }"));
     // As autovacuum does some time: the plans of the second half are made while there are more dead
     // rows than others. With the server's minute between two looks only some runs would see that.
-    DrainRun run = watch_drain(
-        worker, server_, committed,
-        {.pages_of = database.get(), .at_half = [&] { database->connect().exec("ANALYZE"); }});
+    ServerUse use(server_, *database);
+    DrainRun run = watch_drain(worker, server_, committed,
+                               {.pages = [&] { return use.pages(); },
+                                .at_half = [&] { database->connect().exec("ANALYZE"); }});
     held.exec("COMMIT");
     if (holder == Holder::writer) {
       worker.wait_for(

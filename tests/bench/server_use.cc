@@ -21,6 +21,7 @@ ServerUse::ServerUse(Server& server, const Database& database)
     : admin_(server.postgres().connect()), database_(database.name()) {
   first_wal_ = wal_position();
   first_commits_ = all_commits();
+  first_pages_ = all_pages();
 }
 
 double ServerUse::wal_bytes() {
@@ -31,6 +32,10 @@ double ServerUse::commits() {
   return all_commits() - first_commits_;
 }
 
+double ServerUse::pages() {
+  return all_pages() - first_pages_;
+}
+
 double ServerUse::wal_position() {
   return std::stod(admin_.value("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"));
 }
@@ -38,6 +43,11 @@ double ServerUse::wal_position() {
 double ServerUse::all_commits() {
   return static_cast<double>(
       admin_.number("SELECT xact_commit FROM pg_stat_database WHERE datname = $1", {database_}));
+}
+
+double ServerUse::all_pages() {
+  return static_cast<double>(admin_.number(
+      "SELECT blks_hit + blks_read FROM pg_stat_database WHERE datname = $1", {database_}));
 }
 
 double Activity::Seen::share(const std::string& beginning) const {

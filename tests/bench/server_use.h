@@ -10,8 +10,8 @@
 
 namespace outfall::bench {
 
-// What a server writes and commits from the constructor on. One thread at a time; each look is a
-// query.
+// What a server writes, commits and reads from the constructor on. One thread at a time; each look
+// is a query.
 class ServerUse {
  public:
   ServerUse(Server& server, const Database& database);
@@ -21,15 +21,20 @@ class ServerUse {
   [[nodiscard]] double wal_bytes();
   // Committed transactions of the database. The sessions tell of theirs when they end.
   [[nodiscard]] double commits();
+  // Pages of the database that were read or found in memory. The sessions tell of theirs once a
+  // second.
+  [[nodiscard]] double pages();
 
  private:
   [[nodiscard]] double wal_position();
   [[nodiscard]] double all_commits();
+  [[nodiscard]] double all_pages();
 
   test::PgClient admin_;
   const std::string database_;
   double first_wal_ = 0;
   double first_commits_ = 0;
+  double first_pages_ = 0;
 };
 
 // Looks twenty times a second at what the sessions of a database do, in a thread of its own that

@@ -206,10 +206,6 @@ double cpu_of(const std::vector<Worker*>& workers) {
   return seconds;
 }
 
-}  // namespace
-
-namespace {
-
 DrainRun watch(const std::vector<Worker*>& workers, const Server& server, std::int64_t entries,
                const std::function<Look()>& look_now, std::function<void()> at_half = {}) {
   Look look;
@@ -249,27 +245,18 @@ DrainRun watch(const std::vector<Worker*>& workers, const Server& server, std::i
 }  // namespace
 
 DrainRun watch_drain(const std::vector<Worker*>& workers, const Server& server,
-                     std::int64_t entries) {
-  return watch(workers, server, entries, [&] { return look_at(workers); });
+                     std::int64_t entries, const WatchMore& more) {
+  const auto look_now = [&] {
+    Look look = look_at(workers);
+    if (more.pages) look.progress.pages = more.pages();
+    return look;
+  };
+  return watch(workers, server, entries, look_now, more.at_half);
 }
 
 DrainRun watch_drain(Worker& worker, const Server& server, std::int64_t entries,
                      const WatchMore& more) {
-  const std::vector<Worker*> workers{&worker};
-  if (more.pages_of == nullptr) {
-    return watch(
-        workers, server, entries, [&] { return look_at(workers); }, more.at_half);
-  }
-  test::PgClient client = more.pages_of->connect();
-  const auto look_now = [&] {
-    Look look = look_at(workers);
-    // The server's sessions report them once a second.
-    look.progress.pages =
-        static_cast<double>(client.number("SELECT blks_hit + blks_read FROM pg_stat_database "
-                                          "WHERE datname = current_database()"));
-    return look;
-  };
-  return watch(workers, server, entries, look_now, more.at_half);
+  return watch_drain(std::vector<Worker*>{&worker}, server, entries, more);
 }
 
 DrainRun watch_receipts(Worker& worker, const Server& server, const Database& database,

@@ -91,13 +91,13 @@ struct DrainRun {
   [[nodiscard]] Progress at(double share) const;
 };
 
-// Watches workers that were just started until they have delivered `entries` entries together.
-[[nodiscard]] DrainRun watch_drain(const std::vector<Worker*>& workers, const Server& server,
-                                   std::int64_t entries);
 struct WatchMore {
-  const Database* pages_of = nullptr;
+  std::function<double()> pages = {};  // so far; see ServerUse
   std::function<void()> at_half = {};  // called once, when half of the entries are delivered
 };
+// Watches workers that were just started until they have delivered `entries` entries together.
+[[nodiscard]] DrainRun watch_drain(const std::vector<Worker*>& workers, const Server& server,
+                                   std::int64_t entries, const WatchMore& more = {});
 [[nodiscard]] DrainRun watch_drain(Worker& worker, const Server& server, std::int64_t entries,
                                    const WatchMore& more = {});
 

@@ -31,12 +31,16 @@ Tally::Whose Tally::take(const std::string& id) {
   return ending_.extract(id).mapped();
 }
 
-void Tally::committed(const std::string& id) {
+void Tally::ended(const std::string& id, std::int64_t& counter, State state) {
   const std::lock_guard lock(mutex_);
-  ++so_far_.committed;
+  ++counter;
   const Whose whose = take(id);
   const auto entry = whose.key->open.find(whose.n);
-  if (entry != whose.key->open.end()) entry->second.state = State::committed;
+  if (entry != whose.key->open.end()) entry->second.state = state;
+}
+
+void Tally::committed(const std::string& id) {
+  ended(id, so_far_.committed, State::committed);
 }
 
 void Tally::rolled_back(const std::string& id) {
@@ -49,11 +53,7 @@ void Tally::rolled_back(const std::string& id) {
 }
 
 void Tally::commit_unknown(const std::string& id) {
-  const std::lock_guard lock(mutex_);
-  ++so_far_.in_doubt;
-  const Whose whose = take(id);
-  const auto entry = whose.key->open.find(whose.n);
-  if (entry != whose.key->open.end()) entry->second.state = State::unknown;
+  ended(id, so_far_.in_doubt, State::unknown);
 }
 
 void Tally::wrong(std::int64_t& counter, const char* what, const Place& place) {

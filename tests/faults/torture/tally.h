@@ -101,6 +101,8 @@ class Tally final : public History {
   void wrong(std::int64_t& counter, const char* what, const Place& place);
   [[nodiscard]] static bool is_hole(const Key& key, std::int64_t n);
   Whose take(const std::string& id);
+  // A transaction whose entry is in the table, or may be.
+  void ended(const std::string& id, std::int64_t& counter, State state);
 
   mutable std::mutex mutex_;  // guards all of it
   std::unordered_map<std::string, Key> keys_;
