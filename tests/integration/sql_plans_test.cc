@@ -138,6 +138,23 @@ TEST_F(SqlWorkerPlans, TheEntriesOfALeaseAreReadByIndex) {
             1000);
 }
 
+// Beside other streams each entry of a lease is a range of its own, and a thousand of them are more
+// than fits into a row.
+TEST_F(SqlWorkerPlans, TheIdsOfALeaseAreFetchedOnceForAllThatItSettles) {
+  constexpr int kEntries = 2000;
+  sql_.query(
+      "INSERT INTO entries (stream, type, key) SELECT CASE n % 2 WHEN 0 THEN 'orders' ELSE 'other' "
+      "END, 't', 'k' || n FROM generate_series(1, 2 * $1::int) n",
+      {std::to_string(kEntries)});
+  const LeasedBatch batch = worker_->claim("orders", kEntries);
+  ASSERT_EQ(batch.entries.size(), kEntries);
+  worker_->deliver(batch);
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM entries WHERE stream = 'orders'"), 0);
+  EXPECT_LT(read_by_worker("toast_blks_hit + toast_blks_read FROM pg_statio_user_tables "
+                           "WHERE relname = 'leases'"),
+            200);
+}
+
 TEST_F(SqlWorkerPlans, DeadLettersThatHoldNothingAreNotRead) {
   const EntryId head = enqueue("orders", "k");
   worker_->settle_all(worker_->claim("orders"), EntryStatus::dead_lettered, Milliseconds{0},
