@@ -201,7 +201,7 @@ SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   -- Past so many of busy keys nobody walks: it takes as long as it keeps the worker from claiming that has them.
-  c_walk CONSTANT int := 20000;
+  c_walk CONSTANT int := 4000;
   c_leap CONSTANT int := 200;  -- fewer leased ids are walked past sooner than leapt over
 BEGIN
   SELECT range_agg(int8range(w.id, w.id, '[]')) FILTER (WHERE w.fits),

@@ -257,7 +257,7 @@ std::vector<Patch> small_parkings() {
       {"0002_claim", "c_pass_chunk CONSTANT int := 100000;", "c_pass_chunk CONSTANT int := 12;"},
       {"0002_claim", "c_move_chunk CONSTANT int := 100;", "c_move_chunk CONSTANT int := 3;"},
       {"0002_claim", "c_move_many  CONSTANT int := 500;", "c_move_many  CONSTANT int := 3;"},
-      {"0002_claim", "c_walk CONSTANT int := 20000;", "c_walk CONSTANT int := 5;"},
+      {"0002_claim", "c_walk CONSTANT int := 4000;", "c_walk CONSTANT int := 5;"},
       {"0002_claim", "interval := '250 milliseconds'", "interval := '20 milliseconds'"}};
 }
 
