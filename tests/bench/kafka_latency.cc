@@ -100,7 +100,8 @@ class KafkaLatencyBenchmark {
     const double worker_before = worker.cpu_seconds();
     const double server_before = server_.cpu_seconds();
     const double broker_before = process_cpu_seconds(kafka_.pid());
-    const auto commits = produce(database->dsn(), kRate, seconds, [](const auto&) {});
+    const auto commits =
+        produce(database->dsn(), {.transactions_per_second = kRate, .seconds = seconds});
     const auto entries = static_cast<double>(commits.size());
     worker.wait_for([&](const Metrics& m) { return delivered_of(m) > entries; }, "the last entry");
     const auto per_entry = [&](double cpu) { return cpu / entries * 1e6; };

@@ -1,13 +1,13 @@
 // How long a committed entry waits until its delivery is in the database, and until a webhook's
-// endpoint has it, at a steady 1,000 transactions a second. The yardstick is a client that looks
-// into the table every 3 ms, as a busy worker does, and takes what it finds.
+// endpoint has it, at a steady 1,000 transactions a second: of one entry each, and up to the
+// database also of ten, which is 10,000 entries a second. The yardstick is a client that looks into
+// the table every 3 ms, as a busy worker does, and takes what it finds.
 //
 // The first second counts apart: it begins with an idle worker, whose pause between two looks has
 // grown to drain.poll_idle.
 #include <array>
 #include <cstring>
 #include <endian.h>
-#include <map>
 
 #include <fmt/format.h>
 #include <libpq-fe.h>
@@ -45,13 +45,13 @@ void take_all(SqlFloor& floor, Arrivals& arrivals) {
   }
 }
 
-Arrivals poll_by_hand(Server& server, double seconds) {
+Arrivals poll_by_hand(Server& server, const Load& load) {
   const auto database = server.create();
   SqlFloor floor(database->dsn(), kFloorBatch);
   Arrivals arrivals;
   const double client_cpu = thread_cpu_seconds();
   const double server_cpu = server.cpu_seconds();
-  const auto commits = produce(database->dsn(), kRate, seconds, [&](const auto& done) {
+  const auto commits = produce(database->dsn(), load, [&](const auto& done) {
     while (!done()) {
       take_all(floor, arrivals);
       wait_until_time(steady_clock::now() + kPollEvery);
@@ -67,48 +67,57 @@ Arrivals poll_by_hand(Server& server, double seconds) {
 constexpr std::array kShares{std::pair{"p50", 0.5}, std::pair{"p95", 0.95}, std::pair{"p99", 0.99},
                              std::pair{"maximum", 1.0}};
 
+// `prefix`: of the names, which tells the load.
+void add_round(const std::string& prefix, const Load& load, const Arrivals& floor,
+               const Arrivals& settled, Rounds& rounds) {
+  const double entries = load.transactions_per_second * load.seconds * load.entries;
+  const Measurement common{.benchmark = "latency",
+                           .unit = "ms",
+                           .worker_cpu_us = settled.client_cpu / entries * 1e6,
+                           .server_cpu_us = settled.server_cpu / entries * 1e6,
+                           .rss_bytes = settled.peak_rss};
+  for (const auto& [label, share] : kShares) {
+    Measurement one = common;
+    one.name = fmt::format("{}commit to settled, {}", prefix, label);
+    one.value = percentile(settled.milliseconds, share);
+    one.floor = percentile(floor.milliseconds, share);
+    rounds.add(std::move(one));
+  }
+  Measurement idle = common;
+  idle.name = prefix + "commit to settled, from idle, maximum";
+  idle.value = settled.from_idle;
+  rounds.add(std::move(idle));
+  Measurement cpu = common;
+  cpu.name = prefix + "CPU of worker and server";
+  cpu.value = settled.client_cpu + settled.server_cpu;
+  cpu.unit = fmt::format("s in {:.0f} s", load.seconds);
+  cpu.floor = floor.client_cpu + floor.server_cpu;
+  cpu.note = fmt::format("worker {:.2f} s", settled.client_cpu);
+  rounds.add(std::move(cpu));
+  Report::progress(
+      fmt::format("{}p50 {:.2f} ms, p99 {:.2f} ms; by hand {:.2f} and {:.2f} ms", prefix,
+                  percentile(settled.milliseconds, 0.5), percentile(settled.milliseconds, 0.99),
+                  percentile(floor.milliseconds, 0.5), percentile(floor.milliseconds, 0.99)));
+}
+
 }  // namespace
 
 void run_latency(const Options& options, Report& report) {
   const double seconds = options.pick(31.0, 11.0, 2.0);
   Server server(options);
-  std::map<std::string, std::vector<Measurement>> rounds;
+  Rounds rounds;
   std::vector<double> floor_waits;
   for (int round = 0; round < options.rounds(); ++round) {
-    const Arrivals floor = poll_by_hand(server, seconds);
-    const Arrivals settled = deliver_settled(options, server, {.rate = kRate, .seconds = seconds});
-    const double entries = kRate * seconds;
-    Measurement common{.benchmark = "latency",
-                       .worker_cpu_us = settled.client_cpu / entries * 1e6,
-                       .server_cpu_us = settled.server_cpu / entries * 1e6,
-                       .rss_bytes = settled.peak_rss};
-    for (const auto& [label, share] : kShares) {
-      Measurement one = common;
-      one.name = fmt::format("commit to settled, {}", label);
-      one.value = percentile(settled.milliseconds, share);
-      one.unit = "ms";
-      one.floor = percentile(floor.milliseconds, share);
-      rounds[one.name].push_back(one);
+    for (const int entries : {1, 10}) {
+      const Load load{.transactions_per_second = kRate, .seconds = seconds, .entries = entries};
+      const Arrivals floor = poll_by_hand(server, load);
+      const Arrivals settled = deliver_settled(options, server, load);
+      add_round(entries == 1 ? "" : fmt::format("{} entries a transaction: ", entries), load, floor,
+                settled, rounds);
+      if (entries == 1) floor_waits = floor.milliseconds;
     }
-    Measurement idle = common;
-    idle.name = "commit to settled, from idle, maximum";
-    idle.value = settled.from_idle;
-    idle.unit = "ms";
-    rounds[idle.name].push_back(idle);
-    Measurement cpu = common;
-    cpu.name = "CPU of worker and server";
-    cpu.value = settled.client_cpu + settled.server_cpu;
-    cpu.unit = fmt::format("s in {:.0f} s", seconds);
-    cpu.floor = floor.client_cpu + floor.server_cpu;
-    cpu.note = fmt::format("worker {:.2f} s", settled.client_cpu);
-    rounds[cpu.name].push_back(cpu);
-    Report::progress(
-        fmt::format("p50 {:.2f} ms, p99 {:.2f} ms; by hand {:.2f} and {:.2f} ms",
-                    percentile(settled.milliseconds, 0.5), percentile(settled.milliseconds, 0.99),
-                    percentile(floor.milliseconds, 0.5), percentile(floor.milliseconds, 0.99)));
-    floor_waits = floor.milliseconds;
   }
-  for (auto& [name, measurements] : rounds) report.add(median_by_value(std::move(measurements)));
+  rounds.report(report, median_by_value);
   measure_webhook_latency(options, server, floor_waits, seconds, report);
 }
 

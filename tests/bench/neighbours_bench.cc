@@ -97,7 +97,8 @@ class NeighboursBenchmark {
     }
     const double server_before = server_.cpu_seconds();
     const auto commits = produce(
-        database->dsn(), kRate, seconds_, [](const auto&) {}, headers_to(neighbour_));
+        database->dsn(),
+        {.transactions_per_second = kRate, .seconds = seconds_, .headers = headers_to(neighbour_)});
     Waits waits = waits_of(commits, collect_receipts(neighbour_, commits, kDeadline));
     const double server_cpu = server_.cpu_seconds() - server_before;
     double worker_cpu = 0;

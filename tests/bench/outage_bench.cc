@@ -78,9 +78,11 @@ class OutageBenchmark {
     const double worker_before = worker.cpu_seconds();
     const double server_before = server_.cpu_seconds();
     Outage outage;
-    const auto commits = produce(
-        database->dsn(), kRate, seconds(before_ + away_ + after_),
-        [&](const auto&) { outage = take_away(*destination); }, {}, kKeys);
+    const auto commits = produce(database->dsn(),
+                                 {.transactions_per_second = kRate,
+                                  .seconds = seconds(before_ + away_ + after_),
+                                  .keys = kKeys},
+                                 [&](const auto&) { outage = take_away(*destination); });
     wait_for_delivery(*database);
     const auto per_entry = [&](double cpu) {
       return cpu / static_cast<double>(commits.size()) * 1e6;

@@ -28,14 +28,10 @@ std::string payload_of(std::int64_t number) {
 
 class Producers {
  public:
-  Producers(const std::string& dsn, double rate, double seconds, const std::string& headers,
-            int keys, int streams)
+  Producers(const std::string& dsn, const Load& load)
       : dsn_(dsn),
-        headers_(headers),
-        keys_(keys),
-        streams_(streams),
-        rate_(rate),
-        count_(static_cast<std::int64_t>(rate * seconds)) {
+        load_(load),
+        count_(static_cast<std::int64_t>(load.transactions_per_second * load.seconds)) {
     for (int i = 0; i < kConnections; ++i) threads_.emplace_back([this, i] { run(i); });
   }
   ~Producers() { join(); }
@@ -57,25 +53,33 @@ class Producers {
     }
   }
 
+  [[nodiscard]] std::string put_statement() const {
+    std::string rows;
+    for (int i = 0; i < load_.entries; ++i) {
+      rows += fmt::format("{}($3, 'order.created', $1, $2, nullif('{}', '')::jsonb)",
+                          i == 0 ? "" : ", ", load_.headers);
+    }
+    return "PREPARE put (text, json, text) AS "
+           "INSERT INTO outbox.entries (stream, type, key, payload, headers) VALUES " +
+           rows + " RETURNING id, envelope_id";
+  }
+
   void run(int connection) {
     std::vector<Commit> mine;
     try {
       test::PgClient client(dsn_);
-      client.exec(
-          fmt::format("PREPARE put (text, json, text) AS "
-                      "INSERT INTO outbox.entries (stream, type, key, payload, headers) "
-                      "VALUES ($3, 'order.created', $1, $2, nullif('{}', '')::jsonb) "
-                      "RETURNING id, envelope_id",
-                      headers_));
+      client.exec(put_statement());
       for (std::int64_t i = connection; i < count_; i += kConnections) {
-        wait_until_time(begin_ + std::chrono::nanoseconds(static_cast<std::int64_t>(
-                                     static_cast<double>(i) / rate_ * 1e9)));
-        const auto key = static_cast<int>(i * 7919 % keys_);
+        wait_until_time(begin_ +
+                        std::chrono::nanoseconds(static_cast<std::int64_t>(
+                            static_cast<double>(i) / load_.transactions_per_second * 1e9)));
+        const auto key = static_cast<int>(i * 7919 % load_.keys);
         const test::PgRows rows =
             client.query(fmt::format("EXECUTE put ('customer-{}', '{}', '{}')", key, payload_of(i),
-                                     stream_name(key % streams_, streams_)));
+                                     stream_name(key % load_.streams, load_.streams)));
         const auto now = std::chrono::system_clock::now();
-        mine.push_back({std::stoll(*rows[0][0]), *rows[0][1], now, key});
+        for (const test::PgRow& row : rows)
+          mine.push_back({std::stoll(*row[0]), *row[1], now, key});
       }
     } catch (...) {
       const std::lock_guard lock(mutex_);
@@ -87,11 +91,8 @@ class Producers {
   }
 
   const std::string dsn_;
-  const std::string headers_;
-  const int keys_;
-  const int streams_;
-  const double rate_;
-  const std::int64_t count_;
+  const Load load_;
+  const std::int64_t count_;  // transactions
   const steady_clock::time_point begin_ = steady_clock::now() + std::chrono::milliseconds(200);
   std::atomic<int> running_ = kConnections;
   std::mutex mutex_;
@@ -102,10 +103,10 @@ class Producers {
 
 }  // namespace
 
-std::vector<Commit> produce(const std::string& dsn, double transactions_per_second, double seconds,
-                            const std::function<void(const std::function<bool()>& done)>& meanwhile,
-                            const std::string& headers, int keys, int streams) {
-  Producers producers(dsn, transactions_per_second, seconds, headers, keys, streams);
+std::vector<Commit> produce(
+    const std::string& dsn, const Load& load,
+    const std::function<void(const std::function<bool()>& done)>& meanwhile) {
+  Producers producers(dsn, load);
   meanwhile([&] { return producers.done(); });
   return producers.finish();
 }

@@ -16,15 +16,24 @@ struct Commit {
   int key = 0;
 };
 
-// Commits single-row transactions into `streams` streams (see stream_name()), over `keys` keys (a
-// multiple of 8, so that all entries of a key come from one connection, and of `streams`, so that
-// each has its stream) and with the given headers (a JSON object) or none, from several
-// connections, each on a schedule of its own that does not wait for a slow server (what is late is
-// sent at once). Blocks for about `seconds`; calls `meanwhile` on the calling thread, with a
-// function that tells when the producers are done.
+// A steady load of `transactions_per_second`, each of `entries` entries of one key, into `streams`
+// streams (see stream_name()), over `keys` keys (a multiple of 8, so that all entries of a key come
+// from one connection, and of `streams`, so that each has its stream) and with the given headers (a
+// JSON object) or none.
+struct Load {
+  double transactions_per_second = 0;
+  double seconds = 0;
+  int entries = 1;
+  std::string headers = {};
+  int keys = 10'000;
+  int streams = 1;
+};
+
+// Commits the load from several connections, each on a schedule of its own that does not wait for a
+// slow server (what is late is sent at once). Blocks for about `seconds`; calls `meanwhile` on the
+// calling thread, with a function that tells when the producers are done.
 [[nodiscard]] std::vector<Commit> produce(
-    const std::string& dsn, double transactions_per_second, double seconds,
-    const std::function<void(const std::function<bool()>& done)>& meanwhile,
-    const std::string& headers = {}, int keys = 10'000, int streams = 1);
+    const std::string& dsn, const Load& load,
+    const std::function<void(const std::function<bool()>& done)>& meanwhile = [](const auto&) {});
 
 }  // namespace outfall::bench

@@ -14,7 +14,6 @@ namespace {
 using std::chrono::system_clock;
 
 constexpr std::chrono::seconds kIdleStart{1};
-constexpr int kKeys = 10'000;
 
 // The settle's own clock says when an entry was settled; server and producers share the machine's.
 void read_receipts(const Database& database, Arrivals& arrivals) {
@@ -48,7 +47,7 @@ void compute_waits(const std::vector<Commit>& commits, Arrivals& arrivals) {
   std::sort(arrivals.milliseconds.begin(), arrivals.milliseconds.end());
 }
 
-Arrivals deliver_settled(const Options& options, Server& server, const SteadyLoad& load) {
+Arrivals deliver_settled(const Options& options, Server& server, const Load& load) {
   const auto database = server.create();
   Worker worker(options, *database, noop_streams(load.streams));
   // One entry ahead: when it is through, the worker is connected and its statements are prepared.
@@ -59,8 +58,7 @@ Arrivals deliver_settled(const Options& options, Server& server, const SteadyLoa
   Arrivals arrivals;
   const double client_cpu = worker.cpu_seconds();
   const double server_cpu = server.cpu_seconds();
-  const auto commits = produce(
-      database->dsn(), load.rate, load.seconds, [](const auto&) {}, {}, kKeys, load.streams);
+  const auto commits = produce(database->dsn(), load);
   worker.wait_for(
       [&](const Metrics& m) { return delivered_of(m) > static_cast<double>(commits.size()); },
       "the last entry");

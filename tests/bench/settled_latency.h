@@ -24,14 +24,8 @@ struct Arrivals {
 // whose pause between two looks has grown to drain.poll_idle. Throws where one did not arrive.
 void compute_waits(const std::vector<Commit>& commits, Arrivals& arrivals);
 
-struct SteadyLoad {
-  double rate = 1000;  // transactions of one entry each, a second
-  double seconds = 0;
-  int streams = 1;
-};
 // Starts a worker as shipped, commits the load, and reads from the receipts when each entry was
 // settled. Blocks for about `seconds`.
-[[nodiscard]] Arrivals deliver_settled(const Options& options, Server& server,
-                                       const SteadyLoad& load);
+[[nodiscard]] Arrivals deliver_settled(const Options& options, Server& server, const Load& load);
 
 }  // namespace outfall::bench

@@ -87,7 +87,8 @@ class StreamsBenchmark {
   void measure_steady(int streams, Rounds& rounds) {
     const double seconds = options_.pick(31.0, 11.0, 2.0);
     const Arrivals arrivals =
-        deliver_settled(options_, server_, {.rate = kRate, .seconds = seconds, .streams = streams});
+        deliver_settled(options_, server_,
+                        {.transactions_per_second = kRate, .seconds = seconds, .streams = streams});
     const double entries = kRate * seconds;
     for (const auto& [label, share] : {std::pair{"p50", 0.5}, std::pair{"p99", 0.99}}) {
       add({.name = fmt::format("commit to settled at {:.0f}/s, {}", kRate, label),

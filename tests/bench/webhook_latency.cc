@@ -45,7 +45,8 @@ Delivery deliver(const Options& options, Server& server, const Case& which, doub
   const double worker_before = worker.cpu_seconds();
   const double server_before = server.cpu_seconds();
   const double sink_before = sink.cpu_seconds();
-  const auto commits = produce(database->dsn(), kRate, seconds, [](const auto&) {});
+  const auto commits =
+      produce(database->dsn(), {.transactions_per_second = kRate, .seconds = seconds});
   Delivery done{.waits = waits_of(commits, collect_receipts(sink, commits, kDeadline), kIdleStart),
                 .common = {.benchmark = "latency"}};
   if (done.waits.missing > 0) throw std::runtime_error("entries did not arrive");

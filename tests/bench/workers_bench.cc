@@ -76,7 +76,8 @@ class WorkersBenchmark {
     ServerUse use(server_, *database);
     const double before = server_.cpu_seconds();
     const auto count = static_cast<double>(
-        produce(database->dsn(), kInsertsASecond, seconds, [](const auto&) {}).size());
+        produce(database->dsn(), {.transactions_per_second = kInsertsASecond, .seconds = seconds})
+            .size());
     const double cpu = (server_.cpu_seconds() - before) / count * 1e6;
     rounds.add({.benchmark = "workers",
                 .name = "inserts, one row a transaction",
