@@ -37,11 +37,13 @@ add_dependencies(outfall_torture outfall outfall_history_check)
 
 outfall_test(torture_plan_test
   SOURCES
+    ${CMAKE_CURRENT_LIST_DIR}/torture/docs_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/gauges_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/plan_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/tally_test.cc
   LIBS outfall_torture_plan
   LABELS unit)
+target_compile_definitions(torture_plan_test PRIVATE OUTFALL_SOURCE_FOLDER="${CMAKE_SOURCE_DIR}")
 outfall_test(torture_test
   SOURCES ${CMAKE_CURRENT_LIST_DIR}/torture/broken_test.cc
   LIBS outfall_test_support

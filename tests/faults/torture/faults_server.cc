@@ -1,5 +1,6 @@
 // Faults of the database server: it crashes, moves, refuses to write, is full; and swizzle.
 #include <algorithm>
+#include <csignal>
 
 #include "tests/faults/torture/faults.h"
 #include "tests/support/wait_until.h"
@@ -175,11 +176,54 @@ class TerminateFault final : public ServerFault {
   std::int64_t next_us_ = 0;
 };
 
+// F6: one session's process dies by SIGKILL. The server cannot know what it left behind in the
+// shared memory, so it ends every session and recovers from its log, all by itself.
+class BackendKilledFault final : public ServerFault {
+ public:
+  using ServerFault::ServerFault;
+  void tick() override {
+    if (returned_ || now_us() < next_look_us_) return;
+    returned_ = answers();
+    next_look_us_ = now_us() + 50'000;
+    if (returned_) ended();
+  }
+  void heal() override {
+    if (returned_) return;
+    test::wait_until([this] { return answers(); }, "the server to recover from a killed session");
+    ended();
+  }
+
+ private:
+  // Rather one that has just worked for a worker; where they have none, that of the query itself.
+  void strike() override {
+    const std::int64_t backend = scene_.servers.primary().connect().number(
+        "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'"
+        " ORDER BY usename = 'torture_worker' DESC, query_start DESC NULLS LAST LIMIT 1");
+    if (::kill(static_cast<pid_t>(backend), SIGKILL) != 0)
+      throw std::runtime_error("no session can be killed");
+    next_look_us_ = now_us() + 50'000;
+  }
+  void mend() override {}
+
+  // A session that was there before the crash would tell of it, a new one tells of the return.
+  bool answers() {
+    try {
+      return scene_.servers.primary().connect().number("SELECT 1") == 1;
+    } catch (const test::PgError&) {
+      return false;
+    }
+  }
+
+  bool returned_ = false;
+  std::int64_t next_look_us_ = 0;
+};
+
 }  // namespace
 
 std::unique_ptr<Fault> make_server_fault(Scene& scene, const Injection& injection) {
   const std::string& kind = injection.kind;
   if (kind == "F6-terminate") return std::make_unique<TerminateFault>(scene, injection);
+  if (kind == "F6-backend-killed") return std::make_unique<BackendKilledFault>(scene, injection);
   if (kind == "F7-restart") return std::make_unique<RestartFault>(scene, injection);
   if (kind == "F8-failover") return std::make_unique<FailoverFault>(scene, injection);
   if (kind == "F9-failover-async")

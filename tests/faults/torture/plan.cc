@@ -186,6 +186,7 @@ std::vector<Case> quick_cases(std::uint64_t seed, bool crash_points) {
       {"exec", "F26-same-name", "any"},
       {"webhook", "swizzle", "any"},
       {"webhook", "F7-restart+F1-sigkill", "any"},
+      {"webhook", "F6-backend-killed", "S6"},
   };
   std::vector<Case> cases;
   for (const auto& [emitter, fault, step] : kCases)
