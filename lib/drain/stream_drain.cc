@@ -287,7 +287,6 @@ SettledOther StreamDrain::settled_other(const HeldEntry& entry, Transition& tran
   }
   other.code = transition.reason_code;
   other.message = transition.reason;
-  metrics_.dead_lettered(other.code);
   host_.log().limited(LogLevel::warning, "dead_letter/" + options_.name + "/" + other.code,
                       "dead-lettered",
                       {{"stream", options_.name},

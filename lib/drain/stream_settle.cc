@@ -231,6 +231,9 @@ void StreamDrain::took_effect(SettlePart& part) {
                                 {"returned", part.request.returned.size()}});
   metrics_.entries_settled.Increment(
       static_cast<double>(part.request.delivered.size() + part.request.others.size()));
+  for (const SettledOther& other : part.request.others) {
+    if (other.status == EntryStatus::dead_lettered) metrics_.dead_lettered(other.code);
+  }
   if (part.request.delivered.empty()) return;
   LocalHistogram latency(metrics_.delivery_latency);
   for (const HeldEntry* entry : part.delivered) {

@@ -180,6 +180,27 @@ TEST_F(RunRefusals, OfADeadLetterKeepsItsKeyToo) {
   EXPECT_EQ(worker.stop(), 0);
 }
 
+// It was counted when it was decided: also where it was never written, and once more by the worker
+// that had taken the lease over.
+TEST_F(RunRefusals, ADeadLetterCountsOnceItIsWritten) {
+  enqueue_numbers(0, 1, 1);
+  refuse("true");
+  WorkerProcess worker(
+      {.dsn = database_.dsn(),
+       .streams = "[streams.orders]\nemitter = \"out\"\nretry.max_attempts = 1\n[emitters.out]\n"
+                  "kind = \"noop\"\nfail = { retryable_failure = \"1\" }\n"});
+  worker.process().wait_for_output("refuses the outcome of an entry");
+  const std::string dead =
+      "outfall_dead_lettered_total{reason=\"outbox.max_retry_attempts_exceeded\","
+      "stream=\"orders\"}";
+  EXPECT_EQ(worker.metric(dead), 0);
+  accept();
+  wait_until_empty("orders");
+  wait_until([&] { return worker.metric(dead) > 0; }, "it is counted");
+  EXPECT_EQ(worker.metric(dead), 1);
+  EXPECT_EQ(worker.stop(), 0);
+}
+
 // A trigger that may not write where it wants to, or whose table is gone.
 TEST_F(RunRefusals, OfATriggersOwnRightsAndTablesAreTheSame) {
   for (const std::string sqlstate : {"42501", "42P01"}) {
