@@ -51,11 +51,13 @@ Index History::lease(std::string_view id, std::string_view worker) {
 }
 
 // A counter that falls belongs to a new process.
-void History::count(const std::string& worker, const std::string& name, Index stream,
-                    double value) {
+void History::count(const std::string& worker, const std::string& name, Index stream, double value,
+                    Micros at) {
   Counter& counter = counters[{worker, name, stream}];
   if (value < counter.value) counter.before += counter.value;
   counter.value = value;
+  Micros& told = counted_at[workers.of(worker)];
+  told = std::max(told, at);
 }
 
 void History::gauge(const std::string& worker, const std::string& name, double value) {

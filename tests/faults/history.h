@@ -6,7 +6,9 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 // What producers committed, what sinks saw, what workers did, which faults were injected and what
@@ -187,11 +189,16 @@ class History {
   };
   // By worker, name of the metric with its outcome, and stream.
   std::map<std::tuple<std::string, std::string, Index>, Counter> counters;
+  std::map<Index, Micros> counted_at;                      // by worker: when it told them last
+  std::vector<std::pair<Index, Micros>> ends;              // of workers' processes
+  std::map<std::string, std::size_t, std::less<>> logged;  // outcomes in the workers' logs
+  Micros last_logged = 0;                                  // the last of these
 
   Entry& entry(std::string_view id);
   Index entry_index(std::string_view id);
   Index lease(std::string_view id, std::string_view worker);
-  void count(const std::string& worker, const std::string& name, Index stream, double value);
+  void count(const std::string& worker, const std::string& name, Index stream, double value,
+             Micros at);
   void gauge(const std::string& worker, const std::string& name, double value);
   [[nodiscard]] StreamRules rules(Index stream) const;
 };

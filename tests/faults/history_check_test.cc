@@ -592,6 +592,93 @@ TEST(Miscounted, FewerThanThereWereWithoutAFault) {
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("miscounted"));
 }
 
+Scene& count(Scene& scene, const std::string& worker, const std::string& outcome, int value,
+             std::int64_t at) {
+  return scene.add({{"f", "counter"},
+                    {"at_us", at * 1000},
+                    {"worker", worker},
+                    {"name", "outfall_attempts_total"},
+                    {"outcome", outcome},
+                    {"stream", "orders"},
+                    {"value", value}});
+}
+
+Scene& log_outcome(Scene& scene, const std::string& id, const std::string& outcome,
+                   std::int64_t at) {
+  return scene.add({{"f", "outcome"},
+                    {"at_us", at * 1000},
+                    {"worker", "w1"},
+                    {"lease", "l1"},
+                    {"id", id},
+                    {"outcome", outcome}});
+}
+
+Scene& end_worker(Scene& scene, const std::string& worker, std::int64_t at) {
+  return scene.add(
+      {{"f", "worker"}, {"at_us", at * 1000}, {"worker", worker}, {"event", "terminated"}});
+}
+
+TEST(Miscounted, FewerThanThereWereByAWorkerThatToldInTimeBeforeItEnded) {
+  Scene scene = delivered();
+  scene.fault("F17-duplicate", 1, 20, {});
+  count(scene, "w1", "delivered", 2, 30);
+  EXPECT_THAT(found(end_worker(scene, "w1", 40).end({"a", "b", "c"})), ElementsAre("miscounted"));
+}
+
+TEST(GoodHistory, FewerWereCountedByAWorkerThatEndedBeforeItCouldTell) {
+  Scene scene = delivered();
+  end_worker(scene, "w1", 11);
+  count(scene, "w1", "delivered", 2, 30);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
+}
+
+TEST(GoodHistory, FewerWereCountedWhereAFaultLostAnswers) {
+  Scene scene = delivered();
+  scene.fault("F12-sink", 1, 20, {{"sinks", "all"}});
+  count(scene, "w1", "delivered", 2, 30);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
+}
+
+TEST(Miscounted, RetriesThatTheLogDoesNotHave) {
+  Scene scene = delivered();
+  log_outcome(scene, "a", "retryable_failure", 9);
+  count(scene, "w1", "retryable_failure", 2, 30);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("miscounted"));
+}
+
+TEST(Miscounted, FewerRetriesThanTheLogHasWhateverTheFault) {
+  Scene scene = delivered();
+  scene.fault("F15-http", 1, 20, {{"sinks", "all"}});
+  log_outcome(scene, "a", "retryable_failure", 8);
+  log_outcome(scene, "a", "retryable_failure", 9);
+  count(scene, "w1", "retryable_failure", 1, 30);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("miscounted"));
+}
+
+TEST(GoodHistory, RetriesAreCountedAsLogged) {
+  Scene scene = delivered();
+  scene.fault("F15-http", 1, 20, {{"sinks", "all"}});
+  log_outcome(scene, "a", "retryable_failure", 9);
+  count(scene, "w1", "retryable_failure", 1, 30);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
+}
+
+TEST(Miscounted, MoreDeadLettersThanThereAreUnlessTheDatabaseForgot) {
+  for (const bool forgot : {false, true}) {
+    Scene scene = delivered();
+    scene.commit("d", 5, "l", 1);
+    if (forgot) scene.fault("F7-restart", 1, 20, kDatabase);
+    scene.add({{"f", "counter"},
+               {"at_us", 30'000},
+               {"worker", "w1"},
+               {"name", "outfall_dead_lettered_total"},
+               {"stream", "orders"},
+               {"value", 2}});
+    scene.end({"a", "b", "c"}, {"d"});
+    EXPECT_EQ(found(scene).contains("miscounted"), !forgot);
+  }
+}
+
 // ---- what cannot be judged
 
 std::string refusal(const Scene& scene) {

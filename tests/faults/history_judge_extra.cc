@@ -1,7 +1,7 @@
 // What is not said of a single entry: how long recovery took, who was delayed, what was used and
 // what was counted.
 #include <algorithm>
-#include <set>
+#include <string_view>
 #include <utility>
 
 #include "tests/faults/history_case.h"
@@ -92,21 +92,61 @@ void bounds(Case& c) {
   }
 }
 
-// Workers count what they know. What is not counted may have happened in a process that died; what
-// is counted must have happened.
-void counted(Case& c, const std::string& name, const std::map<Index, double>& truth) {
+constexpr std::string_view kAttempts = "outfall_attempts_total/";
+
+// Workers count what they know, and what they have counted is gone with their process. That nothing
+// is gone is certain where each has told its counters after the last arrival and before its end.
+bool counts_are_whole(const Case& c) {
+  const History& h = c.history;
+  Micros last = h.last_logged;
+  for (const Arrival& arrival : h.arrivals) last = std::max(last, arrival.at);
+  for (Index worker = 0; worker < h.workers.size(); ++worker) {
+    if (!h.counted_at.contains(worker)) return false;
+  }
+  return std::all_of(h.ends.begin(), h.ends.end(), [&](const auto& end) {
+    const Micros told = h.counted_at.at(end.first);
+    return last <= told && told <= end.second;
+  });
+}
+
+bool touches_anything(const Fault& fault) {
+  return fault.database || fault.touches_workers() || fault.touches_sinks();
+}
+
+void compare(Case& c, const std::string& what, double told, double happened, bool exact) {
+  if (told <= happened && (!exact || told == happened)) return;
+  c.found(Anomaly::miscounted,
+          what + " says " + std::to_string(told) + ", the history " + std::to_string(happened));
+}
+
+// What is counted must have happened.
+void counted(Case& c, const std::string& name, const std::map<Index, double>& truth, bool exact) {
   std::map<Index, double> told;
   for (const auto& [of, counter] : c.history.counters) {
     if (std::get<1>(of) == name) told[std::get<2>(of)] += counter.before + counter.value;
   }
-  const bool exact = c.history.faults.empty() && c.history.worker_deaths == 0;
   for (const auto& [stream, value] : told) {
     const auto found = truth.find(stream);
-    const double happened = found == truth.end() ? 0 : found->second;
-    if (value > happened || (exact && value < happened))
-      c.found(Anomaly::miscounted, name + " of " + std::string(c.history.streams.text(stream)) +
-                                       " says " + std::to_string(value) + ", the history " +
-                                       std::to_string(happened));
+    compare(c, name + " of " + std::string(c.history.streams.text(stream)), value,
+            found == truth.end() ? 0 : found->second, exact);
+  }
+}
+
+// An attempt is logged and counted by the same process, so that faults change nothing about it.
+void counted_as_logged(Case& c, bool exact) {
+  const History& h = c.history;
+  if (h.logged.empty()) return;
+  std::map<std::string, double> told;
+  for (const auto& [of, counter] : h.counters) {
+    if (std::get<1>(of).starts_with(kAttempts))
+      told[std::get<1>(of)] += counter.before + counter.value;
+  }
+  const bool in_time = std::all_of(h.counted_at.begin(), h.counted_at.end(),
+                                   [&](const auto& each) { return each.second >= h.last_logged; });
+  for (const auto& [name, value] : told) {
+    const auto found = h.logged.find(std::string_view(name).substr(kAttempts.size()));
+    compare(c, name + " as logged", value,
+            found == h.logged.end() ? 0 : static_cast<double>(found->second), exact && in_time);
   }
 }
 
@@ -130,9 +170,16 @@ void judge_quantities(Case& c) {
     delivered[entry.stream] += static_cast<double>(c.arrivals_of(i).size());
     dead[entry.stream] += std::max<int>(entry.dead_letters, entry.replayed ? 1 : 0);
   }
-  counted(c, "outfall_attempts_total/delivered", delivered);
-  const bool none_replayed = c.verdict.replayed == 0;
-  if (none_replayed && c.history.final.seen) counted(c, "outfall_dead_lettered_total", dead);
+  const auto& faults = c.history.faults;
+  const bool whole = counts_are_whole(c);
+  const bool calm = std::none_of(faults.begin(), faults.end(), touches_anything);
+  counted(c, std::string(kAttempts) + "delivered", delivered, whole && calm);
+  counted_as_logged(c, whole);
+  // A dead letter that a crash of the database forgets becomes one again.
+  const bool kept =
+      std::none_of(faults.begin(), faults.end(), [](const Fault& fault) { return fault.database; });
+  if (c.verdict.replayed == 0 && c.history.final.seen && kept)
+    counted(c, "outfall_dead_lettered_total", dead, whole && calm);
 }
 
 }  // namespace outfall::test::history

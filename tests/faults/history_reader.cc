@@ -126,8 +126,10 @@ void worker(const Fields& fields, History& history) {
                                                               "exited",  "frozen", "thawed"};
   if (std::find(kEvents.begin(), kEvents.end(), event) == kEvents.end())
     bad("event", "is none of started, killed, terminated, exited, frozen, thawed");
-  static_cast<void>(history.workers.of(fields.text("worker")));
+  const Index worker = history.workers.of(fields.text("worker"));
   if (event == "killed" || event == "terminated") ++history.worker_deaths;
+  if (event == "killed" || event == "terminated" || event == "exited")
+    history.ends.emplace_back(worker, fields.number("at_us"));
 }
 
 void claimed(const Fields& fields, History& history) {
@@ -146,7 +148,12 @@ void outcome(const Fields& fields, History& history) {
   const Index lease = history.lease(fields.text("lease"), fields.text("worker"));
   const Holding holding{history.entry_index(fields.text("id")), lease, fields.number("at_us")};
   history.holdings.push_back(holding);
-  if (fields.text("outcome") == "delivered") history.delivered_outcomes.push_back(holding);
+  const std::string_view kind = fields.text("outcome");
+  if (kind == "delivered") history.delivered_outcomes.push_back(holding);
+  auto counted = history.logged.find(kind);
+  if (counted == history.logged.end()) counted = history.logged.emplace(kind, 0).first;
+  ++counted->second;
+  history.last_logged = std::max(history.last_logged, holding.at);
 }
 
 void settled(const Fields& fields, History& history) {
@@ -279,7 +286,7 @@ void counter(const Fields& fields, History& history) {
   const json::value* value = fields.find("value");
   if (value == nullptr) bad("value", "is missing");
   history.count(std::string(fields.text("worker")), name, history.streams.of(fields.text("stream")),
-                as_double("value", *value));
+                as_double("value", *value), fields.number("at_us"));
 }
 
 using Reader = void (*)(const Fields&, History&);

@@ -1,6 +1,7 @@
 # The supervisor that ops/torture starts, and what of it can be tested without servers.
 outfall_library(outfall_torture_plan
   SOURCES
+    ${CMAKE_CURRENT_LIST_DIR}/torture/counters.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/gauges.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/history.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/plan.cc
@@ -9,6 +10,7 @@ outfall_library(outfall_torture_plan
   PUBLIC outfall_json fmt::fmt)
 
 add_executable(outfall_torture
+  ${CMAKE_SOURCE_DIR}/tests/integration/admin_client.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/broken.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/database.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/faults.cc
@@ -29,7 +31,7 @@ add_executable(outfall_torture
   ${CMAKE_CURRENT_LIST_DIR}/torture/worker.cc)
 target_link_libraries(outfall_torture PRIVATE
   outfall_options outfall_quick_build outfall_torture_plan outfall_history outfall_test_support
-  outfall_test_kafka outfall_json PkgConfig::rdkafka CLI11::CLI11 fmt::fmt)
+  outfall_test_kafka outfall_json PkgConfig::rdkafka CURL::libcurl CLI11::CLI11 fmt::fmt)
 target_compile_definitions(outfall_torture PRIVATE
   OUTFALL_BINARY="$<TARGET_FILE:outfall>"
   OUTFALL_SOURCE_FOLDER="${CMAKE_SOURCE_DIR}")
@@ -37,6 +39,7 @@ add_dependencies(outfall_torture outfall outfall_history_check)
 
 outfall_test(torture_plan_test
   SOURCES
+    ${CMAKE_CURRENT_LIST_DIR}/torture/counters_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/docs_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/gauges_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/plan_test.cc

@@ -203,7 +203,7 @@ class Runner::Run {
     (void)test::holds_within([] { return false; }, kLoadGoesOn);
     load_->stop();
     // Whether it was in time, the judge sees by what is left.
-    (void)test::holds_within(
+    const bool drained = test::holds_within(
         [this] {
           watch();
           // Somebody must be there, also where an entry goes on killing them.
@@ -211,6 +211,10 @@ class Runner::Run {
           return servers_.left(database_) == 0;
         },
         settings_.broken == nullptr ? kDrainDeadline : kDrainDeadlineOfBroken);
+    // What has been counted by then is all that there is to count.
+    for (const auto& worker : workers_) {
+      if (drained) worker->tell_counters();
+    }
     for (const auto& worker : workers_) {
       (void)worker->gone();
       if (!worker->crash().empty()) complain(worker->name() + " ended by " + worker->crash());

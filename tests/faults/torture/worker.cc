@@ -7,6 +7,8 @@
 
 #include <fmt/format.h>
 
+#include "tests/faults/torture/counters.h"
+#include "tests/integration/admin_client.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/wait_until.h"
 
@@ -85,7 +87,7 @@ void Worker::start(const std::map<std::string, std::string>& environment,
       "[database]\nurl = \"host={} port={} dbname={} user=torture_worker\"\n{}"
       // A partition is noticed within a few seconds instead of a dozen.
       "statement_timeout = \"2s\"\nclaim_timeout = \"1s\"\nconnect_timeout = \"2s\"\n"
-      "[worker]\ninstance = \"{}\"\n[admin]\nenabled = false\n"
+      "[worker]\ninstance = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n"
       "[log]\nlevel = \"{}\"\nformat = \"json\"\n{}",
       joined(ports, "127.0.0.1"), joined(ports, ""), options_.database,
       options_.pooler ? "pooler = \"transaction\"\n" : "",
@@ -181,6 +183,33 @@ int Worker::await_end() {
 bool Worker::logged(const std::string& text) const {
   return std::filesystem::exists(log_) &&
          test::read_file(log_).find(text, log_start_) != std::string::npos;
+}
+
+// It takes any port that is free, and logs which as soon as it is up.
+std::string Worker::admin_address() const {
+  const std::string text = test::read_file(log_);
+  const std::size_t line = text.find("\"admin server listens\"", log_start_);
+  if (line == std::string::npos) return {};
+  const std::string name = "\"address\":\"";
+  const std::size_t begin = text.find(name, line);
+  const std::size_t end = text.find('\n', line);
+  if (begin == std::string::npos || end == std::string::npos || begin > end) return {};
+  const std::size_t value = begin + name.size();
+  return text.substr(value, text.find('"', value) - value);
+}
+
+void Worker::tell_counters() {
+  if (gone()) return;
+  // One that has just been started may not be that far.
+  std::string address;
+  test::wait_until([&] { return !(address = admin_address()).empty(); },
+                   options_.name + " to log the address of its admin server");
+  const test::AdminAnswer answer = test::http_get("http://" + address + "/metrics");
+  if (answer.status != 200) throw std::runtime_error(options_.name + " does not tell its metrics");
+  for (json::object& counter : counters_in(answer.body)) {
+    counter["worker"] = options_.name;
+    history_.add(std::move(counter));
+  }
 }
 
 bool Worker::frozen() const {

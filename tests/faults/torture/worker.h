@@ -64,9 +64,13 @@ class Worker {
   [[nodiscard]] std::vector<std::unique_ptr<test::TcpGate>>& gates() { return gates_; }
   // The log lines since the last call that are of use to the checker.
   void collect_log();
+  // Writes down what the present process has counted so far; nothing where there is none. Waits
+  // until it is up, and throws std::runtime_error where its admin server does not answer.
+  void tell_counters();
 
  private:
   void ended(test::ExitStatus status);
+  [[nodiscard]] std::string admin_address() const;  // empty: not logged yet
 
   Options options_;
   History& history_;
