@@ -21,6 +21,7 @@ outfall_test(kafka_run_test
     ${CMAKE_CURRENT_LIST_DIR}/admin_client.cc
     ${CMAKE_CURRENT_LIST_DIR}/java_judge.cc
     ${CMAKE_CURRENT_LIST_DIR}/kafka_debezium_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/kafka_replicas_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/kafka_rotation_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/kafka_run_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/worker_fixture.cc

@@ -159,6 +159,7 @@ TempKafka::TempKafka(const KafkaOptions& options)
       {"num.io.threads", "2"},
       {"log.cleaner.dedupe.buffer.size", "8388608"},
   };
+  if (options_.joins != nullptr) join(*options_.joins);
   if (options_.gate) {
     gated_port_ = free_port();
     gate_ = std::make_unique<TcpGate>(gated_port_);
@@ -179,6 +180,13 @@ TempKafka::~TempKafka() {
     thaw();
     server_->kill();
   }
+}
+
+void TempKafka::join(const TempKafka& first) {
+  settings_["process.roles"] = "broker";
+  settings_["node.id"] = "2";
+  settings_["controller.quorum.voters"] = first.settings_.at("controller.quorum.voters");
+  settings_["listeners"] = settings_["advertised.listeners"];
 }
 
 void TempKafka::add_sasl() {
@@ -268,11 +276,7 @@ void TempKafka::start() {
       [&] {
         ended = !server_->running();
         if (ended) return true;
-        const struct rd_kafka_metadata* metadata = nullptr;
-        if (rd_kafka_metadata(admin(), 0, nullptr, &metadata, 200) != 0) return false;
-        const bool there = metadata->broker_cnt > 0;
-        rd_kafka_metadata_destroy(metadata);
-        return there;
+        return brokers_up() > 0;
       },
       std::chrono::minutes(2));
   if (ended || !answers) throw std::runtime_error("Kafka did not start: " + log());
@@ -299,9 +303,15 @@ rd_kafka_t* TempKafka::admin() const {
 }
 
 void TempKafka::create_topic(const std::string& topic, int partitions,
-                             const std::map<std::string, std::string>& settings) {
+                             const std::map<std::string, std::string>& settings,
+                             std::vector<std::int32_t> replicas) {
   const std::string what = "create topic " + topic;
-  rd_kafka_NewTopic_t* wanted = rd_kafka_NewTopic_new(topic.c_str(), partitions, 1, nullptr, 0);
+  rd_kafka_NewTopic_t* wanted =
+      rd_kafka_NewTopic_new(topic.c_str(), partitions, replicas.empty() ? 1 : -1, nullptr, 0);
+  for (int partition = 0; partition < partitions && !replicas.empty(); ++partition) {
+    rd_kafka_NewTopic_set_replica_assignment(wanted, partition, replicas.data(), replicas.size(),
+                                             nullptr, 0);
+  }
   for (const auto& [name, value] : settings) {
     rd_kafka_NewTopic_set_config(wanted, name.c_str(), value.c_str());
   }
@@ -438,6 +448,14 @@ std::int64_t TempKafka::count(const std::string& topic) const {
     sum += high - low;
   }
   return sum;
+}
+
+int TempKafka::brokers_up() const {
+  const struct rd_kafka_metadata* metadata = nullptr;
+  if (rd_kafka_metadata(admin(), 0, nullptr, &metadata, 200) != 0) return 0;
+  const int count = metadata->broker_cnt;
+  rd_kafka_metadata_destroy(metadata);
+  return count;
 }
 
 std::vector<KafkaRecord> TempKafka::records(const std::string& topic) const {

@@ -17,12 +17,16 @@ using rd_kafka_t = struct rd_kafka_s;
 
 namespace outfall::test {
 
+class TempKafka;
+
 struct KafkaOptions {
   // Lines of server.properties on top of the tests' defaults.
   std::map<std::string, std::string> settings = {};
   bool gate = false;  // one more listener, behind a TcpGate
   bool sasl = false;  // one with SASL/PLAIN and SCRAM; and ACLs, which bind only its users
   bool tls = false;   // one with TLS that wants a client certificate
+  // Becomes node 2 of this one's cluster, which is node 1 and outlives it.
+  const TempKafka* joins = nullptr;
 };
 
 // A record as a consumer sees it.
@@ -38,8 +42,8 @@ struct KafkaRecord {
 };
 
 // A private Kafka 4.1.1 of one node in a temporary folder, on free ports of 127.0.0.1, from the
-// jars that `ops/install-dependencies kafka` fetched. Stopped and removed by the destructor, or by
-// the reaper when the test crashes.
+// jars that `ops/install-dependencies kafka` fetched; or a second broker of such a cluster. Stopped
+// and removed by the destructor, or by the reaper when the test crashes.
 //
 // The constructor and start() block until the broker answers (about four seconds, and half a
 // gigabyte of memory: share one in a test binary) and throw with the broker's log when it does not.
@@ -66,8 +70,10 @@ class TempKafka {
   [[nodiscard]] std::string tls_brokers() const { return "localhost:" + std::to_string(tls_port_); }
   [[nodiscard]] std::string tls_file(const std::string& name) const { return folder_ / name; }
 
+  // Each partition is kept by the nodes `replicas`, of which the first leads; empty: by any one.
   void create_topic(const std::string& topic, int partitions = 4,
-                    const std::map<std::string, std::string>& settings = {});
+                    const std::map<std::string, std::string>& settings = {},
+                    std::vector<std::int32_t> replicas = {});
   void delete_topic(const std::string& topic);
   // Adds partitions until there are so many.
   void grow_topic(const std::string& topic, int partitions);
@@ -83,6 +89,8 @@ class TempKafka {
   [[nodiscard]] std::vector<KafkaRecord> records(const std::string& topic) const;
   // How many records its partitions hold, without reading them.
   [[nodiscard]] std::int64_t count(const std::string& topic) const;
+  // How many brokers the cluster has, but for those that it has given up.
+  [[nodiscard]] int brokers_up() const;
 
   void start();  // on the same data and ports
   void kill();   // SIGKILL
@@ -98,6 +106,7 @@ class TempKafka {
 
  private:
   [[nodiscard]] static std::string address(int port) { return "127.0.0.1:" + std::to_string(port); }
+  void join(const TempKafka& first);
   void add_sasl();
   void make_certificates();
   void add_tls();

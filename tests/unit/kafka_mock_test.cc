@@ -85,8 +85,8 @@ class KafkaMockTest : public testing::Test {
   std::unique_ptr<Emitter> emitter_;
 };
 
-// They need a second broker, or a disk that fails, at the right moment; 19 a replica that is away
-// while the leader is known, which one broker alone showed by chance only.
+// They need a second broker, or a disk that fails, at the right moment. 19 that lasts is shown with
+// two real brokers (kafka_replicas_test.cc).
 TEST_F(KafkaMockTest, PassingTroubleIsLibrdkafkasToRetry) {
   settings_.number("linger", 50);  // so that all go in one request
   start();
