@@ -83,18 +83,18 @@ bool has_topic_prefix(std::string_view name) {
 PassthroughProblem passthrough_problem(std::string_view name, std::string_view value) {
   if (has_topic_prefix(name)) {
     return {"properties of topics are written without the prefix",
-            "Write " + std::string(name.substr(kTopicPrefix.size())) + "."};
+            "write " + std::string(name.substr(kTopicPrefix.size()))};
   }
   for (const Refused& refused : kRefused) {
-    if (refused.name == name) return {std::string(refused.reason), "Leave it out."};
+    if (refused.name == name) return {std::string(refused.reason), "leave it out"};
   }
   if (name.starts_with("test.")) {
     return {"librdkafka would take the place of the brokers, and what it takes is nowhere",
-            "Leave it out."};
+            "leave it out"};
   }
   for (const auto& [property, setting] : kOwn) {
     if (property == name) {
-      return {"outfall has a setting for it", "Set " + std::string(setting) + " instead."};
+      return {"outfall has a setting for it", "set " + std::string(setting) + " instead"};
     }
   }
   if (name == "max.in.flight" || name == "max.in.flight.requests.per.connection") {
@@ -103,22 +103,22 @@ PassthroughProblem passthrough_problem(std::string_view name, std::string_view v
       return {
           "a broker remembers the last 5 requests of a producer, so with more a retry may "
           "reorder records",
-          "Write a number from 1 to 5."};
+          "write a number from 1 to 5"};
     }
   }
   if (name == "partitioner" && value == "random") {
     return {"records of one key would go to different partitions, which have no common order",
-            "Take murmur2_random, consistent_random or fnv1a_random."};
+            "take murmur2_random, consistent_random or fnv1a_random"};
   }
   if (name == "enable.ssl.certificate.verification" && value != "true") {
     return {"without verification anybody may pose as the broker",
-            "Name the authority by tls.ca_file."};
+            "name the authority by tls.ca_file"};
   }
   if (name == "ssl.endpoint.identification.algorithm" && value != "https") {
     return {
         "without the name in its certificate, whoever has one of the same authority may pose as "
         "the broker",
-        "Leave it out, and write brokers by the names in their certificates."};
+        "leave it out, and write brokers by the names in their certificates"};
   }
   return {};
 }

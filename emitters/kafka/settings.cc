@@ -258,13 +258,13 @@ class Checker {
   std::vector<SettingProblem> check() {
     const auto topic = TopicTemplate::parse(values_.text("topic"));
     if (const auto* problem = std::get_if<std::string>(&topic)) {
-      report("topic", *problem, "Write a topic or a template, as in \"shop.{type}\".");
+      report("topic", *problem, "write a topic or a template, as in \"shop.{type}\"");
     }
     const std::string& partition = values_.text("partition");
     if (!partition.empty() &&
         (!partition.starts_with(kHeaderPrefix) || partition.size() == kHeaderPrefix.size())) {
       report("partition", "\"" + partition + "\" does not name a header",
-             "Write header.NAME, or leave it empty.");
+             "write header.NAME, or leave it empty");
     }
     check_brokers();
     check_debezium();
@@ -277,12 +277,12 @@ class Checker {
         report("librdkafka." + name, refusal, "");
       } else if (name == "ssl.keystore.location" && !values_.has("tls.key_password")) {
         report("librdkafka." + name, "librdkafka takes no PKCS#12 file without a password",
-               "Set tls.key_password.");
+               "set tls.key_password");
       } else if (name == "ssl.keystore.location" && names_certificate()) {
         report("librdkafka." + name,
                "it and tls.certificate_file each name the client's certificate",
-               "Leave one of them out: tls.certificate_file and tls.key_file, or "
-               "ssl.keystore.location in librdkafka.");
+               "leave one of them out: tls.certificate_file and tls.key_file, or "
+               "ssl.keystore.location in librdkafka");
       }
     }
     const bool complete = std::ranges::all_of(
@@ -305,7 +305,7 @@ class Checker {
     if (!values_.text("debezium.type_header").empty() ||
         values_.text("debezium.id_encoding") != "raw") {
       report("format", "debezium.* is set, and the format is not debezium",
-             "Write format = \"debezium\", or leave debezium.* out.");
+             "write format = \"debezium\", or leave debezium.* out");
     }
   }
 
@@ -313,30 +313,30 @@ class Checker {
     for (const char* file : {"tls.ca_file", "tls.certificate_file", "tls.key_file"}) {
       const std::string& path = values_.text(file);
       if (!path.empty() && ::access(path.c_str(), R_OK) != 0) {
-        report(file, "the file " + path + " cannot be read", "Look at its path and permissions.");
+        report(file, "the file " + path + " cannot be read", "look at its path and permissions");
       }
     }
     const bool certificate = names_certificate();
     if (certificate != !values_.text("tls.key_file").empty()) {
       report(certificate ? "tls.key_file" : "tls.certificate_file",
-             "a certificate and its key go together", "Set both or none.");
+             "a certificate and its key go together", "set both or none");
     }
     const bool names_tls = certificate || !values_.text("tls.ca_file").empty() ||
                            !values_.text("tls.key_file").empty() || values_.has("tls.key_password");
     if (names_tls && !values_.flag("tls.enabled")) {
-      report("tls.enabled", "tls.* is set, and TLS is off", "Write tls.enabled = true.");
+      report("tls.enabled", "tls.* is set, and TLS is off", "write tls.enabled = true");
     }
     const bool logs_in = values_.text("sasl.mechanism") != "none";
     const bool has_user = !values_.text("sasl.username").empty();
     if (logs_in && !has_user) {
-      report("sasl.username", "sasl.mechanism needs a user", "Set sasl.username.");
+      report("sasl.username", "sasl.mechanism needs a user", "set sasl.username");
     }
     if (logs_in && !values_.has("sasl.password")) {
-      report("sasl.password", "sasl.mechanism needs a password", "Set sasl.password.");
+      report("sasl.password", "sasl.mechanism needs a password", "set sasl.password");
     }
     if (!logs_in && (has_user || values_.has("sasl.password"))) {
       report("sasl.mechanism", "sasl.* is set, and there is no mechanism",
-             "Write PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.");
+             "write PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512");
     }
   }
 
@@ -350,8 +350,8 @@ class Checker {
       begin = end + 1;
       if (is_broker(broker)) continue;
       report("brokers", "\"" + std::string(broker) + "\" is not the address of a broker",
-             "Write HOST:PORT, with a comma between two; how to speak to them is said by "
-             "tls.enabled and sasl.mechanism.");
+             "write HOST:PORT, with a comma between two; how to speak to them is said by "
+             "tls.enabled and sasl.mechanism");
     }
   }
 

@@ -8,8 +8,8 @@ namespace outfall {
 namespace {
 
 constexpr std::string_view kAnswersHint =
-    "Known answers: retryable_failure, possibly_delivered, connection_lost, failed, dead_lettered, "
-    "deferred, destination_unavailable, pending, exception, blocked, shutdown.";
+    "known answers: retryable_failure, possibly_delivered, connection_lost, failed, dead_lettered, "
+    "deferred, destination_unavailable, pending, exception, blocked, shutdown";
 
 std::optional<double> parse_share(std::string_view text) noexcept {
   const auto share = parse_number<double>(text);
@@ -68,13 +68,13 @@ std::vector<SettingProblem> NoopPlan::problems(const SettingValues& settings) {
     const auto value = parse_share(share);
     if (!value) {
       report("fail", name, "\"" + share + "\" is not a share",
-             "Write a number from 0 to 1: \"0.1\".");
+             "write a number from 0 to 1, as in \"0.1\"");
     }
     sum += value.value_or(0);
   }
   // Decimal fractions that add up to 1 may come to a little more in binary.
   if (sum > 1 + 1e-9) {
-    report("fail", "", "the shares add up to more than 1", "Lower them so that they fit into 1.");
+    report("fail", "", "the shares add up to more than 1", "lower them so that they fit into 1");
   }
   for (const auto& [type, name] : settings.map("fail_types")) {
     if (!noop_answer_from(name)) {

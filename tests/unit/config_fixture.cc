@@ -2,6 +2,8 @@
 
 #include <array>
 
+#include "tests/support/hint_form.h"
+
 namespace outfall::test {
 namespace {
 
@@ -92,6 +94,7 @@ std::vector<std::string> ConfigFixture::problems(Environment environment) const 
 std::vector<std::string> ConfigFixture::shown(const ConfigProblems& problems) const {
   std::vector<std::string> lines;
   for (const SettingProblem& problem : problems) {
+    expect_hint_form(problem);
     std::string line = to_string(problem);
     // The folder's name is another in each run.
     if (!file_.empty() && line.starts_with(file_)) line.erase(0, file_.size() + 1);

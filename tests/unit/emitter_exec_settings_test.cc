@@ -6,6 +6,7 @@
 #include "emitters/exec/exec.h"
 #include "emitters/exec/settings.h"
 #include "tests/support/emitter_harness.h"
+#include "tests/support/hint_form.h"
 #include "tests/support/temp_folder.h"
 
 namespace outfall {
@@ -20,6 +21,7 @@ using testing::UnorderedElementsAre;
 std::string problems_of(const TestSettings& settings) {
   std::string text;
   for (const SettingProblem& problem : ExecSettings::problems(settings.values())) {
+    test::expect_hint_form(problem);
     text += problem.setting + ": " + problem.message + "\n";
   }
   return text;

@@ -7,6 +7,7 @@
 #include "emitters/noop/noop.h"
 #include "emitters/noop/plan.h"
 #include "tests/support/emitter_conformance.h"
+#include "tests/support/hint_form.h"
 
 namespace outfall {
 namespace {
@@ -52,6 +53,7 @@ class Noop : public testing::Test {
   std::vector<std::string> problems() const {
     std::vector<std::string> messages;
     for (const SettingProblem& problem : kind_.validate(settings_.values())) {
+      test::expect_hint_form(problem);
       messages.push_back(problem.setting + ": " + problem.message);
     }
     return messages;

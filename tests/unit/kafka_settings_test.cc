@@ -6,9 +6,17 @@
 #include "emitters/kafka/passthrough.h"
 #include "emitters/kafka/settings.h"
 #include "tests/support/emitter_harness.h"
+#include "tests/support/hint_form.h"
 
 namespace outfall::kafka {
 namespace {
+
+bool refuses(std::string_view name, std::string_view value) {
+  const PassthroughProblem problem = passthrough_problem(name, value);
+  test::expect_hint_form(
+      {.origin = {}, .setting = std::string(name), .message = {}, .hint = problem.hint});
+  return !problem.message.empty();
+}
 
 class KafkaSettingsTest : public testing::Test {
  protected:
@@ -19,6 +27,7 @@ class KafkaSettingsTest : public testing::Test {
     std::vector<std::string> names;
     for (const SettingProblem& problem : setting_problems(values_.values())) {
       EXPECT_FALSE(problem.message.empty());
+      test::expect_hint_form(problem);
       names.push_back(problem.setting);
     }
     return names;
@@ -93,24 +102,22 @@ TEST_F(KafkaSettingsTest, WhatBreaksThePromiseIsRefusedWithTheReason) {
         "retries", "message.send.max.retries", "message.timeout.ms", "delivery.timeout.ms",
         "transactional.id", "queuing.strategy", "delivery.report.only.error", "bootstrap.servers",
         "sasl.password", "batch.size", "linger.ms"}) {
-    EXPECT_FALSE(passthrough_problem(name, "1").message.empty()) << name;
+    EXPECT_TRUE(refuses(name, "1")) << name;
   }
   for (const std::string_view value : {"6", "1000000", "x", "0", ""}) {
-    EXPECT_FALSE(passthrough_problem("max.in.flight", value).message.empty()) << value;
+    EXPECT_TRUE(refuses("max.in.flight", value)) << value;
   }
-  EXPECT_TRUE(passthrough_problem("max.in.flight", "5").message.empty());
-  EXPECT_FALSE(passthrough_problem("partitioner", "random").message.empty());
-  EXPECT_TRUE(passthrough_problem("partitioner", "fnv1a_random").message.empty());
-  EXPECT_FALSE(passthrough_problem("enable.ssl.certificate.verification", "false").message.empty());
-  EXPECT_FALSE(
-      passthrough_problem("ssl.endpoint.identification.algorithm", "none").message.empty());
-  EXPECT_TRUE(
-      passthrough_problem("ssl.endpoint.identification.algorithm", "https").message.empty());
-  EXPECT_TRUE(passthrough_problem("socket.keepalive.enable", "false").message.empty());
-  EXPECT_FALSE(passthrough_problem("test.mock.num.brokers", "3").message.empty());
+  EXPECT_FALSE(refuses("max.in.flight", "5"));
+  EXPECT_TRUE(refuses("partitioner", "random"));
+  EXPECT_FALSE(refuses("partitioner", "fnv1a_random"));
+  EXPECT_TRUE(refuses("enable.ssl.certificate.verification", "false"));
+  EXPECT_TRUE(refuses("ssl.endpoint.identification.algorithm", "none"));
+  EXPECT_FALSE(refuses("ssl.endpoint.identification.algorithm", "https"));
+  EXPECT_FALSE(refuses("socket.keepalive.enable", "false"));
+  EXPECT_TRUE(refuses("test.mock.num.brokers", "3"));
   // librdkafka takes this for "acks".
-  EXPECT_FALSE(passthrough_problem("topic.acks", "0").message.empty());
-  EXPECT_TRUE(passthrough_problem("topic.metadata.refresh.interval.ms", "1").message.empty());
+  EXPECT_TRUE(refuses("topic.acks", "0"));
+  EXPECT_FALSE(refuses("topic.metadata.refresh.interval.ms", "1"));
 }
 
 // librdkafka took them all: of a port what is left of it in 16 bits, of "x:y" the host.

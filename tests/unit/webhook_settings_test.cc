@@ -4,6 +4,7 @@
 
 #include "emitters/webhook/webhook.h"
 #include "tests/support/emitter_harness.h"
+#include "tests/support/hint_form.h"
 #include "tests/support/temp_folder.h"
 
 namespace outfall {
@@ -19,6 +20,7 @@ class WebhookSettings : public testing::Test {
     std::vector<std::string> names;
     for (const SettingProblem& problem : kind_.validate(settings_.values())) {
       EXPECT_FALSE(problem.message.empty());
+      test::expect_hint_form(problem);
       names.push_back(problem.setting);
     }
     return names;
