@@ -41,6 +41,10 @@ std::vector<std::string> configuration_notes(const Context& context, const Confi
   std::vector<std::string> result = unread_variables(context.environment);
   for (const auto& [name, emitter] : config.emitters()) {
     if (!used.contains(name)) result.push_back(fmt::format("no stream uses the emitter {}", name));
+    const EmitterKind& kind = *context.registry.find(emitter.kind);
+    if (!kind.notes) continue;
+    for (const std::string& note : kind.notes(emitter.settings))
+      result.push_back(fmt::format("emitters.{}: {}", name, note));
   }
   return result;
 }

@@ -145,6 +145,7 @@ EmitterKind exec_emitter_kind() {
               "standard input, and reads the outcome from its standard output.",
           .settings = ExecSettings::specs(),
           .validate = &ExecSettings::problems,
+          .notes = &ExecSettings::notes,
           .metrics = Conversation::metrics(),
           .create = [](EmitterContext context) -> std::unique_ptr<Emitter> {
             return std::make_unique<ExecEmitter>(context);

@@ -150,6 +150,12 @@ std::vector<SettingProblem> ExecSettings::problems(const SettingValues& values) 
   return problems;
 }
 
+std::vector<std::string> ExecSettings::notes(const SettingValues& values) {
+  const std::string problem = find_program(from(values)).problem;
+  if (problem.empty()) return {};
+  return {problem + "; a worker starts nevertheless, and its entries wait for the program"};
+}
+
 std::vector<std::string> program_environment(std::span<const char* const> worker, bool pass_all,
                                              const std::map<std::string, std::string>& added) {
   std::vector<std::string> environment;
@@ -175,7 +181,10 @@ ProgramFile find_program(const ExecSettings& settings) {
     return folder.empty() || path.starts_with('/') ? path : folder + '/' + path;
   };
   const std::string& name = settings.command.front();
-  if (name.find('/') != std::string::npos) return {name, problem_of(seen(name))};
+  if (name.find('/') != std::string::npos) {
+    const std::string problem = problem_of(seen(name));
+    return {name, problem.empty() ? problem : "command " + problem};
+  }
   std::string_view path = value_of(settings.environment, "PATH");
   if (path.empty()) path = "/usr/local/bin:/usr/bin:/bin";
   while (!path.empty()) {
@@ -185,7 +194,7 @@ ProgramFile find_program(const ExecSettings& settings) {
     if (problem_of(seen(candidate)).empty()) return {candidate, {}};
     path.remove_prefix(std::min(end + 1, path.size()));
   }
-  return {{}, name + ": not found in the program's PATH"};
+  return {{}, "command " + name + ": not found in the program's PATH"};
 }
 
 std::string text_of_error(int error) {

@@ -25,6 +25,8 @@ struct ExecSettings {
   // rows cannot say. Whether the program is there is for find_program() to say.
   [[nodiscard]] static std::span<const SettingSpec> specs();
   [[nodiscard]] static std::vector<SettingProblem> problems(const SettingValues& values);
+  // That the program cannot be started now, where all else is right. Looks at the file system.
+  [[nodiscard]] static std::vector<std::string> notes(const SettingValues& values);
 };
 
 // The environment of a program: of `worker`, entries "NAME=value", those that every program may see
@@ -35,8 +37,8 @@ struct ExecSettings {
     const std::map<std::string, std::string>& added);
 
 // Where the program is: the path itself where the command names one, else the first match in the
-// PATH of its environment. `problem` says for people why it cannot be started, and is empty where
-// it can. Looks at the file system.
+// PATH of its environment. `problem` says for people, with the setting, why it cannot be started,
+// and is empty where it can. Looks at the file system.
 struct ProgramFile {
   std::string path;
   std::string problem;

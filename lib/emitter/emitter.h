@@ -181,6 +181,10 @@ struct EmitterKind {
   // and a rule that concludes something about another one from it must not. Must not do I/O beyond
   // reading named files.
   std::function<std::vector<SettingProblem>(const SettingValues&)> validate = {};
+  // What valid settings name on this machine and is not fit for use now, though the emitter starts
+  // and waits for it, such as a program: a sentence each, which begins with the setting's name.
+  // check-config tells it, and the log of a worker that starts. Like validate for what it may do.
+  std::function<std::vector<std::string>(const SettingValues&)> notes = {};
   // What names the destination of an entry, as the setting `lane` of a stream says it, for streams
   // that do not set it ("header.endpoint" where the URL is made of it). Not set, or empty: all
   // entries go to one destination.

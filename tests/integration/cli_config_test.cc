@@ -64,6 +64,26 @@ TEST_F(Cli, AnEmitterWithoutAStreamIsNoted) {
               HasSubstr("note: no stream uses the emitter spare\n"));
 }
 
+// `run` starts, and waits for it: a mount that comes late must not stop the other streams.
+TEST_F(Cli, AProgramThatIsNotThereIsNoted) {
+  const std::string exec = std::string(kValid) +
+                           "[streams.mail]\nemitter = \"mail\"\n[emitters.mail]\nkind = \"exec\"\n";
+  folder_.write("outfall.toml", exec + "command = [\"./deliver\"]\n");
+  const Finished missing = outfall({"check-config"});
+  EXPECT_CODE(missing, 0);
+  EXPECT_THAT(missing.output,
+              HasSubstr("note: emitters.mail: command ./deliver: No such file or directory; "));
+  folder_.write("outfall.toml",
+                exec + "command = [\"sh\"]\nworking_directory = \"/no/such/folder\"\n");
+  const Finished nowhere = outfall({"check-config", "--json"});
+  EXPECT_CODE(nowhere, 0);
+  EXPECT_THAT(
+      std::string(parsed(nowhere.output).at("notes").at(0).as_string()),
+      StartsWith("emitters.mail: working_directory /no/such/folder: No such file or directory; "));
+  folder_.write("outfall.toml", exec + "command = [\"sh\"]\n");
+  EXPECT_THAT(outfall({"check-config"}).output, Not(HasSubstr("note: ")));
+}
+
 TEST_F(Cli, EveryProblemIsToldWithItsPlaceAndAHint) {
   folder_.write("outfall.toml", std::string(kValid) + "kid = 1\n[drain]\nlease = 30\n");
   const Finished text = outfall({"check-config"});

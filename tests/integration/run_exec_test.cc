@@ -114,11 +114,9 @@ TEST_F(RunExec, WhileTheProgramCannotRunNothingIsGivenUp) {
   enqueue_many("orders", 100, 10);
   WorkerProcess worker({.dsn = database_.dsn(),
                         .streams = to_program("\"./deliver.sh\"", "retry.max_attempts = 2")});
-  wait_until(
-      [&] {
-        return worker.log().find("deliver.sh: No such file or directory") != std::string::npos;
-      },
-      "the log says why");
+  worker.process().wait_for_output("emitters.out: command ./deliver.sh: No such file or directory");
+  worker.process().wait_for_output(
+      "the program cannot be started: command ./deliver.sh: No such file or directory");
   std::ofstream(worker.file("deliver.part"))
       << "#!/bin/sh\nexec python3 " << kExample << " events\n";
   std::filesystem::permissions(worker.file("deliver.part"), std::filesystem::perms::owner_all);

@@ -16,6 +16,7 @@ using test::TempFolder;
 using test::TestSettings;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::StartsWith;
 using testing::UnorderedElementsAre;
 
 std::string problems_of(const TestSettings& settings) {
@@ -43,6 +44,22 @@ TEST(ExecSettings, WhatIsRefused) {
   EXPECT_THAT(
       problems_of(with_command({"true"}).number("restart.initial", 2).number("restart.max", 1)),
       HasSubstr("restart.initial: is longer than restart.max"));
+}
+
+// It is the destination, which may come later: no mistake.
+TEST(ExecSettings, ThatTheProgramIsNotThereIsANote) {
+  const auto note_of = [](const TestSettings& settings) {
+    EXPECT_EQ(problems_of(settings), "");
+    const auto notes = ExecSettings::notes(settings.values());
+    return notes.empty() ? "" : notes.front();
+  };
+  EXPECT_EQ(note_of(with_command({"true"})), "");
+  EXPECT_THAT(note_of(with_command({"/no/such/program"})),
+              StartsWith("command /no/such/program: No such file or directory; "));
+  EXPECT_THAT(note_of(with_command({"no-such-program"})),
+              StartsWith("command no-such-program: not found in the program's PATH; "));
+  EXPECT_THAT(note_of(with_command({"true"}).text("working_directory", "/no/such/folder")),
+              StartsWith("working_directory /no/such/folder: No such file or directory; "));
 }
 
 TEST(ExecSettings, TheProgramGetsNoSecretsOfTheWorker) {
