@@ -1,5 +1,7 @@
 // Many endpoints behind one emitter: concurrency, rate, pauses, batches, templates and leases.
 #include <algorithm>
+#include <atomic>
+#include <future>
 #include <map>
 #include <set>
 
@@ -186,6 +188,41 @@ TEST_F(WebhookEndpoints, RetryAfterPausesTheEndpointAndNoOther) {
   drain_.wait_for_all();
   EXPECT_GE(steady_clock::now() - start, milliseconds{900});
   EXPECT_EQ(drain_.kind(paused[0]), OutcomeKind::delivered);
+}
+
+// A gateway says for one entry when to come again, and lets others through; but fewer at a time.
+TEST_F(WebhookEndpoints, RetryAfterOf502And504HoldsTheEntryAloneAndTheWindowIsHalved) {
+  settings_.number("max_in_flight", 8);
+  for (const int status : {502, 504}) {
+    SCOPED_TRACE(status);
+    const std::string lane = std::to_string(status);
+    std::atomic<int> waiting = 0;
+    std::promise<void> release;
+    server_.answer_by([&, released = release.get_future().share()](const HttpRequest& request) {
+      const auto type = request.header("ce-type");
+      if (type == "busy") return HttpAnswer{.status = status, .headers = {{"Retry-After", "20"}}};
+      if (type == "waits") {
+        ++waiting;
+        released.wait();
+      }
+      return HttpAnswer{};
+    });
+    hand_over(many(100, to(lane)), lane);
+    drain_.wait_for_all();
+    const auto busy = hand_over({to(lane, "busy")}, lane);
+    drain_.wait_for_all();
+    const auto start = steady_clock::now();
+    EXPECT_EQ(told(*drain_.item(busy[0]).outcome),
+              "retryable_failure webhook.status_" + lane + " suspect");
+    EXPECT_EQ(drain_.item(busy[0]).outcome->retry_after, milliseconds{20'000});
+    const auto others = hand_over(many(20, to(lane, "waits")), lane);
+    wait_until([&] { return waiting == 4; }, "half of eight to be out");
+    EXPECT_FALSE(holds_within([&] { return waiting > 4; }, milliseconds{200}));
+    release.set_value();
+    drain_.wait_for_all();
+    EXPECT_LT(steady_clock::now() - start, milliseconds{15'000});
+    EXPECT_THAT(drain_.kinds(others), Each(OutcomeKind::delivered));
+  }
 }
 
 TEST_F(WebhookEndpoints, ABatchCarriesWhatWaits) {
