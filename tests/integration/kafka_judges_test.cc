@@ -22,6 +22,16 @@ std::string base64(std::string_view bytes) {
   return text;
 }
 
+json::value base64_or_null(const std::optional<std::string>& bytes) {
+  return bytes ? json::value(base64(*bytes)) : json::value();
+}
+
+// What the entries of a thousand have one of.
+constexpr auto kSources =
+    std::to_array<std::string_view>({"", "/shop", "https://shop.example/orders"});
+constexpr auto kContentTypes = std::to_array<std::string_view>(
+    {"", "application/vnd.order+json", "text/plain; charset=utf-8"});
+
 class KafkaJudgesTest : public KafkaTest {
  protected:
   static json::array read_by_python(const std::string& topic) {
@@ -30,8 +40,8 @@ class KafkaJudgesTest : public KafkaTest {
       json::object headers;
       for (const auto& [name, value] : record.headers) headers[name] = base64(*value);
       records.push_back({{"headers", headers},
-                         {"key", record.key ? json::value(base64(*record.key)) : json::value()},
-                         {"value", base64(record.value.value_or(""))}});
+                         {"key", base64_or_null(record.key)},
+                         {"value", base64_or_null(record.value)}});
     }
     const TempFolder folder;
     const auto file = folder.write("records.json", json::serialize(records));
@@ -39,11 +49,15 @@ class KafkaJudgesTest : public KafkaTest {
                run_judge(OUTFALL_SOURCE_FOLDER "/tests/judges/kafka_judge.py", {file.string()}))
         .as_array();
   }
+
+  static std::vector<TestEntry> a_thousand();
+  // Hands them over as of times that are a millisecond apart, and of kSources.
+  std::vector<std::uint64_t> emit_as_of_then(const std::vector<TestEntry>& entries);
+  // Whether Java saw of `entries[index]` what CloudEvents' binding to Kafka asks for.
+  static void expect_event(const JavasRecord& seen, const TestEntry& entry, std::size_t index);
 };
 
-TEST_F(KafkaJudgesTest, JavasConsumerAndPartitionerAgreeForAThousandRandomKeys) {
-  const std::string topic = fresh_topic(12);
-  start(kafka_settings(topic));
+std::vector<TestEntry> KafkaJudgesTest::a_thousand() {
   SeededRandom random(20261121);
   std::vector<TestEntry> entries;
   for (int i = 0; i < 1000; ++i) {
@@ -56,8 +70,14 @@ TEST_F(KafkaJudgesTest, JavasConsumerAndPartitionerAgreeForAThousandRandomKeys) 
     if (i % 50 != 7) entry.key = key;
     entry.kind = i % 10 == 3 ? PayloadKind::none : PayloadKind::json;
     entry.payload = entry.kind == PayloadKind::none ? "" : std::to_string(i);
+    entry.type = "test.entry-" + std::to_string(i % 7);
+    entry.content_type = kContentTypes[static_cast<std::size_t>(i) % kContentTypes.size()];
     entry.headers_json = R"({"number": ")" + std::to_string(i) + R"(", "Odd Name": "€"})";
   }
+  return entries;
+}
+
+std::vector<std::uint64_t> KafkaJudgesTest::emit_as_of_then(const std::vector<TestEntry>& entries) {
   std::vector<std::uint64_t> tokens;
   EmitBatch batch = drain_.batch(entries, tokens);
   std::vector<Envelope> envelopes;
@@ -65,10 +85,40 @@ TEST_F(KafkaJudgesTest, JavasConsumerAndPartitionerAgreeForAThousandRandomKeys) 
   for (std::size_t i = 0; i < entries.size(); ++i) {
     envelopes.push_back(*batch.items[i].envelope);
     envelopes.back().occurred_at = WallTime(std::chrono::milliseconds(1'700'000'000'000 + i));
+    envelopes.back().source = kSources[i % kSources.size()];
     batch.items[i].envelope = &envelopes.back();
   }
   emitter_->emit(std::move(batch));
   drain_.wait_for_all();
+  return tokens;
+}
+
+void KafkaJudgesTest::expect_event(const JavasRecord& seen, const TestEntry& entry,
+                                   std::size_t index) {
+  const auto header = [&](const std::string& name) {
+    const auto found = seen.headers.find(java_word(name));
+    return found == seen.headers.end() ? "none" : found->second;
+  };
+  EXPECT_EQ(header("ce_specversion"), java_word("1.0"));
+  EXPECT_EQ(header("ce_type"), java_word(entry.type));
+  const std::string_view source = kSources[index % kSources.size()];
+  EXPECT_EQ(header("ce_source"),
+            java_word(source.empty() ? "/outfall/conformance" : std::string(source)));
+  std::string thousandths = std::to_string(index);
+  thousandths.insert(0, 3 - thousandths.size(), '0');
+  EXPECT_EQ(header("ce_time"), java_word("2023-11-14T22:13:20." + thousandths + "000Z"));
+  // A tombstone has no data whose type could be told, unless the producer tells it all the same.
+  const bool is_plain = entry.content_type.empty();
+  const std::string of_kind =
+      entry.kind == PayloadKind::none ? "none" : java_word("application/json");
+  EXPECT_EQ(header("content-type"), is_plain ? of_kind : java_word(entry.content_type));
+}
+
+TEST_F(KafkaJudgesTest, JavasConsumerAndPartitionerAgreeForAThousandRandomKeys) {
+  const std::string topic = fresh_topic(12);
+  start(kafka_settings(topic));
+  const std::vector<TestEntry> entries = a_thousand();
+  const std::vector<std::uint64_t> tokens = emit_as_of_then(entries);
   expect_delivered(tokens);
 
   const auto judged = read_by_java(shared_kafka().brokers(), topic);
@@ -87,7 +137,7 @@ TEST_F(KafkaJudgesTest, JavasConsumerAndPartitionerAgreeForAThousandRandomKeys) 
     EXPECT_EQ(one.timestamp_ms, 1'700'000'000'000 + static_cast<std::int64_t>(index));
     EXPECT_EQ(one.javas_partition, entry.key ? one.partition : -1);
     EXPECT_EQ(one.headers.at(java_word("Odd Name")), java_word("€"));
-    EXPECT_EQ(one.headers.at(java_word("ce_specversion")), java_word("1.0"));
+    expect_event(one, entry, index);
     EXPECT_EQ(one.headers.at(java_word("ce_id")),
               java_word(drain_.item(tokens[index]).envelope_id.to_string()));
     EXPECT_TRUE(
@@ -130,7 +180,9 @@ TEST_F(KafkaJudgesTest, TheCloudEventsSdkOfPythonReadsBothModes) {
       return by_id.at(drain_.item(tokens[i]).envelope_id.to_string()).at("data");
     };
     EXPECT_EQ(data(0), json::parse(entries[0].payload));
+    EXPECT_EQ(data(1), json::parse(entries[1].payload));
     EXPECT_EQ(data(2), (json::value{{"base64", base64(entries[2].payload)}}));
+    EXPECT_EQ(data(3), json::value()) << "a tombstone has no data";
     drain_.new_runs();
   }
 }

@@ -1,6 +1,7 @@
 """Reads recorded Kafka records as a consumer in Python does, by the CloudEvents SDK.
 
-Input: a JSON file with an array of {"headers": {name: base64}, "key": base64 or null, "value": base64}.
+Input: a JSON file with an array of {"headers": {name: base64}, "key": base64 or null, "value": base64 or
+null}.
 Output: a JSON array with the attributes of each record's event, and its data.
 """
 
@@ -13,11 +14,13 @@ from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka_event
 from events import told
 
 
+def decoded(text):
+    return None if text is None else base64.b64decode(text)
+
+
 def message(record):
-    headers = {name: base64.b64decode(value) for name, value in record["headers"].items()}
-    key = record["key"]
-    return KafkaMessage(headers, None if key is None else base64.b64decode(key),
-                        base64.b64decode(record["value"]))
+    headers = {name: decoded(value) for name, value in record["headers"].items()}
+    return KafkaMessage(headers, decoded(record["key"]), decoded(record["value"]))
 
 
 def main():
