@@ -177,6 +177,13 @@ bool is_expired_alert(const CurlResult& result) noexcept {
          result.message == "SSL certificate verification failed";
 }
 
+// What answered our greeting was no TLS. Most often it is HTTP; OpenSSL takes its first letters for
+// a version.
+bool is_plain_answer(const CurlResult& result) noexcept {
+  return result.code == CURLE_SSL_CONNECT_ERROR &&
+         result.message.find("wrong version number") != std::string_view::npos;
+}
+
 // What libcurl's code says of a request that never was on its way; none: it has no say.
 Fault fault_before_request(const CurlResult& result) noexcept {
   switch (result.code) {
@@ -210,6 +217,11 @@ Fault fault_before_request(const CurlResult& result) noexcept {
 std::string_view words_of(const CurlResult& result) noexcept {
   if (is_expired_alert(result)) {
     return "the endpoint refused our certificate, which it says has expired";
+  }
+  if (is_plain_answer(result)) {
+    return "what answers at this port does not speak TLS: write the port that does, or http:// "
+           "where "
+           "plain HTTP is meant";
   }
   return result.message.empty() ? curl_easy_strerror(result.code) : result.message;
 }

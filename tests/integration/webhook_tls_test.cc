@@ -207,6 +207,19 @@ TEST_F(WebhookTls, PlainHttpWhereTlsIsExpected) {
   EXPECT_EQ(told(deliver_one()), "destination_unavailable webhook.status_400");
 }
 
+TEST_F(WebhookTls, TlsWherePlainHttpIsExpectedIsToldInPlainWords) {
+  const std::string plain = "127.0.0.1:" + std::to_string(free_port());
+  front("listen " + plain + ";");
+  settings_.text("url", "https://" + plain + "/hooks");
+  const Outcome& outcome = deliver_one();
+  EXPECT_EQ(told(outcome), "destination_unavailable webhook.tls_handshake");
+  EXPECT_THAT(outcome.error->message, testing::HasSubstr("does not speak TLS"));
+  EXPECT_THAT(emitter_->check(Milliseconds{3000}).detail,
+              testing::AllOf(testing::StartsWith("https://" + plain + ": "),
+                             testing::HasSubstr("does not speak TLS")));
+  EXPECT_EQ(server_.count(), 0U);
+}
+
 TEST_F(WebhookTls, ShowsItsCertificateToThoseWhoAsk) {
   front("ssl_verify_client on;\nssl_client_certificate " + authority_.certificate().string() + ";");
   settings_.map("status", {{"400", "destination_unavailable"}});
