@@ -149,7 +149,8 @@ void Migrator::check(const std::vector<Applied>& applied) const {
       StoreErrorKind::schema,
       fmt::format("schema \"{}\" does not match this outfall, nothing was changed: {}",
                   options_.schema, wrong),
-      newer ? "it was migrated by a newer outfall: use that one, or check database.schema"
+      newer ? "it was migrated by a newer outfall: after a rollback nothing has to be migrated; "
+              "otherwise use that one, or check database.schema"
             : "an applied migration never changes: use the outfall whose migrations were applied, "
               "or check database.url and database.schema");
 }
