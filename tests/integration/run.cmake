@@ -34,6 +34,7 @@ outfall_test(run_test
     ${CMAKE_CURRENT_LIST_DIR}/run_payloads_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/run_signals_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/run_trouble_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/run_upgrade_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/worker_fixture.cc
   LIBS outfall_test_support outfall_json CURL::libcurl
   TIMEOUT 900
