@@ -51,6 +51,8 @@ class Machine:
         self.leader = None
 
     def __enter__(self):
+        if not TREE.is_dir():
+            raise AssertionError(f"there is no Debian in {TREE}: run ops/install-dependencies systems")
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"outfall-{self.name}-"))
         for part in ("upper", "work", "root"):
             (self.folder / part).mkdir(mode=0o755)

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Goal: the package installs, upgrades, comes back, and leaves nothing behind. Method: apt does all
-of it in a bare Debian tree, first as it is and then with its systemd booted.
+"""Goal: the package installs, upgrades, goes back, is removed and comes back, and leaves nothing behind.
+Method: apt does all of it in a bare Debian tree, first as it is and then with its systemd booted. The
+package of the next release has a binary that brings one more migration.
 
-usage: package_test.py PACKAGE.deb [unittest's arguments]
+usage: package_test.py PACKAGE.deb BINARY_OF_THE_NEXT_RELEASE [unittest's arguments]
 """
 
 import pathlib
@@ -15,6 +16,7 @@ import unittest
 from machine import Machine, run, wait_until
 
 PACKAGE = None
+NEXT_BINARY = None
 CONFIGURATION = '[streams.orders]\nemitter = "nothing"\n\n[emitters.nothing]\nkind = "noop"\n'
 # Without a terminal of its own, which it would share with nobody.
 APT = ("apt-get", "-y", "-q", "-o", "Dpkg::Use-Pty=0")
@@ -23,13 +25,14 @@ BOOKS = re.compile(r"var/(lib/(dpkg|apt|man-db|systemd/catalog)|cache|log|backup
 
 
 def next_version(folder):
-    """The same package with a higher version."""
+    """The package of the next release: a higher version, and a binary with one more migration."""
     tree = pathlib.Path(folder) / "tree"
     run(["dpkg-deb", "--raw-extract", PACKAGE, tree])
     control = tree / "DEBIAN/control"
     text, count = re.subn(r"(?m)^Version: (.*)$", r"Version: \1+next1", control.read_text())
     assert count == 1
     control.write_text(text)
+    run(["strip", "-o", tree / "usr/bin/outfall", NEXT_BINARY])
     path = pathlib.Path(folder) / "next.deb"
     run(["dpkg-deb", "--root-owner-group", "--build", tree, path])
     return path
@@ -106,39 +109,83 @@ class Package(unittest.TestCase):
         found = m.inside("timeout", "30", "zsh", "-fc", script, check=False)
         self.assertIn("found", found.stdout)
 
-    def test_a_running_worker_is_upgraded_stopped_and_comes_back(self):
-        with Machine("upgrade") as m, tempfile.TemporaryDirectory() as folder:
-            self.put_package(m)
-            shutil.copy(next_version(folder), m.root / "tmp/next.deb")
-            self.install(m, "/tmp/outfall.deb")
-            m.boot()
-            shutil.copy(PACKAGE, m.root / "root/outfall.deb")
-            shutil.copy(pathlib.Path(folder) / "next.deb", m.root / "root/next.deb")
-            wait_until("PostgreSQL", lambda: m.inside("pg_isready", check=False).returncode == 0)
-            m.sql("CREATE DATABASE shop ENCODING 'UTF8' TEMPLATE template0", "postgres")
-            m.sql("CREATE ROLE outfall LOGIN SUPERUSER", "postgres")
-            m.put("/etc/outfall/outfall.toml", CONFIGURATION)
-            m.put("/etc/outfall/credentials/database-url", "postgresql:///shop?host=/var/run/postgresql&user=outfall",
-                  0o600)
-            self.assertEqual(m.show("outfall", "ActiveState"), "inactive", "an installation starts nothing")
+    def boot_with_both_versions(self, m):
+        """The tree with the package of this release installed and that of the next one at hand, booted."""
+        self.put_package(m)
+        self.install(m, "/tmp/outfall.deb")
+        m.boot()
+        shutil.copy(PACKAGE, m.root / "root/outfall.deb")
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copy(next_version(folder), m.root / "root/next.deb")
+        wait_until("PostgreSQL", lambda: m.inside("pg_isready", check=False).returncode == 0)
+        m.sql("CREATE DATABASE shop ENCODING 'UTF8' TEMPLATE template0", "postgres")
+        m.sql("CREATE ROLE outfall LOGIN SUPERUSER", "postgres")
+        m.put("/etc/outfall/outfall.toml", CONFIGURATION)
+        m.put("/etc/outfall/credentials/database-url", "postgresql:///shop?host=/var/run/postgresql&user=outfall",
+              0o600)
+        self.assertEqual(m.show("outfall", "ActiveState"), "inactive", "an installation starts nothing")
+
+    def test_a_schema_that_was_migrated_by_hand_is_there_when_the_next_version_starts(self):
+        with Machine("by-hand") as m:
+            self.boot_with_both_versions(m)
+            m.systemctl("enable", "--now", "outfall")
+            m.systemctl("disable", "outfall-migrate")
+            self.expect_flow(m, 1)
+            version = self.schema_version(m)
+            # As docs/operating/upgrading.md has it: the new version's binary, before it is installed.
+            m.inside("dpkg-deb", "--extract", "/root/next.deb", "/var/tmp/next")
+            m.inside("runuser", "-u", "postgres", "--", "env",
+                     "OUTFALL_DATABASE__URL=postgresql:///shop?host=/var/run/postgresql",
+                     "/var/tmp/next/usr/bin/outfall", "migrate")
+            self.assertEqual(self.schema_version(m), version + 1)
+            self.expect_flow(m, 2)
+            migrated = m.show("outfall-migrate", "ExecMainStartTimestampMonotonic")
+            self.expect_another_version(m, "next.deb", "0")
+            self.assertEqual(m.show("outfall-migrate", "ExecMainStartTimestampMonotonic"), migrated, "it is disabled")
+            self.expect_flow(m, 3)
+
+    def test_a_running_worker_is_upgraded_goes_back_is_removed_and_comes_back(self):
+        with Machine("upgrade") as m:
+            self.boot_with_both_versions(m)
             self.expect_zsh_completion(m)
             m.systemctl("enable", "--now", "outfall")
-
-            pid = m.show("outfall", "MainPID")
-            m.inside(*APT, "install", "/root/next.deb")
-            self.assertNotEqual(m.show("outfall", "MainPID"), pid)
             self.expect_flow(m, 1)
+
+            version = self.schema_version(m)
+            self.expect_another_version(m, "next.deb", "0")
+            self.assertEqual(self.schema_version(m), version + 1)
+            self.expect_flow(m, 2)
+
+            self.expect_another_version(m, "outfall.deb", "78")
+            self.assertIn("nothing was changed", m.journal("-u", "outfall-migrate", "-n", "20"))
+            self.assertEqual(self.schema_version(m), version + 1, "a rollback leaves the schema as it is")
+            self.expect_flow(m, 3)
 
             m.inside(*APT, "remove", "outfall")
             self.assertEqual(m.shell("pgrep -x outfall || cat /proc/[0-9]*/comm | grep -x outfall", check=False).stdout, "")
             m.inside(*APT, "install", "/root/next.deb")
             m.systemctl("start", "outfall")
-            self.expect_flow(m, 2)
+            self.expect_flow(m, 4)
 
             m.inside(*APT, "purge", "outfall")
             self.assertEqual(m.shell("cat /proc/[0-9]*/comm | grep -x outfall", check=False).stdout, "")
             self.assertEqual(m.systemctl("list-units", "--all", "--plain", "--no-legend", "outfall*").stdout.strip(), "")
             self.assertEqual(named_outfall(m), ["root/outfall.deb"] if (m.root / "root/outfall.deb").exists() else [])
+            self.assertEqual(m.sql("SELECT count(*) FROM outbox.delivered"), "4", "the database keeps its tables")
+
+    def schema_version(self, m):
+        return int(m.sql("SELECT max(version) FROM outbox.schema_version"))
+
+    def expect_another_version(self, m, package, migrated):
+        """apt replaces the binary under a running worker; `migrated`: how the migration of that one ends."""
+        pid = m.show("outfall", "MainPID")
+        m.inside(*APT, "install", "--allow-downgrades", f"/root/{package}")
+        self.assertEqual(m.inside("dpkg-query", "--show", "outfall").stdout.strip().endswith("+next1"),
+                         package == "next.deb")
+        self.assertEqual(m.show("outfall-migrate", "ExecMainStatus"), migrated)
+        self.assertEqual(m.show("outfall", "ActiveState", "StatusText"),
+                         {"ActiveState": "active", "StatusText": "serving 1 stream"})
+        self.assertNotEqual(m.show("outfall", "MainPID"), pid)
 
     def expect_flow(self, m, count):
         m.sql("SELECT outbox.enqueue('orders', 'order.placed', '{}'::json)")
@@ -146,10 +193,11 @@ class Package(unittest.TestCase):
 
 
 def main():
-    global PACKAGE
-    if len(sys.argv) < 2:
+    global PACKAGE, NEXT_BINARY
+    if len(sys.argv) < 3:
         sys.exit(__doc__)
     PACKAGE = pathlib.Path(sys.argv.pop(1))
+    NEXT_BINARY = pathlib.Path(sys.argv.pop(1))
     unittest.main(verbosity=2)
 
 
