@@ -106,7 +106,7 @@ class Package(unittest.TestCase):
                   "zpty -w shell 'PS1=; autoload -U compinit; compinit -u; echo is-$((1+1))-ready'; "
                   "zpty -r shell out '*is-2-ready*'; zpty -n -w shell $'outfall dead-letters rep\\t'; "
                   "zpty -r shell out '*replay*' && print -r -- found")
-        found = m.inside("timeout", "30", "zsh", "-fc", script, check=False)
+        found = m.inside("timeout", "120", "zsh", "-fc", script, check=False)
         self.assertIn("found", found.stdout)
 
     def boot_with_both_versions(self, m):
