@@ -18,6 +18,10 @@ std::optional<std::int64_t> recovery_bound_us(const Plan& plan, const std::strin
   return std::nullopt;
 }
 
+// How long an entry for another sink may take meanwhile. A fault that stops it, too, does so for at
+// least a second longer.
+constexpr std::int64_t kIsolateWithinUs = 2'000'000;
+
 }  // namespace
 
 void Fault::record() {
@@ -30,7 +34,10 @@ void Fault::record() {
                               {"point", injection_.point},
                               {"touches", touches_}};
   const auto bound = recovery_bound_us(scene_.plan, injection_.kind);
-  if (scene_.judge_recovery && bound) line["recover_within_us"] = *bound;
+  if (scene_.judge_times && bound) line["recover_within_us"] = *bound;
+  if (scene_.judge_times && scene_.plan.injections.size() == 1 &&
+      fault_kind(injection_.kind).of_sink)
+    line["isolate_within_us"] = kIsolateWithinUs;
   for (const auto& member : more_) line[member.key()] = member.value();
   scene_.history.add(std::move(line));
 }

@@ -28,7 +28,7 @@ struct Scene {
   Load& load;
   std::vector<std::unique_ptr<Worker>>& workers;
   SmallDisk* disk = nullptr;
-  bool judge_recovery = false;  // too late a recovery is an anomaly
+  bool judge_times = false;  // too late a recovery is an anomaly, and a delay elsewhere
   // Adds a worker to the run (not started), with this instance name.
   std::function<Worker&(const std::string& instance)> hire;
   // Something that no history shows is wrong.
@@ -70,6 +70,12 @@ class Fault {
   // What it touches, and so explains copies of; nothing unless said.
   void touch_database() { touches_["database"] = true; }
   void touch_sink() { touches_["sinks"] = boost::json::array{Sink::kName}; }
+  // The same, of a fault that may delay what goes there, and explains no copies.
+  void slow_sink() {
+    touch_sink();
+    more_["copies"] = 0;
+    more_["late"] = false;
+  }
   void touch_all_workers() { touches_["workers"] = "all"; }
   void touch(const Worker& worker) { touches_["workers"] = boost::json::array{worker.name()}; }
   [[nodiscard]] Worker& worker() const;

@@ -79,7 +79,11 @@ class SinkPartition final : public Fault {
   SinkPartition(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) {
     // Late answers are no reason to send twice, except where a broker's are later than a delivery
     // may take.
-    if (injection_.mode != "delay" || scene.plan.of.emitter == "kafka") touch_sink();
+    if (injection_.mode != "delay" || scene.plan.of.emitter == "kafka") {
+      touch_sink();
+    } else {
+      slow_sink();
+    }
   }
   bool inject() override {
     begun();
@@ -123,10 +127,8 @@ std::vector<pid_t> children_of(pid_t pid) {
 class ProgramFault final : public Fault {
  public:
   ProgramFault(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) {
-    if (injection_.kind == "F14-away" && injection_.mode == "kill") {
-      touch_sink();
-      more_["late"] = false;
-    }
+    slow_sink();
+    if (injection_.mode == "kill") more_.erase("copies");
   }
   bool inject() override {
     begun();

@@ -144,7 +144,7 @@ int main(int argc, char** argv) {
   app.add_option("--outfall", settings.outfall, "The binary under test")->check(CLI::ExistingFile);
   app.add_flag("--list", choice.list, "Says what there is, and ends");
   CLI11_PARSE(app, argc, argv);
-  settings.judge_recovery = !choice.quick && choice.broken.empty();
+  settings.judge_times = !choice.quick && choice.broken.empty();
   try {
     if (!choice.broken.empty()) {
       settings.broken = &broken_build(choice.broken);

@@ -134,6 +134,7 @@ Plan make_plan(const Case& of) {
     plan.standbys = plan.standbys || kind.standbys;
     plan.pooler = plan.pooler || kind.name == "F22-pooler";
     plan.disk = plan.disk || kind.name == "F21-disk-full";
+    plan.bystander = plan.bystander || (kind.of_sink && of.emitter != "noop");
     rest = more;
     step = "any";
   }

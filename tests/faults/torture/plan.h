@@ -23,6 +23,7 @@ struct FaultKind {
   bool takes_server = false;               // stops, replaces or fills the database server
   bool uses_server = false;                // has sessions of its own there, which must not fail
   bool standbys = false;                   // needs a synchronous and an asynchronous standby
+  bool of_sink = false;                    // is the sink's: other streams, sinks and keys go on
 };
 [[nodiscard]] const std::vector<FaultKind>& fault_kinds();
 [[nodiscard]] const FaultKind& fault_kind(std::string_view name);  // throws std::invalid_argument
@@ -59,7 +60,8 @@ struct Plan {
   int lease_ms = 4000;
   bool standbys = false;
   bool pooler = false;
-  bool disk = false;  // the database stands on a small file system of its own
+  bool disk = false;       // the database stands on a small file system of its own
+  bool bystander = false;  // another stream with a sink of its own, which must not notice anything
   bool operator==(const Plan&) const = default;
 };
 [[nodiscard]] Plan make_plan(const Case& of);

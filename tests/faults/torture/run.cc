@@ -52,6 +52,7 @@ class Runner::Run {
     try {
       faults_.clear();
       load_.reset();
+      load_aside_.reset();
       workers_.clear();
       servers_.drop_database(database_);
     } catch (const std::exception&) {
@@ -109,10 +110,21 @@ class Runner::Run {
                        .name = database_ + "-" + std::to_string(plan_.of.seed),
                        .slow = slow()},
                       history_);
+    if (plan_.bystander)
+      aside_ = make_sink(
+          {.emitter = "stdout", .folder = folder_.path(), .sink = Sink::kAside, .stream = "audit"},
+          history_);
     for (int i = 0; i < plan_.workers; ++i) hire("worker-" + std::to_string(i)).start();
     load_ = std::make_unique<Load>(
         Load::Options{.dsn = servers_.dsn(database_), .stream = "orders", .seed = plan_.of.seed},
         history_);
+    if (plan_.bystander)
+      load_aside_ = std::make_unique<Load>(Load::Options{.dsn = servers_.dsn(database_),
+                                                         .stream = "audit",
+                                                         .producers = 1,
+                                                         .pause = milliseconds{40},
+                                                         .seed = plan_.of.seed + 1},
+                                           history_);
     scene_ = std::make_unique<Scene>(
         Scene{.plan = plan_,
               .history = history_,
@@ -122,7 +134,7 @@ class Runner::Run {
               .load = *load_,
               .workers = workers_,
               .disk = disk_.get(),
-              .judge_recovery = settings_.judge_recovery,
+              .judge_times = settings_.judge_times,
               .hire = [this](const std::string& instance) -> Worker& { return hire(instance); },
               .complain = [this](const std::string& what) { complain(what); }});
   }
@@ -156,10 +168,13 @@ class Runner::Run {
         "[drain]\nlease = \"{}ms\"\nshutdown_timeout = \"10s\"\npoll_idle = \"50ms\"\n"
         "max_in_flight = {}\nbatch_entries = {}\n"
         "[streams.orders]\nemitter = \"sink\"\nretry.initial = \"20ms\"\nretry.max = \"300ms\"\n"
-        "breaker.probe_max = \"1s\"\n{}[emitters.sink]\n{}",
+        "breaker.probe_max = \"1s\"\n{}[emitters.sink]\n{}{}",
         plan_.lease_ms, in_flight, in_flight / 4,
         // Where so few deaths are enough, all that one death leaves behind is tried entry by entry.
-        plays("F16-killer") ? "max_abandoned = 3\n" : "", sink_->emitter(worker));
+        plays("F16-killer") ? "max_abandoned = 3\n" : "", sink_->emitter(worker),
+        aside_
+            ? "[streams.audit]\nemitter = \"aside\"\n[emitters.aside]\n" + aside_->emitter(worker)
+            : "");
   }
 
   void complain(const std::string& what) {
@@ -202,6 +217,7 @@ class Runner::Run {
   void wind_down() {
     (void)test::holds_within([] { return false; }, kLoadGoesOn);
     load_->stop();
+    if (load_aside_) load_aside_->stop();
     // Whether it was in time, the judge sees by what is left.
     const bool drained = test::holds_within(
         [this] {
@@ -222,6 +238,7 @@ class Runner::Run {
       if (code != 0) complain(fmt::format("{} ended with code {}", worker->name(), code));
     }
     sink_->finish();
+    if (aside_) aside_->finish();
     for (const auto& worker : workers_) worker->collect_log();
     if (plan_.of.emitter == "noop") history_.arrivals_from_outcomes(Sink::kName);
   }
@@ -270,8 +287,10 @@ class Runner::Run {
   History history_;
   std::unique_ptr<SmallDisk> disk_;
   std::unique_ptr<Sink> sink_;
+  std::unique_ptr<Sink> aside_;  // of the stream beside, where the fault is the sink's
   std::vector<std::unique_ptr<Worker>> workers_;
   std::unique_ptr<Load> load_;
+  std::unique_ptr<Load> load_aside_;
   std::unique_ptr<Scene> scene_;
   std::vector<Play> faults_;
   std::int64_t gauge_us_ = 0;

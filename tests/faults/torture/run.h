@@ -16,10 +16,10 @@
 namespace outfall::torture {
 
 struct Settings {
-  std::string outfall;          // the binary under test
-  std::string source_folder;    // of the repository
-  std::filesystem::path keep;   // where runs with an anomaly leave what they wrote
-  bool judge_recovery = false;  // too late a recovery is an anomaly
+  std::string outfall;         // the binary under test
+  std::string source_folder;   // of the repository
+  std::filesystem::path keep;  // where runs with an anomaly leave what they wrote
+  bool judge_times = false;    // too late a recovery is an anomaly, and a delay elsewhere
   const Broken* broken = nullptr;
 };
 

@@ -41,7 +41,9 @@ class FileSink final : public Sink {
  public:
   FileSink(const SinkOptions& options, History& history)
       : history_(history),
-        file_(options.folder / "events"),
+        name_(options.sink),
+        stream_(options.stream),
+        file_(options.folder / (options.sink + ".events")),
         program_(options.emitter == "exec" ? options.source_folder + "/samples/exec/deliver.py"
                                            : std::string()),
         forgets_(options.forgets),
@@ -108,14 +110,16 @@ class FileSink final : public Sink {
     if (error || !value.is_object()) return;
     const json::object& event = value.as_object();
     Place place{.id = std::string(event.at("id").as_string()),
-                .stream = "orders",
+                .stream = stream_,
                 .key = {},
                 .n = event.at("data").at("n").to_number<std::int64_t>()};
     if (const json::value* key = event.if_contains("partitionkey")) place.key = key->as_string();
-    history_.arrived(kName, place);
+    history_.arrived(name_, place);
   }
 
   History& history_;
+  const std::string name_;
+  const std::string stream_;
   const std::filesystem::path file_;
   const std::string program_;
   const bool forgets_;

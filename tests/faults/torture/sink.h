@@ -34,6 +34,7 @@ class Sink {
   virtual void finish() = 0;
 
   static constexpr const char* kName = "sink";
+  static constexpr const char* kAside = "aside";  // of a stream that a fault must not reach
   // Entries of this type are refused for good where the sink can do that; the payload is large
   // enough for a broker to refuse it.
   static constexpr const char* kPoison = "order.poisoned";
@@ -45,11 +46,13 @@ struct SinkOptions {
   std::string emitter;  // "webhook"
   std::filesystem::path folder;
   int workers = 2;
-  std::string source_folder;         // of the repository, for samples/exec
+  std::string source_folder = {};    // of the repository, for samples/exec
   test::TempKafka* kafka = nullptr;  // with a gate; for kafka only
-  std::string name;                  // of the run, in letters, digits and dashes
+  std::string name = {};             // of the run, in letters, digits and dashes
   bool slow = false;                 // a noop that takes longer than the lease of two seconds
   bool forgets = false;              // a file gives back the disk of what has been read of it
+  std::string sink = Sink::kName;    // in the history, of a file or a program
+  std::string stream = "orders";     // whose entries these get
 };
 // The noop emitter has no outside: what arrived is what its workers have logged.
 [[nodiscard]] std::unique_ptr<Sink> make_sink(const SinkOptions& options, History& history);

@@ -68,7 +68,7 @@ class Soak {
     result_.kept = settings_.keep / fmt::format("soak-{}", options_.seed);
     std::filesystem::create_directories(settings_.keep);
     std::filesystem::remove_all(result_.kept);
-    std::filesystem::remove(folder_ / "events");
+    std::filesystem::remove(folder_ / (std::string(Sink::kName) + ".events"));
     std::filesystem::copy(folder_.path(), result_.kept, std::filesystem::copy_options::recursive);
   }
 
