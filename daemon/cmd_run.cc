@@ -67,7 +67,10 @@ class Run {
         // Streams come and go with a restart only, so their names stay right over a reload.
         sampler_(
             sampler_options(*config_),
-            [this, streams = stream_names(*config_)] { return store_.open_sampling(streams); },
+            [this, streams = stream_names(*config_),
+             silence = Sampler::longest_silence(sampler_options(*config_))] {
+              return store_.open_sampling(streams, silence);
+            },
             metrics_, log_),
         job_keeper_([this] { return open_operator_store(); }, log_) {
     metrics_.watch(log_);

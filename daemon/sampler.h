@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -29,6 +30,10 @@ class Sampler {
     Milliseconds interval{5000};
     Milliseconds retention{0};
   };
+  // How long one that works may be silent towards its database: so long its session lives.
+  [[nodiscard]] static Milliseconds longest_silence(const Options& options) {
+    return std::max(3 * options.interval, Milliseconds(5000));
+  }
   using Open = std::function<std::unique_ptr<SamplingSession>()>;  // throws StoreError
 
   Sampler(Options options, Open open, Metrics& metrics, Logger& log);

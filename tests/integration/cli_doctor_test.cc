@@ -174,8 +174,10 @@ TEST_F(CliDoctor, FindsNothingWhereAllIsWell) {
 }
 
 TEST_F(CliDoctor, AWorkerThatHangs) {
-  WorkerProcess worker(
-      {.dsn = sound_server().dsn(database_.name(), "a_worker"), .streams = to_file()});
+  // So seldom that it is still seen for minutes: its session ends after three times as long.
+  WorkerProcess worker({.dsn = sound_server().dsn(database_.name(), "a_worker"),
+                        .streams = to_file(),
+                        .drain = "sampler_interval = \"1m\"\n"});
   enqueue("orders", "ana");
   wait_until_empty("orders");
   workers_matter_ = true;

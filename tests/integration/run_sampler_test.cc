@@ -118,6 +118,39 @@ TEST_F(RunSampler, WorkersWithOtherStreamsSampleForThemselvesAndKnowOfEachOther)
       "nobody serves mails any more");
 }
 
+// A worker that hangs keeps its sessions, and the server does not notice for hours that a machine
+// is gone.
+TEST_F(RunSampler, AnotherSamplesForAWorkerThatHangs) {
+  auto first = run_worker();
+  wait_until([&] { return samples(*first); }, "the first worker samples");
+  const auto second = run_worker();
+  first->signal(SIGSTOP);
+  wait_until([&] { return samples(*second); }, "the second worker takes over");
+  first->signal(SIGCONT);
+  first->wait_for_output("the backlog cannot be sampled");
+  EXPECT_FALSE(holds_within([&] { return samples(*first); }, std::chrono::milliseconds(1500)));
+}
+
+TEST_F(RunSampler, TheStreamsOfAWorkerThatHangsAreServedByNobody) {
+  configure(stuck_stream("orders"));
+  folder_.write("mails.toml", fmt::format("[admin]\nlisten = \"127.0.0.1:0\"\n[drain]\n"
+                                          "sampler_interval = \"1s\"\n{}[database]\nurl = \"{}\"\n",
+                                          stuck_stream("mails"), database_.dsn()));
+  const auto orders = run_worker();
+  const auto mails = run_worker("mails.toml");
+  wait_until([&] { return samples(*orders) && samples(*mails); }, "both sample");
+  enqueue("mails");
+  const auto unbound = [&] {
+    const boost::json::value look = backlog(*orders);
+    return !look.is_null() && !look.at("unbound").as_array().empty();
+  };
+  EXPECT_FALSE(unbound());
+  mails->signal(SIGSTOP);
+  wait_until(unbound, "nobody serves mails any more");
+  mails->signal(SIGCONT);
+  wait_until([&] { return !unbound(); }, "its worker is back");
+}
+
 TEST_F(RunSampler, ALostConnectionIsReplaced) {
   const auto worker = run_worker();
   wait_until([&] { return samples(*worker); }, "the first look");

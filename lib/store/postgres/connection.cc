@@ -130,7 +130,8 @@ Connection::Connection(const ConnectOptions& options) : options_(options) {
   const std::string session_options =
       "-c statement_timeout=" + std::to_string(options.statement_timeout.count()) +
       " -c default_transaction_isolation=read\\ committed -c jit=off -c extra_float_digits=0" +
-      " -c idle_in_transaction_session_timeout=60000" +
+      " -c idle_in_transaction_session_timeout=60000 -c idle_session_timeout=" +
+      std::to_string(options.idle_session_timeout.count()) +
       (options.by_index ? " -c enable_seqscan=off -c enable_bitmapscan=off" : "");
   std::vector<const char*> keys{
       "dbname",          "application_name",    "connect_timeout",  "keepalives",

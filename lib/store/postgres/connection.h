@@ -27,6 +27,8 @@ struct ConnectOptions {
   Milliseconds statement_timeout{10000};
   Milliseconds claim_timeout{2000};
   Milliseconds tcp_user_timeout{10000};
+  // The server ends a session that has asked nothing for so long; 0: never. Not through a pooler.
+  Milliseconds idle_session_timeout{0};
   std::string application_name = "outfall";
   bool read_write = true;  // refuse a standby and a read-only server
   // Plans without sequential scans, for statements that stay prepared: one that was planned while a

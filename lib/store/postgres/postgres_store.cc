@@ -100,8 +100,11 @@ std::unique_ptr<Presence> PostgresStore::open_presence() {
   return std::make_unique<PostgresPresence>(options_, worker_, clock_);
 }
 
-std::unique_ptr<SamplingSession> PostgresStore::open_sampling(std::vector<std::string> streams) {
-  return std::make_unique<PostgresSampling>(options_, std::move(streams), floors_);
+std::unique_ptr<SamplingSession> PostgresStore::open_sampling(std::vector<std::string> streams,
+                                                              Milliseconds longest_silence) {
+  ConnectOptions options = options_;
+  options.idle_session_timeout = longest_silence;
+  return std::make_unique<PostgresSampling>(options, std::move(streams), floors_);
 }
 
 SchemaState PostgresStore::schema_state() {

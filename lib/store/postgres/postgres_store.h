@@ -91,8 +91,11 @@ class PostgresStore final : public OutboxStore {
   [[nodiscard]] SchemaState schema_state() override;
   [[nodiscard]] bool leases_in_doubt() override { return floors_.leases_in_doubt(); }
   // For the sampler of a worker that serves `streams`; it reads from the claim floors of this
-  // store.
-  [[nodiscard]] std::unique_ptr<SamplingSession> open_sampling(std::vector<std::string> streams);
+  // store. The server ends it after `longest_silence` without a question: a worker that hangs, or
+  // whose machine is gone, must neither keep others from sampling nor have its streams seen as
+  // served.
+  [[nodiscard]] std::unique_ptr<SamplingSession> open_sampling(std::vector<std::string> streams,
+                                                               Milliseconds longest_silence);
   [[nodiscard]] const Uuid& worker() const noexcept override { return worker_; }
 
  private:
