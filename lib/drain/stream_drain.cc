@@ -280,11 +280,10 @@ SettledOther StreamDrain::settled_other(const HeldEntry& entry, Transition& tran
                      .delay = transition.delay,
                      .code = std::move(transition.error_code),
                      .message = std::move(transition.error_message)};
-  if (other.status != EntryStatus::dead_lettered) {
-    ++consecutive_failures_;
-    metrics_.consecutive_failures.Set(static_cast<double>(consecutive_failures_));
-    return other;
-  }
+  // A dead letter counts, too: where every entry becomes one, nothing gets through.
+  ++consecutive_failures_;
+  metrics_.consecutive_failures.Set(static_cast<double>(consecutive_failures_));
+  if (other.status != EntryStatus::dead_lettered) return other;
   other.code = transition.reason_code;
   other.message = transition.reason;
   host_.log().limited(LogLevel::warning, "dead_letter/" + options_.name + "/" + other.code,
