@@ -63,8 +63,8 @@ class Doctor {
     } catch (const StoreError& error) {
       diagnosis_.findings.push_back({"database", Severity::critical, "database.url", error.what(),
                                      error.hint().empty() ? "check database.url" : error.hint()});
-      for (const char* name : {"server", "clock", "slots", "transactions", "tables", "privileges",
-                               "schema", "streams"}) {
+      for (const char* name : {"server", "clock", "slots", "transactions", "locks", "tables",
+                               "privileges", "schema", "streams"}) {
         diagnosis_.skipped.emplace_back(name, "the database does not answer");
       }
       return;
@@ -78,6 +78,7 @@ class Doctor {
     area("slots", [&] { return judge_slots(ask("slots").as_array()); });
     area("transactions",
          [&] { return judge_transactions(ask("transactions").as_object(), limits_); });
+    area("locks", [&] { return judge_locks(ask("locks").as_array(), limits_); });
     area("tables", [&] { return judge_tables(ask("tables").as_array()); });
     area("privileges", [&] { return judge_privileges(ask("privileges").as_object(), schema_); });
     area("schema", [&] { return examine_schema(*database); });

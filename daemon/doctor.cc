@@ -259,6 +259,37 @@ Findings judge_transactions(const json::object& transactions, const DoctorLimits
   return findings;
 }
 
+Findings judge_locks(const json::array& locks, const DoctorLimits& limits) {
+  Findings findings;
+  const double limit = std::chrono::duration<double>(limits.locked).count();
+  for (const json::value& value : locks) {
+    const json::object& lock = value.as_object();
+    // A role that may not see others knows no age, and a prepared transaction tells none here.
+    const bool age_known = lock.at("seconds").is_number();
+    if (age_known && number_field(lock, "seconds") < limit) continue;
+    const std::int64_t pid = integer_field(lock, "pid");
+    const std::int64_t waiting = integer_field(lock, "waiting");
+    const std::string what = fmt::format(
+        "has locked {} of the outbox{}, and {} for it: what needs it is not done",
+        printable(text_field(lock, "tables"), 100),
+        age_known ? " in a transaction of " + age_of_seconds(number_field(lock, "seconds")) : "",
+        counted(waiting, "session") + (waiting == 1 ? " waits" : " wait"));
+    if (pid == 0) {
+      findings.push_back({"lock", Severity::critical, "prepared", "a prepared transaction " + what,
+                          "find it in pg_prepared_xacts and ask its transaction manager, then "
+                          "COMMIT PREPARED or ROLLBACK PREPARED"});
+      continue;
+    }
+    findings.push_back({"lock", Severity::critical, std::to_string(pid),
+                        fmt::format("session {} of role {} ({}, {}) {}", pid,
+                                    printable(text_field(lock, "role"), 60),
+                                    printable(text_field(lock, "application"), 60),
+                                    text_field(lock, "state"), what),
+                        fmt::format("let it end, or SELECT pg_terminate_backend({})", pid)});
+  }
+  return findings;
+}
+
 Findings judge_slots(const json::array& slots) {
   Findings findings;
   for (const json::value& value : slots) {

@@ -34,6 +34,7 @@ using Findings = std::vector<Finding>;
 struct DoctorLimits {
   Milliseconds long_transaction{600'000};  // from here on an open transaction is a finding
   Milliseconds clock_offset{2'000};
+  Milliseconds locked{2'000};  // a migration of a moment is none
   // As long as the objective allows, and as OutfallHeldTooLong waits.
   Milliseconds waiting{60'000};
   Milliseconds held{1'800'000};
@@ -45,6 +46,8 @@ struct DoctorLimits {
 [[nodiscard]] Findings judge_tables(const boost::json::array& tables);
 [[nodiscard]] Findings judge_transactions(const boost::json::object& transactions,
                                           const DoctorLimits& limits);
+// sql/doctor/locks.sql.
+[[nodiscard]] Findings judge_locks(const boost::json::array& locks, const DoctorLimits& limits);
 [[nodiscard]] Findings judge_slots(const boost::json::array& slots);
 [[nodiscard]] Findings judge_privileges(const boost::json::object& privileges,
                                         std::string_view schema);

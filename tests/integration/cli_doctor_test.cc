@@ -158,8 +158,9 @@ TEST_F(CliDoctor, FindsNothingWhereAllIsWell) {
   EXPECT_EQ(well.code, 0);
   EXPECT_THAT(well.findings, IsEmpty());
   EXPECT_THAT(well.not_checked, IsEmpty());
-  EXPECT_THAT(well.checked, ElementsAre("server", "clock", "slots", "transactions", "tables",
-                                        "privileges", "schema", "streams", "emitters.out"));
+  EXPECT_THAT(well.checked,
+              ElementsAre("server", "clock", "slots", "transactions", "locks", "tables",
+                          "privileges", "schema", "streams", "emitters.out"));
   EXPECT_THAT(outfall({}).output, HasSubstr("\n0 critical, 0 warnings, 0 notes\n"));
   EXPECT_EQ(worker.stop(), 0);
   const Diagnosis stopped = diagnose();
@@ -255,6 +256,30 @@ TEST_F(CliDoctor, ATransactionThatIsLeftOpen) {
   EXPECT_THAT(found.change, HasSubstr("pg_terminate_backend(" + found.about + ")"));
   forgetful.exec("COMMIT");
   EXPECT_EQ(diagnose({"--long-transaction", "500ms"}).code, 0);
+}
+
+// It said that nothing was wrong, while nothing was delivered.
+TEST_F(CliDoctor, ALockOnATableOfTheOutbox) {
+  configure("a_worker", "statement_timeout = \"1s\"");
+  PgClient migration = database_.connect();
+  migration.exec("SET application_name = 'migration 7'; BEGIN; LOCK TABLE outbox.entries");
+  EXPECT_THAT(diagnose().findings, IsEmpty()) << "nobody waits for it";
+  const WorkerProcess worker({.dsn = sound_server().dsn(database_.name(), "a_worker"),
+                              .streams = to_file(),
+                              .drain = "sampler_interval = \"1s\"\n"});
+  wait_until([&] { return diagnose().checks() == std::vector<std::string>{"critical lock"}; },
+             "the worker waits for it");
+  const Diagnosis locked = diagnose();
+  const Found& found = locked.only("lock");
+  EXPECT_EQ(locked.code, 69);
+  EXPECT_EQ(found.severity, "critical");
+  EXPECT_EQ(found.about, std::to_string(migration.backend_pid()));
+  EXPECT_THAT(found.what, AllOf(HasSubstr("role postgres (migration 7, idle in transaction)"),
+                                HasSubstr("has locked entries of the outbox in a transaction of"),
+                                HasSubstr("for it: what needs it is not done")));
+  EXPECT_THAT(found.change, HasSubstr("pg_terminate_backend(" + found.about + ")"));
+  migration.exec("COMMIT");
+  wait_until([&] { return diagnose().code == 0; }, "the worker goes on");
 }
 
 TEST_F(CliDoctor, APreparedTransactionThatNobodyFinishes) {
@@ -446,7 +471,7 @@ TEST_F(CliDoctor, ADatabaseThatIsAway) {
   const Diagnosis away = diagnose();
   EXPECT_EQ(away.code, 69);
   EXPECT_EQ(away.only("database").about, "database.url");
-  EXPECT_THAT(away.not_checked, SizeIs(8));
+  EXPECT_THAT(away.not_checked, SizeIs(9));
   EXPECT_THAT(away.checked, ElementsAre("emitters.out"));
 }
 
