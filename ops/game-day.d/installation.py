@@ -61,7 +61,8 @@ export OUTFALL_CONFIG="{folder}/worker-1.toml"
 export PGHOST=127.0.0.1 PGPORT={port} PGUSER=postgres PGDATABASE=shop
 export WORKER={worker} PROMETHEUS={prometheus}
 
-# The runbooks' commands, for the workers of this installation instead of a service of this machine.
+# The runbooks' commands, for this installation instead of a service of this machine; systemctl is that of
+# the machine of $WORKER.
 journalctl() {{
   case " $* " in
   *" -k "*) ;;
@@ -72,15 +73,15 @@ journalctl() {{
 systemctl() {{
   case $1 in
   status) ps -o pid,lstart,stat,args -C outfall | grep -e PID -e "{folder}" ;;
-  reload)
-    for file in "{folder}"/worker-*.toml; do outfall check-config --config "$file" > /dev/null || return; done
-    order_of_game_day reload ;;
+  reload) outfall check-config --config "$(configuration_of_worker)" > /dev/null && order_of_game_day reload ;;
   start | stop | restart | kill) order_of_game_day "$1" ;;
   *) echo "systemctl: only status, start, stop, restart, kill and reload are here" >&2; return 64 ;;
   esac
 }}
+configuration_of_worker() {{ grep -lF "\\"${{WORKER#http://}}\\"" "{folder}"/worker-*.toml; }}
 order_of_game_day() {{
-  echo "$1" > "{folder}/order.new" && mv "{folder}/order.new" "{folder}/order" || return
+  [ "$(configuration_of_worker)" ] || {{ echo "systemctl: \$WORKER names no worker of this installation" >&2; return 64; }}
+  echo "$1 $(basename "$(configuration_of_worker)" .toml)" > "{folder}/order.new" && mv "{folder}/order.new" "{folder}/order" || return
   while [ -e "{folder}/order" ]; do sleep 0.1; done
 }}
 """
@@ -93,7 +94,8 @@ def migrate(binary, postgres):
     if done.returncode != 0:
         raise Trouble(f"outfall migrate: {done.stderr.strip()}")
     postgres.sql("CREATE ROLE outfall LOGIN;"
-                 "GRANT outbox_worker, outbox_operator, pg_read_all_stats TO outfall;")
+                 "GRANT outbox_worker, outbox_operator, pg_read_all_stats TO outfall;"
+                 "CREATE ROLE shop LOGIN;")
 
 
 def make_template(binary, folder):
@@ -131,7 +133,7 @@ class Installation:
             sink.open()
             self._cleanup.append(sink.close)
         configuration = CONFIGURATION.format(
-            url=self.postgres.url("outfall"), consumer=self.consumer.address, max_in_flight=max_in_flight,
+            url=self.postgres.url("outfall:autumn"), consumer=self.consumer.address, max_in_flight=max_in_flight,
             lease=lease, timeout=lease * 500)
         self.workers = []
         for number in range(workers):
@@ -179,12 +181,15 @@ class Installation:
             worker=self.worker.url, prometheus=self.prometheus.url), encoding="utf-8")
 
     def obey(self):
-        """What the shell's `systemctl` has left to be done with the workers, if anything; gives its name."""
+        """What the shell's `systemctl` has left to be done with the worker that $WORKER names, if anything;
+        gives it."""
         file = self.folder / "order"
         if not file.exists():
             return None
-        order = file.read_text(encoding="utf-8").strip()
+        order, name = file.read_text(encoding="utf-8").split()
         for worker in self.workers:
+            if worker.name != name:
+                continue
             if order in ("stop", "restart", "kill"):
                 worker.child.stop(signal.SIGKILL if order == "kill" else signal.SIGTERM)
             if order in ("start", "restart") and not worker.child.running():
@@ -192,7 +197,7 @@ class Installation:
             if order == "reload":
                 worker.child.send(signal.SIGHUP)
         file.unlink()
-        return order
+        return f"{order} {name}"
 
     def wait_until_calm(self):
         """Everything is scraped, every stream delivers, and nothing fires or is about to; what was late

@@ -173,9 +173,9 @@ class Postgres:
     def url(self, user="postgres", database="shop"):
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
 
-    def command(self, database="shop"):
+    def command(self, database="shop", user="postgres"):
         return [str(self.bin / "psql"), "--no-psqlrc", "--quiet", "--tuples-only", "--no-align",
-                "--set=ON_ERROR_STOP=1", self.url(database=database)]
+                "--set=ON_ERROR_STOP=1", self.url(user, database)]
 
     def _psql(self, sql, database):
         return subprocess.run(self.command(database), input=sql, capture_output=True, text=True,
@@ -187,10 +187,23 @@ class Postgres:
             raise Trouble(f"psql: {done.stderr.strip()}")
         return done.stdout.strip()
 
-    def session(self):
+    def demand_password(self, user, password):
+        """From now on `user` needs this password, which nobody did before."""
+        rules = self.data / "pg_hba.conf"
+        rules.write_text(f"host all {user} 127.0.0.1/32 scram-sha-256\n{rules.read_text(encoding='utf-8')}",
+                         encoding="utf-8")
+        self.sql(f"ALTER ROLE {user} PASSWORD '{password}'; SELECT pg_reload_conf()")
+
+    def processes(self):
+        """The server's first process and all that it has begun."""
+        found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.child.process.pid)],
+                               capture_output=True, text=True, check=False)
+        return [self.child.process.pid, *map(int, found.stdout.split())]
+
+    def session(self, user="postgres"):
         """A session that stays open, for transactions that are left open."""
         return subprocess.Popen(
-            self.command(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            self.command(user=user), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             text=True, env=clean_environment(), start_new_session=True,
             preexec_fn=lambda: LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
 

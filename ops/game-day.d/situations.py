@@ -1,54 +1,13 @@
-"""The situations of a game day: what goes wrong, which alert says so, and how it is mended as the
-runbook says. `begin` and `mend` are given the installation; what begin returns goes to mend."""
+"""All situations, by name; here those that begin with workers, destinations, entries and operators.
+See situation.py."""
 
-import dataclasses
 import glob
 import signal
 import threading
-from typing import Callable
 
-from installation import Installation
-from servers import Trouble, end, wait_until
-
-
-@dataclasses.dataclass(frozen=True)
-class Situation:
-    name: str
-    alert: str
-    story: str  # for whom it practises, after the alert
-    begin: Callable
-    mend: Callable
-    workers: int = 1
-    max_in_flight: int = 64
-    lease: int = 4  # seconds
-    # How much faster than in life at most: what outfall itself takes its time for does not get faster.
-    factor: int = 60
-    # And at least: what takes too long here is not late where everything is slower.
-    least_factor: int = 1
-    # Whether the alert ends with the trouble, and not a window after it.
-    ends: bool = True
-    # Where the mending is not all the operator's: the part of those who would be called.
-    others: Callable = None
-    # Other alerts that are part of it; a critical one among them is as right as the first.
-    also: tuple = ()
-
-    def installation(self, binary, factor, template=None):
-        return Installation(binary, factor, workers=self.workers, max_in_flight=self.max_in_flight,
-                            lease=self.lease, template=template)
-
-
-SITUATIONS = {}
-
-
-def situation(alert, story, **options):
-    """Makes a class with begin() and mend(), and others() where there is one, a situation, named like it
-    with hyphens."""
-    def register(cls):
-        name = "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in cls.__name__)[1:]
-        SITUATIONS[name] = Situation(name, alert, story, cls.begin, cls.mend,
-                                     others=getattr(cls, "others", None), **options)
-        return cls
-    return register
+import database_situations  # noqa: F401  pylint: disable=unused-import
+from servers import Trouble, wait_until
+from situation import SITUATIONS, situation  # noqa: F401  pylint: disable=unused-import
 
 
 @situation("OutfallNoWorker", "the only worker was killed, and nobody started it again")
@@ -70,6 +29,20 @@ class WorkerHangs:
         here.worker.start()
 
 
+@situation("OutfallNoWorker", "the only worker was restarted, and the file of its secret is gone")
+class SecretMissing:
+    def begin(here):
+        here.worker.child.stop()
+        secret = here.folder / "signing-key"
+        here.worker.write(here.worker.configuration.replace(
+            "/orders\"\n", f"/orders\"\nsecret_file = \"{secret}\"\n"))
+        here.worker.start(wait=False)
+
+    def mend(here, _):
+        here.worker.write(here.worker.configuration)
+        here.worker.start()
+
+
 @situation("OutfallWorkerGone", "one of two workers was killed", workers=2)
 class OneWorkerDead:
     def begin(here):
@@ -77,6 +50,20 @@ class OneWorkerDead:
 
     def mend(here, _):
         here.workers[1].start()
+
+
+@situation("OutfallWorkerGone", "one of two workers hangs, the one that looks at the backlog for both (SIGSTOP)",
+           workers=2, factor=24)
+class OneWorkerHangs:
+    def begin(here):
+        sampling = wait_until(lambda: [worker for worker in here.workers
+                                       if "\noutfall_sample_timestamp_seconds" in worker.metrics()], "a look at the backlog")
+        sampling[0].child.send(signal.SIGSTOP)
+        return sampling[0]
+
+    def mend(here, hanging):
+        hanging.child.stop(signal.SIGKILL)
+        hanging.start()
 
 
 @situation("OutfallWorkerRestarting", "an entry kills every worker that delivers it", factor=24,
@@ -111,54 +98,6 @@ class DeadlyEntry:
             supervisor.join()
         if not here.worker.child.running():
             here.worker.start()
-
-
-@situation("OutfallDatabaseGone", "the database server is stopped")
-class DatabaseDown:
-    def begin(here):
-        here.postgres.stop()
-
-    def mend(here, _):
-        here.postgres.start()
-
-
-@situation("OutfallDatabaseGone", "the database takes no writes: the address leads to a standby")
-class DatabaseReadOnly:
-    def begin(here):
-        here.postgres.sql("ALTER SYSTEM SET default_transaction_read_only = on; SELECT pg_reload_conf()")
-        end_sessions(here)
-
-    def mend(here, _):
-        here.postgres.sql("SET default_transaction_read_only = off;"
-                          "ALTER SYSTEM RESET default_transaction_read_only")
-        here.postgres.sql("SELECT pg_reload_conf()")
-
-
-def end_sessions(here):
-    here.postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'outfall'")
-
-
-@situation("OutfallDatabaseGone", "the outbox was restored under another name")
-class SchemaMissing:
-    def begin(here):
-        here.postgres.sql("ALTER SCHEMA outbox RENAME TO outbox_restored")
-        end_sessions(here)
-
-    def mend(here, _):
-        here.postgres.sql("ALTER SCHEMA outbox_restored RENAME TO outbox")
-
-
-@situation("OutfallBacklogUnseen", "somebody tidied up privileges, and outfall may not look at the backlog")
-class SamplerWithoutRights:
-    FUNCTION = "FUNCTION outbox.sample_streams(text[], bigint[], int, bigint[])"
-
-    def begin(here):
-        here.postgres.sql(f"REVOKE EXECUTE ON {SamplerWithoutRights.FUNCTION}"
-                          " FROM outbox_worker, outbox_operator, outbox_reader, PUBLIC")
-
-    def mend(here, _):
-        here.postgres.sql(f"GRANT EXECUTE ON {SamplerWithoutRights.FUNCTION}"
-                          " TO outbox_worker, outbox_operator, outbox_reader")
 
 
 @situation("OutfallNothingDelivered", "the consumer is down", also=("OutfallBreakerOpen",))
@@ -269,7 +208,7 @@ class SomeSlow:
 
 
 @situation("OutfallDeadLetterFlood", "a release of the consumer refuses every order (422)",
-           also=("OutfallDeadLetters", "OutfallHeldTooLong"))
+           also=("OutfallDeadLetters", "OutfallHeldTooLong", "OutfallNothingDelivered"))
 class EverythingRefused:
     def begin(here):
         answer(here.consumer, 422)
@@ -322,6 +261,25 @@ class UnboundStream:
         here.worker.write(here.worker.configuration + "\n[streams.invoices]\nemitter = \"reports\"\n")
         here.worker.child.stop()
         here.worker.start()
+
+
+@situation("OutfallUnboundStream", "the only worker of a stream hangs, while another serves the others (SIGSTOP)",
+           workers=2, factor=24, also=("OutfallWorkerGone",))
+class StreamWorkerHangs:
+    def prepare(here):
+        other = here.workers[1]
+        other.child.stop()
+        other.write(here.worker.configuration.split("# One consumer")[0]
+                    + "[streams.invoices]\nemitter = \"invoices\"\n[emitters.invoices]\nkind = \"noop\"\n")
+        other.start()
+
+    def begin(here):
+        here.workers[1].child.send(signal.SIGSTOP)
+        here.postgres.sql("SELECT outbox.enqueue('invoices', 'invoice.sent', '{}') FROM generate_series(1, 5)")
+
+    def mend(here, _):
+        here.workers[1].child.stop(signal.SIGKILL)
+        here.workers[1].start()
 
 
 @situation("OutfallPausedTooLong", "a stream was paused for a deployment and forgotten")
@@ -396,42 +354,6 @@ class WorkerFrozen:
     def mend(here, _):
         for sink in here.sinks:
             answer_well(sink)
-
-
-@situation("OutfallDatabaseErrors", "somebody tidied up privileges, and outfall may not settle",
-           also=("OutfallNothingDelivered",))
-class SettleWithoutRights:
-    def begin(here):
-        here.postgres.sql("REVOKE EXECUTE ON FUNCTION outbox.settle FROM outbox_worker, PUBLIC")
-
-    def mend(here, _):
-        here.postgres.sql("GRANT EXECUTE ON FUNCTION outbox.settle TO outbox_worker")
-
-
-@situation("OutfallOldTransaction", "somebody left a transaction open over lunch")
-class OldTransaction:
-    def begin(here):
-        session = here.postgres.session()
-        session.stdin.write("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM outbox.entries;\n")
-        session.stdin.flush()
-        return session
-
-    def mend(here, session):
-        here.postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                          " WHERE state = 'idle in transaction' AND backend_xmin IS NOT NULL")
-        end(session)
-
-
-@situation("OutfallDeadTuples", "autovacuum was switched off for a migration and forgotten")
-class NoVacuum:
-    def begin(here):
-        here.postgres.sql("ALTER TABLE outbox.entries SET (autovacuum_enabled = off)")
-        here.postgres.sql("BEGIN; SELECT count(outbox.enqueue('orders', 'order.placed', '{}'))"
-                          " FROM generate_series(1, 20000); ROLLBACK;")
-
-    def mend(here, _):
-        here.postgres.sql("ALTER TABLE outbox.entries RESET (autovacuum_enabled)")
-        here.postgres.sql("VACUUM outbox.entries")
 
 
 @situation("OutfallReloadFailed", "a mistake was rolled out with the configuration")

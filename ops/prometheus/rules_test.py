@@ -117,7 +117,7 @@ class InStep(unittest.TestCase):
             situations.setdefault(alert, set()).add(situation)
         self.assertEqual(set(situations), set(alerts()))
         for name in alerts():
-            last = (self.RUNBOOKS / f"{name}.md").read_text(encoding="utf-8").rstrip().splitlines()[-1]
+            last = (self.RUNBOOKS / f"{name}.md").read_text(encoding="utf-8").rstrip().split("\n\n")[-1]
             self.assertTrue(last.startswith("Practise: `ops/game-day "), name)
             self.assertEqual(set(re.findall(r"`(?:ops/game-day )?([\w-]+)`", last)), situations[name])
 
