@@ -4,11 +4,14 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "store/postgres/connection.h"
 #include "store/store_error.h"
+#include "tests/support/tcp_gate.h"
+#include "tests/support/temp_folder.h"
 #include "tests/support/temp_postgres.h"
 
 namespace outfall::test {
@@ -116,6 +119,20 @@ TEST_F(StoreConnection, TheSocketNoticesAMachineThatVanishes) {
   EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPINTVL), 5);
   EXPECT_EQ(option(IPPROTO_TCP, TCP_KEEPCNT), 3);
   EXPECT_EQ(option(IPPROTO_TCP, TCP_USER_TIMEOUT), 7000);
+}
+
+// As of a proxy whose server is gone, before one that has taken over.
+TEST_F(StoreConnection, AHostThatTakesConnectionsAndEndsThemDoesNotHideTheNextOne) {
+  TcpGate gone(free_port());
+  TcpGate there(database_.server().port());
+  options_.url = fmt::format("host=127.0.0.1,127.0.0.1 port={},{} dbname={} user=postgres",
+                             gone.port(), there.port(), database_.name());
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(Connection(options_).query(kFine, Params()).int8(0, 0), 1);
+  EXPECT_GE(gone.accepted(), 10U);
+  there.admit(Admission::refuse);
+  const std::string both = error_of([&] { return Connection(options_).standby(); }).what();
+  EXPECT_THAT(both, testing::HasSubstr(std::to_string(gone.port())));
+  EXPECT_THAT(both, testing::HasSubstr(std::to_string(there.port())));
 }
 
 // What the URL says of these does not count: the order and the time-outs rely on them.

@@ -1,7 +1,9 @@
 #include "store/postgres/quiet_connect.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <map>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -50,9 +52,43 @@ std::string password_file_problem(const std::string& file) {
          " is not used, since its group or others have access to it: chmod 0600 helps";
 }
 
+struct Parameters {
+  std::vector<const char*> keys;
+  std::vector<const char*> values;
+};
+
 bool names_several_hosts(PGconn* connection) {
   return (parameter_of(connection, "host") + parameter_of(connection, "hostaddr")).find(',') !=
          std::string::npos;
+}
+
+// The elements of a list, as many as there are hosts (one holds for all of them); none where one is
+// empty, which stands for a default that only libpq knows.
+std::vector<std::string> elements_of(const std::string& list, std::size_t hosts) {
+  std::vector<std::string> elements;
+  std::size_t begin = 0;
+  while (begin <= list.size()) {
+    const std::size_t end = std::min(list.find(',', begin), list.size());
+    if (end == begin) return {};
+    elements.push_back(list.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  if (elements.size() == 1 && hosts > 1) elements.resize(hosts, elements.front());
+  return elements;
+}
+
+// One set of parameters for each of several hosts; none where only libpq can tell them apart.
+std::vector<std::map<std::string, std::string>> hosts_of(PGconn* connection) {
+  std::vector<std::map<std::string, std::string>> hosts;
+  for (const char* name : {"hostaddr", "host", "port"}) {
+    const std::string list = parameter_of(connection, name);
+    if (list.empty()) continue;
+    const std::vector<std::string> elements = elements_of(list, hosts.size());
+    if (elements.empty() || (!hosts.empty() && elements.size() != hosts.size())) return {};
+    hosts.resize(elements.size());
+    for (std::size_t i = 0; i < elements.size(); ++i) hosts[i][name] = elements[i];
+  }
+  return hosts;
 }
 
 bool is_loopback(const addrinfo& address) {
@@ -107,6 +143,47 @@ bool finish_attempt(PGconn* connection, Milliseconds timeout) {
   return true;
 }
 
+// One attempt. Where the parameters name several hosts that can be told apart, they are returned in
+// `hosts` instead, if that is given: libpq does not go on to the next one when a host takes the
+// connection and ends it, as a proxy does whose server is gone.
+Connecting attempt(Parameters parameters, Milliseconds timeout,
+                   std::vector<std::map<std::string, std::string>>* hosts) {
+  parameters.keys.push_back(nullptr);
+  parameters.values.push_back(nullptr);
+  Connecting result;
+  result.connection.reset(
+      PQconnectStartParams(parameters.keys.data(), parameters.values.data(), 1));
+  PGconn* connection = result.connection.get();
+  if (connection == nullptr) {
+    result.failure = "out of memory";
+    return result;
+  }
+  const bool several = names_several_hosts(connection);
+  if (several && hosts != nullptr) *hosts = hosts_of(connection);
+  if (hosts != nullptr && !hosts->empty()) {
+    result.connection.reset();
+    return result;
+  }
+  // A server tells of a collation that has changed with each connection, and of its own end while
+  // one is made; by default libpq writes both to standard error. It has read nothing so far.
+  PQsetNoticeReceiver(connection, drop_notice, nullptr);
+  bool late = false;
+  if (PQstatus(connection) != CONNECTION_BAD) {
+    // Only libpq's own loop, inside of PQreset(), goes on to the next host or address when one is
+    // silent. It begins anew and keeps the receiver.
+    late = !several && !finish_attempt(connection, timeout);
+    if (several || (late && has_several_addresses(connection))) {
+      late = false;
+      PQreset(connection);
+    }
+  }
+  if (PQstatus(connection) == CONNECTION_OK) return result;
+  result.failure = libpq_words(PQerrorMessage(connection));
+  if (late) result.failure += " timeout expired";
+  result.connection.reset();
+  return result;
+}
+
 }  // namespace
 
 std::string libpq_words(const char* text) {
@@ -131,34 +208,21 @@ Connecting quiet_connect(std::vector<const char*> keys, std::vector<const char*>
     keys.push_back("passfile");
     values.push_back("/nonexistent");
   }
-  keys.push_back(nullptr);
-  values.push_back(nullptr);
-  Connecting result;
-  result.connection.reset(PQconnectStartParams(keys.data(), values.data(), 1));
-  PGconn* connection = result.connection.get();
-  if (connection == nullptr) {
-    result.failure = "out of memory";
-    return result;
-  }
-  // A server tells of a collation that has changed with each connection, and of its own end while
-  // one is made; by default libpq writes both to standard error. It has read nothing so far.
-  PQsetNoticeReceiver(connection, drop_notice, nullptr);
-  bool late = false;
-  if (PQstatus(connection) != CONNECTION_BAD) {
-    // Only libpq's own loop, inside of PQreset(), goes on to the next host or address when one is
-    // silent. It begins anew and keeps the receiver.
-    const bool several = names_several_hosts(connection);
-    late = !several && !finish_attempt(connection, timeout);
-    if (several || (late && has_several_addresses(connection))) {
-      late = false;
-      PQreset(connection);
+  std::vector<std::map<std::string, std::string>> hosts;
+  Connecting result = attempt({keys, values}, timeout, &hosts);
+  std::string failures;
+  for (const auto& host : hosts) {
+    Parameters one{keys, values};
+    for (const auto& [name, value] : host) {
+      one.keys.push_back(name.c_str());
+      one.values.push_back(value.c_str());
     }
+    result = attempt(std::move(one), timeout, nullptr);
+    if (result.connection != nullptr) return result;
+    failures += (failures.empty() ? "" : "; ") + result.failure;
   }
-  if (PQstatus(connection) == CONNECTION_OK) return result;
-  result.failure = libpq_words(PQerrorMessage(connection));
-  if (late) result.failure += " timeout expired";
-  if (!unused.empty()) result.failure += "; " + unused;
-  result.connection.reset();
+  if (!hosts.empty()) result.failure = failures;
+  if (result.connection == nullptr && !unused.empty()) result.failure += "; " + unused;
   return result;
 }
 

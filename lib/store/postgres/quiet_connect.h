@@ -24,9 +24,10 @@ struct Connecting {
 
 // Connects as PQconnectdbParams() does, with these parameters of it (without the closing null and
 // with the first one expanded), and blocks for at most `timeout` for each address. It differs in
-// that libpq writes nothing to standard error, where our log is: what a server tells beside its
-// answers is dropped from the first byte on, and for as long as the connection lives; and of a
-// password file that libpq does not read the failure tells.
+// that of several hosts each is tried, whatever became of the one before, and in that libpq writes
+// nothing to standard error, where our log is: what a server tells beside its answers is dropped
+// from the first byte on, and for as long as the connection lives; and of a password file that
+// libpq does not read the failure tells.
 [[nodiscard]] Connecting quiet_connect(std::vector<const char*> keys,
                                        std::vector<const char*> values, Milliseconds timeout);
 
