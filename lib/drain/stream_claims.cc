@@ -17,8 +17,8 @@ std::int32_t smallest_useful_claim(const DrainOptions& options) {
 // one, this is what its neighbours wait for once.
 constexpr Milliseconds kCatchUp{25};
 
-// Whoever is at the stream takes what there is, and each look that finds it busy costs the server as
-// much as the least claim.
+// Whoever is at the stream takes what there is, and each look that finds it busy costs the server
+// as much as the least claim.
 constexpr Milliseconds kLongestBusyPause{64};
 
 // A claim that takes this long and leaves nothing behind has walked past much that others hold. No

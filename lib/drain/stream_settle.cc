@@ -224,11 +224,14 @@ void StreamDrain::took_effect(SettlePart& part) {
     lose(lease);
     return;
   }
-  host_.log().debug("settled", {{"stream", options_.name},
-                                {"lease_id", part.request.lease_id},
-                                {"delivered", part.request.delivered.size()},
-                                {"others", part.request.others.size()},
-                                {"returned", part.request.returned.size()}});
+  // Another lease of the same settle may have met a crash of the server, which then also undoes
+  // what it had confirmed of this one a moment before.
+  host_.log().debug(lease.lost ? "settled before its lease was given up" : "settled",
+                    {{"stream", options_.name},
+                     {"lease_id", part.request.lease_id},
+                     {"delivered", part.request.delivered.size()},
+                     {"others", part.request.others.size()},
+                     {"returned", part.request.returned.size()}});
   metrics_.entries_settled.Increment(
       static_cast<double>(part.request.delivered.size() + part.request.others.size()));
   for (const SettledOther& other : part.request.others) {
