@@ -568,6 +568,18 @@ TEST(NotIsolated, UnlessSomethingElseWasWrong) {
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
 }
 
+TEST(NotIsolated, UnlessTheMachineWasAsSlowBefore) {
+  for (const std::int64_t slow_by : {20, 300}) {
+    Scene scene;
+    scene.commit("z", 1, "k0", 1).arrive("z", 1 + slow_by);
+    scene.commit("a", 502, "k1", 1);
+    scene.fault("F13-slow-sink", 500, 1490, {{"sinks", boost::json::array{"sink"}}},
+                {{"isolate_within_us", 100'000}});
+    scene.arrive("a", 1000, "aside");
+    EXPECT_EQ(found(scene.end({"z", "a"})).contains("not-isolated"), slow_by == 20);
+  }
+}
+
 TEST(Miscounted, MoreThanThereWere) {
   Scene scene = delivered();
   scene.add({{"f", "counter"},

@@ -62,14 +62,25 @@ bool delayed_by_another(const Case& c, const Fault& fault, const Journey& journe
   });
 }
 
+// What took long without the fault says how slow the machine is, and that it was not the fault.
+Micros allowed_elsewhere(const Fault& fault, const std::vector<Journey>& all) {
+  Micros longest_before = 0;
+  for (const Journey& journey : all) {
+    if (journey.arrived < fault.from)
+      longest_before = std::max(longest_before, journey.arrived - journey.committed);
+  }
+  return std::max(fault.isolate_within, 2 * longest_before);
+}
+
 void isolation(Case& c, const std::vector<Journey>& all) {
   for (const Fault& fault : c.history.faults) {
     if (fault.isolate_within == kNever) continue;
+    const Micros allowed = allowed_elsewhere(fault, all);
     for (auto it = std::lower_bound(all.begin(), all.end(), fault.from, committed_before);
          it != all.end() && it->committed <= fault.until; ++it) {
       const Index sink = c.history.arrivals[c.arrivals_of(it->entry).front()].sink;
       const Micros took = it->arrived - it->committed;
-      if (fault.touches_sink(sink) || took <= fault.isolate_within) continue;
+      if (fault.touches_sink(sink) || took <= allowed) continue;
       if (delayed_by_another(c, fault, *it, sink)) continue;
       c.found(Anomaly::not_isolated, c.name(it->entry) + " took " + std::to_string(took) +
                                          " us to " + std::string(c.history.sinks.text(sink)) +
