@@ -22,6 +22,7 @@ struct Broken {
   std::vector<Patch> patches = {};      // none: the rule is the worker's
   test::history::Anomaly anomaly = {};  // what it must be noticed as
   std::vector<std::string> runs = {};   // those in which it shows soonest, by emitter/fault/step
+  bool shows_in_soak = false;           // within a short one, whatever its faults
 };
 [[nodiscard]] const std::vector<Broken>& broken_builds();
 [[nodiscard]] const Broken& broken_build(std::string_view name);  // throws std::invalid_argument

@@ -53,5 +53,17 @@ TEST(TortureSoak, AShortOneIsClean) {
   EXPECT_NE(finished.output.find("0 lost, 0 phantom"), std::string::npos) << finished.output;
 }
 
+// It ran for its time and said that nothing was noticed, as if the torture were blind.
+TEST(TortureSoak, ABrokenBuildThatItCannotShowIsRefusedWithTheCommandThatShowsIt) {
+  for (const char* name : {"fencing-off", "renewal-off"}) {
+    const test::Finished finished = test::run({OUTFALL_TORTURE, "--soak", "20s", "--broken", name},
+                                              {}, std::chrono::minutes(2));
+    EXPECT_EQ(finished.status.code, 64);
+    EXPECT_NE(finished.error_output.find(std::string("ops/torture --broken ") + name),
+              std::string::npos)
+        << finished.error_output;
+  }
+}
+
 }  // namespace
 }  // namespace outfall::torture

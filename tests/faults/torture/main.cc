@@ -88,6 +88,10 @@ int soak(const Choice& choice, const Settings& settings, const std::string& json
   options.kind = choice.kind;
   if (!choice.emitter.empty() && choice.emitter != "stdout")
     throw std::invalid_argument("a soak delivers by stdout, not by " + choice.emitter);
+  // A file takes everything at once: no lease gets old there, and no answer is refused.
+  if (settings.broken != nullptr && !settings.broken->shows_in_soak)
+    throw std::invalid_argument("a soak does not show " + settings.broken->name +
+                                "; run: ops/torture --broken " + settings.broken->name);
   const SoakResult result = play_soak(settings, options);
   fmt::print("{}", soak_table(options, result));
   if (!json.empty()) write_soak_json(options, result, json);
