@@ -180,6 +180,21 @@ TEST_F(RunRefusals, OfADeadLetterKeepsItsKeyToo) {
   EXPECT_EQ(worker.stop(), 0);
 }
 
+// Nothing gets through where every entry becomes a dead letter, and an alert goes by this number.
+TEST_F(RunRefusals, DeadLettersAreFailuresInARow) {
+  enqueue_numbers(0, 3, 3);
+  WorkerProcess worker({.dsn = database_.dsn(),
+                        .streams =
+                            "[streams.orders]\nemitter = \"out\"\n[emitters.out]\nkind = \"noop\"\n"
+                            "fail_types = { \"order.placed\" = \"failed\" }\n"});
+  wait_until([&] { return sql_.number("SELECT count(*) FROM dead_letters") == 3; },
+             "all are dead letters");
+  EXPECT_EQ(worker.metric("outfall_consecutive_failures{stream=\"orders\"}"), 3);
+  sql_.exec("SELECT enqueue('orders', 'another', '{}')");
+  wait_until([&] { return worker.metric("outfall_consecutive_failures{stream=\"orders\"}") == 0; },
+             "a delivery ends the row");
+}
+
 // It was counted when it was decided: also where it was never written, and once more by the worker
 // that had taken the lease over.
 TEST_F(RunRefusals, ADeadLetterCountsOnceItIsWritten) {
