@@ -207,9 +207,25 @@ class SomeSlow:
         answer_well(here.consumer)
 
 
-@situation("OutfallDeadLetterFlood", "a release of the consumer refuses every order (422)",
-           also=("OutfallDeadLetters", "OutfallHeldTooLong", "OutfallNothingDelivered"))
+@situation("OutfallDeadLetterFlood", "a change of what the application writes is refused by all partners (422)",
+           also=("OutfallDeadLetters",))
 class EverythingRefused:
+    def begin(here):
+        for partner in (here.partner, here.other_partner):
+            answer(partner, 422)
+
+    def others(here, _):
+        for partner in (here.partner, here.other_partner):
+            answer_well(partner)
+
+    def mend(here, _):
+        EverythingRefused.others(here, None)
+        here.outfall("dead-letters", "replay", "--stream", "partners", "--reason", "they take them now")
+
+
+@situation("OutfallNothingDelivered", "a release of the consumer refuses every order (422), which holds every customer's",
+           also=("OutfallDeadLetterFlood", "OutfallDeadLetters", "OutfallHeldTooLong"))
+class EveryCustomerHeld:
     def begin(here):
         answer(here.consumer, 422)
 
@@ -218,7 +234,7 @@ class EverythingRefused:
 
     def mend(here, _):
         answer_well(here.consumer)
-        here.outfall("dead-letters", "replay", "--stream", "orders", "--reason", "the consumer was rolled back")
+        replay_all(here)
 
 
 @situation("OutfallDeadLetters", "the consumer refuses one order (422)")
@@ -227,11 +243,8 @@ class OneRefused:
         here.consumer.answer = lambda kind: (422 if kind == "order.odd" else 200, 0.0)
         here.postgres.sql("SELECT outbox.enqueue('orders', 'order.odd', '{}', p_key => 'odd')")
 
-    others = EverythingRefused.others
-
-    def mend(here, _):
-        answer_well(here.consumer)
-        replay_all(here)
+    others = EveryCustomerHeld.others
+    mend = EveryCustomerHeld.mend
 
 
 def replay_all(here):
@@ -246,7 +259,7 @@ class KeyHeld:
         here.postgres.sql("SELECT outbox.enqueue('orders', 'order.placed', '{}', p_key => 'odd')"
                           " FROM generate_series(1, 3)")
 
-    others = EverythingRefused.others
+    others = EveryCustomerHeld.others
 
     def mend(here, _):
         OneRefused.mend(here, None)
@@ -264,7 +277,7 @@ class UnboundStream:
 
 
 @situation("OutfallUnboundStream", "the only worker of a stream hangs, while another serves the others (SIGSTOP)",
-           workers=2, factor=24, also=("OutfallWorkerGone",))
+           workers=2, factor=12, also=("OutfallWorkerGone",))
 class StreamWorkerHangs:
     def prepare(here):
         other = here.workers[1]

@@ -19,4 +19,4 @@ set_tests_properties(dashboard_drawing PROPERTIES LABELS "unit;plain" TIMEOUT 60
 add_test(NAME game_day
   COMMAND ${python} ${CMAKE_SOURCE_DIR}/ops/game-day --test --jobs 4 --outfall $<TARGET_FILE:outfall>)
 set_tests_properties(game_day PROPERTIES
-  LABELS "integration;faults;plain;slow" RUN_SERIAL TRUE TIMEOUT 900)
+  LABELS "integration;faults;plain;slow" RUN_SERIAL TRUE TIMEOUT 1800)
