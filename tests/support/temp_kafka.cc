@@ -104,7 +104,7 @@ KafkaRecord record_of(const rd_kafka_message_t& message) {
 }
 
 void run_or_throw(const std::vector<std::string>& command, const ChildOptions& options) {
-  const Finished finished = run(command, options, std::chrono::minutes(1));
+  const Finished finished = run(command, options, std::chrono::minutes(2));
   if (finished.status.code != 0) {
     throw std::runtime_error(command.front() + " failed: " + finished.output +
                              finished.error_output);
