@@ -219,9 +219,8 @@ std::string_view words_of(const CurlResult& result) noexcept {
     return "the endpoint refused our certificate, which it says has expired";
   }
   if (is_plain_answer(result)) {
-    return "what answers at this port does not speak TLS: write the port that does, or http:// "
-           "where "
-           "plain HTTP is meant";
+    return "what answers at this port does not speak TLS: write the port that does, or "
+           "http:// where plain HTTP is meant";
   }
   return result.message.empty() ? curl_easy_strerror(result.code) : result.message;
 }

@@ -143,27 +143,15 @@ bool finish_attempt(PGconn* connection, Milliseconds timeout) {
   return true;
 }
 
-// One attempt. Where the parameters name several hosts that can be told apart, they are returned in
-// `hosts` instead, if that is given: libpq does not go on to the next one when a host takes the
-// connection and ends it, as a proxy does whose server is gone.
-Connecting attempt(Parameters parameters, Milliseconds timeout,
-                   std::vector<std::map<std::string, std::string>>* hosts) {
+PgHandle begin_attempt(Parameters parameters) {
   parameters.keys.push_back(nullptr);
   parameters.values.push_back(nullptr);
-  Connecting result;
-  result.connection.reset(
-      PQconnectStartParams(parameters.keys.data(), parameters.values.data(), 1));
-  PGconn* connection = result.connection.get();
-  if (connection == nullptr) {
-    result.failure = "out of memory";
-    return result;
-  }
-  const bool several = names_several_hosts(connection);
-  if (several && hosts != nullptr) *hosts = hosts_of(connection);
-  if (hosts != nullptr && !hosts->empty()) {
-    result.connection.reset();
-    return result;
-  }
+  return {PQconnectStartParams(parameters.keys.data(), parameters.values.data(), 1), PQfinish};
+}
+
+Connecting end_attempt(PgHandle begun, Milliseconds timeout) {
+  PGconn* connection = begun.get();
+  if (connection == nullptr) return {.failure = "out of memory"};
   // A server tells of a collation that has changed with each connection, and of its own end while
   // one is made; by default libpq writes both to standard error. It has read nothing so far.
   PQsetNoticeReceiver(connection, drop_notice, nullptr);
@@ -171,17 +159,33 @@ Connecting attempt(Parameters parameters, Milliseconds timeout,
   if (PQstatus(connection) != CONNECTION_BAD) {
     // Only libpq's own loop, inside of PQreset(), goes on to the next host or address when one is
     // silent. It begins anew and keeps the receiver.
+    const bool several = names_several_hosts(connection);
     late = !several && !finish_attempt(connection, timeout);
     if (several || (late && has_several_addresses(connection))) {
       late = false;
       PQreset(connection);
     }
   }
-  if (PQstatus(connection) == CONNECTION_OK) return result;
-  result.failure = libpq_words(PQerrorMessage(connection));
-  if (late) result.failure += " timeout expired";
-  result.connection.reset();
-  return result;
+  if (PQstatus(connection) == CONNECTION_OK) return {.connection = std::move(begun)};
+  return {.failure = libpq_words(PQerrorMessage(connection)) + (late ? " timeout expired" : "")};
+}
+
+// libpq does not go on to the next host when one takes the connection and ends it, as a proxy does
+// whose server is gone. So each has an attempt of its own.
+Connecting try_each(const std::vector<std::map<std::string, std::string>>& hosts,
+                    const Parameters& parameters, Milliseconds timeout) {
+  std::string failures;
+  for (const auto& host : hosts) {
+    Parameters one = parameters;
+    for (const auto& [name, value] : host) {
+      one.keys.push_back(name.c_str());
+      one.values.push_back(value.c_str());
+    }
+    Connecting result = end_attempt(begin_attempt(std::move(one)), timeout);
+    if (result.connection != nullptr) return result;
+    failures += (failures.empty() ? "" : "; ") + result.failure;
+  }
+  return {.failure = failures};
 }
 
 }  // namespace
@@ -208,20 +212,13 @@ Connecting quiet_connect(std::vector<const char*> keys, std::vector<const char*>
     keys.push_back("passfile");
     values.push_back("/nonexistent");
   }
+  const Parameters parameters{std::move(keys), std::move(values)};
+  PgHandle begun = begin_attempt(parameters);
   std::vector<std::map<std::string, std::string>> hosts;
-  Connecting result = attempt({keys, values}, timeout, &hosts);
-  std::string failures;
-  for (const auto& host : hosts) {
-    Parameters one{keys, values};
-    for (const auto& [name, value] : host) {
-      one.keys.push_back(name.c_str());
-      one.values.push_back(value.c_str());
-    }
-    result = attempt(std::move(one), timeout, nullptr);
-    if (result.connection != nullptr) return result;
-    failures += (failures.empty() ? "" : "; ") + result.failure;
-  }
-  if (!hosts.empty()) result.failure = failures;
+  if (names_several_hosts(begun.get())) hosts = hosts_of(begun.get());
+  if (!hosts.empty()) begun.reset();
+  Connecting result =
+      hosts.empty() ? end_attempt(std::move(begun), timeout) : try_each(hosts, parameters, timeout);
   if (result.connection == nullptr && !unused.empty()) result.failure += "; " + unused;
   return result;
 }
