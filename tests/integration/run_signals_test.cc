@@ -8,23 +8,13 @@
 
 #include "tests/integration/admin_client.h"
 #include "tests/integration/worker_fixture.h"
+#include "tests/support/sanitizers.h"
 #include "tests/support/wait_until.h"
 
 namespace outfall::test {
 namespace {
 
 using testing::HasSubstr;
-
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define OUTFALL_THREAD_SANITIZER
-#endif
-#endif
-#if defined(OUTFALL_THREAD_SANITIZER) || defined(__SANITIZE_THREAD__)
-constexpr bool kThreadSanitizer = true;
-#else
-constexpr bool kThreadSanitizer = false;
-#endif
 
 constexpr const char* kSlow =
     "[streams.orders]\nemitter = \"out\"\n[emitters.out]\nkind = \"noop\"\nlatency = \"60s\"\n";
