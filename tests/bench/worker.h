@@ -84,7 +84,7 @@ struct DrainRun {
   [[nodiscard]] double stolen_between(double from, double to) const;
   // Pages an entry: what it takes of them depends on no machine.
   [[nodiscard]] double pages_between(double from, double to) const;
-  // How long a claim took on average.
+  // How long a claim took on average; not a number where none was made.
   [[nodiscard]] double claim_ms_between(double from, double to) const;
 
  private:
