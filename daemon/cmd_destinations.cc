@@ -47,8 +47,8 @@ ExitCode list(const Context& context, const PausedOptions& options) {
     if (table.empty()) {
       context.out << "no destination is paused\n";
       // Those belong to each worker and are in no database.
-      write_next(context, {"a destination that does not answer is not paused: `/status` of a "
-                           "worker (admin.listen) shows its breakers"});
+      write_next(context, {"a destination that does not answer is not paused: `outfall status` "
+                           "shows the breakers of the worker at admin.listen"});
       return ExitCode::ok;
     }
     table.write(context.out);

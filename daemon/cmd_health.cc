@@ -10,6 +10,7 @@
 #include <sys/time.h>
 #include <system_error>
 #include <unistd.h>
+#include <variant>
 
 #include <boost/json.hpp>
 #include <fmt/format.h>
@@ -121,13 +122,22 @@ void require_worker(const std::string& listen, std::string_view answer) {
                      "look at admin.listen: another process has this port");
 }
 
-ExitCode check_health(const Context& context, bool live) {
-  const auto config = load_config(context);
-  if (!config->admin().flag("enabled")) {
+// Where the worker listens. All else in the configuration may be wrong, or not there at all: the
+// worker runs with what it has read, and a reload that it has refused must not make it look ill.
+std::string admin_address(const Context& context) {
+  auto loaded = config_loader(context).load_admin();
+  if (auto* problems = std::get_if<ConfigProblems>(&loaded))
+    throw invalid_configuration(std::move(*problems));
+  const auto& admin = std::get<SettingValues>(loaded);
+  if (!admin.flag("enabled")) {
     throw CommandError(ExitCode::unavailable, "the admin server is switched off",
                        "set admin.enabled = true: it answers what this command asks");
   }
-  const std::string listen = config->admin().text("listen");
+  return admin.text("listen");
+}
+
+ExitCode check_health(const Context& context, bool live) {
+  const std::string listen = admin_address(context);
   const std::string answer = ask(listen, live ? "/livez" : "/readyz");
   require_worker(listen, answer);
   const std::size_t end = answer.find("\r\n\r\n");

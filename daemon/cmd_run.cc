@@ -3,6 +3,7 @@
 #include <ctime>
 #include <iterator>
 #include <optional>
+#include <system_error>
 
 #include <boost/json.hpp>
 #include <fmt/format.h>
@@ -109,6 +110,11 @@ class Run {
                                         .random = system_random(),
                                         .reporter = *reporters_.back(),
                                         .max_payload_bytes = max_payload_of(*config_, name)}));
+      } catch (const std::system_error& error) {
+        throw CommandError(
+            ExitCode::temporary, fmt::format("emitters.{}: {}", name, error.what()),
+            "does the machine, or the unit's TasksMax or LimitNOFILE, leave room for "
+            "its threads and descriptors?");
       } catch (const std::runtime_error& error) {
         problems.push_back(
             emitter_problem(emitter, error.what(), fmt::format("change [emitters.{}]", name)));

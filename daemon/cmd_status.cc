@@ -1,3 +1,6 @@
+#include <memory>
+#include <sstream>
+
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
@@ -5,6 +8,7 @@
 #include "daemon/json_fields.h"
 #include "daemon/operating.h"
 #include "daemon/text_output.h"
+#include "daemon/worker_view.h"
 
 namespace outfall {
 namespace {
@@ -25,6 +29,7 @@ class StatusText {
                         integer_field(database, "schema_version"), time_field(status_, "taken_at"));
     write_streams();
     write_unbound();
+    write_breakers();
     write_workers();
     const double oldest = number_field(database, "oldest_transaction_seconds");
     if (oldest >= kLongTransaction) {
@@ -125,6 +130,18 @@ class StatusText {
     table.write(out_);
   }
 
+  // What is closed is not worth a line; what cannot be known is.
+  void write_breakers() {
+    if (array_field(status_, "asked_workers").empty()) {
+      out_ << "\nbreakers: not known, since admin.listen names no worker to ask; --worker "
+              "HOST:PORT asks one\n";
+      return;
+    }
+    std::ostringstream text;
+    outfall::write_breakers(text, status_);
+    if (!text.str().empty()) out_ << '\n' << text.str();
+  }
+
   void write_workers() {
     TextTable table(
         {{"WORKER"}, {"INSTANCE"}, {"STREAM"}, {"LEASES", true}, {"ENTRIES", true}, {"UNTIL"}});
@@ -146,9 +163,11 @@ class StatusText {
   std::vector<std::string> next_;
 };
 
-ExitCode show_status(const Context& context) {
+ExitCode show_status(const Context& context, const std::vector<std::string>& workers) {
   return with_store(context, Access::look, [&](OperatorStore& store, const Config& config) {
-    const json::object status = status_document(store, config);
+    const std::vector<WorkerView> views = ask_workers(workers_to_ask(workers, config));
+    json::object status = status_document(store, config);
+    add_worker_views(status, views);
     if (context.json) {
       write_json(context, status);
     } else {
@@ -161,9 +180,12 @@ ExitCode show_status(const Context& context) {
 }  // namespace
 
 void add_status(CLI::App& app, Context& context) {
-  add_command(app, context, "status",
-              "Show the streams with their backlog, what nobody serves, and what to do next",
-              [&context] { return show_status(context); });
+  const auto workers = std::make_shared<std::vector<std::string>>();
+  CLI::App& command =
+      add_command(app, context, "status",
+                  "Show the streams with their backlog, what nobody serves, and what to do next",
+                  [&context, workers] { return show_status(context, *workers); });
+  add_worker_option(command, *workers);
 }
 
 }  // namespace outfall

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include "core/quantity.h"
-#include "daemon/admin/client.h"
 #include "daemon/commands.h"
 #include "daemon/operating.h"
 #include "daemon/screen.h"
@@ -48,7 +47,7 @@ class TopReader {
       frame.status = status_document(*store_, config_);
       frame.held = json::parse(questions_->ask("top/holds")).as_object();
       frame.delivered = json::parse(questions_->ask("top/delivered")).as_object();
-      for (const std::string& worker : workers_) frame.workers.push_back(ask_worker(worker));
+      frame.workers = ask_workers(workers_);
       return frame;
     } catch (...) {
       store_.reset();
@@ -59,17 +58,6 @@ class TopReader {
 
  private:
   static constexpr Milliseconds kStatementTimeout{5000};
-  static constexpr Milliseconds kWorkerTimeout{1000};
-
-  static WorkerView ask_worker(const std::string& address) {
-    WorkerView view{.address = address, .status = {}, .problem = {}};
-    try {
-      view.status = json::parse(admin_get(address, "/status", kWorkerTimeout)).as_object();
-    } catch (const std::exception& error) {
-      view.problem = error.what();
-    }
-    return view;
-  }
 
   const Config& config_;
   const std::vector<std::string> workers_;
@@ -131,18 +119,8 @@ class Top {
 
 ExitCode top(const Context& context, const TopOptions& options) {
   const Milliseconds interval = parse_span("--interval", options.interval, Milliseconds{100});
-  for (const std::string& worker : options.workers) {
-    if (worker.find(':') == std::string::npos) {
-      throw CommandError(ExitCode::usage, fmt::format("--worker: \"{}\" has no port", worker),
-                         "write HOST:PORT, as admin.listen of that worker says");
-    }
-  }
   const auto config = load_config(context);
-  std::vector<std::string> workers = options.workers;
-  if (const std::string own = own_worker(*config); workers.empty() && !own.empty()) {
-    workers.push_back(own);
-  }
-  TopReader reader(*config, std::move(workers));
+  TopReader reader(*config, workers_to_ask(options.workers, *config));
   try {
     if (!options.once) return Top(context, reader, interval).run();
     const json::object document = top_document(reader.look(), nullptr);
@@ -168,10 +146,7 @@ void add_top(CLI::App& app, Context& context) {
       ->type_name("DURATION")
       ->capture_default_str();
   command.add_flag("--once", options->once, "Look once and end");
-  command
-      .add_option("--worker", options->workers,
-                  "A worker to ask for its breakers, again for each; default: admin.listen")
-      ->type_name("HOST:PORT");
+  add_worker_option(command, options->workers);
 }
 
 }  // namespace outfall

@@ -206,14 +206,17 @@ ConfigLoader config_loader(const Context& context, bool for_run) {
            .for_run = for_run}};
 }
 
-std::shared_ptr<const Config> load_config(const Context& context, bool for_run) {
-  LoadedConfig loaded = config_loader(context, for_run).load();
-  if (auto* config = std::get_if<std::shared_ptr<const Config>>(&loaded)) return std::move(*config);
-  auto& problems = std::get<ConfigProblems>(loaded);
+CommandError invalid_configuration(std::vector<SettingProblem> problems) {
   const std::string what = problems.size() == 1
                                ? std::string("the configuration has a problem")
                                : fmt::format("the configuration has {} problems", problems.size());
-  throw CommandError(ExitCode::configuration, what, {}, std::move(problems));
+  return {ExitCode::configuration, what, {}, std::move(problems)};
+}
+
+std::shared_ptr<const Config> load_config(const Context& context, bool for_run) {
+  LoadedConfig loaded = config_loader(context, for_run).load();
+  if (auto* config = std::get_if<std::shared_ptr<const Config>>(&loaded)) return std::move(*config);
+  throw invalid_configuration(std::move(std::get<ConfigProblems>(loaded)));
 }
 
 std::string pasteable(const Context& context, std::string command) {

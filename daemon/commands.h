@@ -67,6 +67,9 @@ CLI::App& add_command_group(CLI::App& parent, const std::string& name,
 [[nodiscard]] std::shared_ptr<const Config> load_config(const Context& context,
                                                         bool for_run = false);
 
+// What a command ends with that cannot use its configuration.
+[[nodiscard]] CommandError invalid_configuration(std::vector<SettingProblem> problems);
+
 // A command that is printed to be pasted, with the --config that this one was given; and text with
 // each command in it that stands in backquotes: "run `outfall migrate`".
 [[nodiscard]] std::string pasteable(const Context& context, std::string command);

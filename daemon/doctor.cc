@@ -102,6 +102,21 @@ void judge_destinations(const json::object& stream, Findings& findings) {
                    shell_quoted(text_field(stream, "stream")))});
 }
 
+// What fails again and again is not due meanwhile: the backlog of its stream looks young.
+void judge_retried(const json::object& stream, const DoctorLimits& limits, Findings& findings) {
+  const double seconds = number_field(stream, "oldest_retried_seconds");
+  if (seconds * 1000 < static_cast<double>(limits.retried.count())) return;
+  const std::string name = printable(text_field(stream, "stream"));
+  findings.push_back(
+      {"retried", Severity::warning, name,
+       fmt::format("{} of the stream {} failed and {} tried again, the oldest is {} old",
+                   counted(integer_field(stream, "retryable_failure"), "entry"), name,
+                   integer_field(stream, "retryable_failure") == 1 ? "is" : "are",
+                   age_of_seconds(seconds)),
+       "last_error_code in the table entries says what they fail of; mend the destination before "
+       "retry.max_attempts is used up, or pause it (`outfall destinations pause`)"});
+}
+
 // What an operator must know of one stream of the configuration.
 void judge_stream(const json::object& stream, const DoctorLimits& limits, Findings& findings) {
   const std::string name = printable(text_field(stream, "stream"));
@@ -144,6 +159,7 @@ void judge_stream(const json::object& stream, const DoctorLimits& limits, Findin
                                     age_of_seconds(held_seconds)),
                         "`outfall entry show` of one says what it waits for"});
   }
+  judge_retried(stream, limits, findings);
   if (const std::int64_t dead = integer_field(stream, "dead_letters"); dead > 0) {
     findings.push_back(
         {"dead_letters", Severity::note, name,
@@ -259,6 +275,26 @@ Findings judge_transactions(const json::object& transactions, const DoctorLimits
   return findings;
 }
 
+namespace {
+
+// Of a lock for which others wait, or of locked rows, for which nobody has to.
+std::string what_is_locked(const json::object& lock, bool age_known) {
+  const std::string age =
+      age_known ? " in a transaction of " + age_of_seconds(number_field(lock, "seconds")) : "";
+  if (flag_field(lock, "rows")) {
+    return fmt::format(
+        "has changed or locked rows of streams{}: nothing is claimed from these streams until it "
+        "ends",
+        age);
+  }
+  const std::int64_t waiting = integer_field(lock, "waiting");
+  return fmt::format("has locked {} of the outbox{}, and {} for it: what needs it is not done",
+                     printable(text_field(lock, "tables"), 100), age,
+                     counted(waiting, "session") + (waiting == 1 ? " waits" : " wait"));
+}
+
+}  // namespace
+
 Findings judge_locks(const json::array& locks, const DoctorLimits& limits) {
   Findings findings;
   const double limit = std::chrono::duration<double>(limits.locked).count();
@@ -268,12 +304,7 @@ Findings judge_locks(const json::array& locks, const DoctorLimits& limits) {
     const bool age_known = lock.at("seconds").is_number();
     if (age_known && number_field(lock, "seconds") < limit) continue;
     const std::int64_t pid = integer_field(lock, "pid");
-    const std::int64_t waiting = integer_field(lock, "waiting");
-    const std::string what = fmt::format(
-        "has locked {} of the outbox{}, and {} for it: what needs it is not done",
-        printable(text_field(lock, "tables"), 100),
-        age_known ? " in a transaction of " + age_of_seconds(number_field(lock, "seconds")) : "",
-        counted(waiting, "session") + (waiting == 1 ? " waits" : " wait"));
+    const std::string what = what_is_locked(lock, age_known);
     if (pid == 0) {
       findings.push_back({"lock", Severity::critical, "prepared", "a prepared transaction " + what,
                           "find it in pg_prepared_xacts and ask its transaction manager, then "

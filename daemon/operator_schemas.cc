@@ -30,7 +30,8 @@ const char* const kAnswerSchemas = R"json({
       "streams": {"type": "array", "items": {"type": "object", "required": ["stream", "emitter"]}},
       "backlog": {"type": ["object", "null"]}}},
   "Status": {
-    "type": "object", "description": "As `outfall status --json`.",
+    "type": "object",
+    "description": "As `outfall status --json`, without its breakers: those of this worker are in `/status`.",
     "required": ["taken_at", "counts_end_at", "streams", "unbound", "workers", "database", "schema"],
     "properties": {
       "taken_at": {"type": "string"},
@@ -45,6 +46,9 @@ const char* const kAnswerSchemas = R"json({
           "retryable_failure": {"type": "integer"},
           "held": {"type": "integer"},
           "dead_letters": {"type": "integer"},
+          "oldest_due_seconds": {"type": "number"},
+          "oldest_blocked_seconds": {"type": "number"},
+          "oldest_retried_seconds": {"type": "number"},
           "served": {"type": ["boolean", "null"]}}}},
       "unbound": {"type": "array", "items": {"type": "object", "required": ["stream"]}},
       "workers": {"type": "array", "items": {"type": "object", "required": ["instance", "worker"]}},

@@ -27,6 +27,7 @@ DatabaseSample sample_of(const DatabaseLook& look) {
                               .dead_letters = stream.dead_letters,
                               .oldest_due_age = stream.oldest_due,
                               .oldest_blocked_age = stream.oldest_blocked,
+                              .oldest_retried_age = stream.oldest_retried,
                               .oldest_created_age = stream.oldest_created});
     sample.leases_active += stream.leases_active;
     sample.leases_expired += stream.leases_expired;

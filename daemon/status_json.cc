@@ -55,6 +55,7 @@ boost::json::object look_json(const DatabaseLook& look) {
                             {"dead_letters", stream.dead_letters},
                             {"oldest_due_seconds", seconds(stream.oldest_due)},
                             {"oldest_blocked_seconds", seconds(stream.oldest_blocked)},
+                            {"oldest_retried_seconds", seconds(stream.oldest_retried)},
                             {"oldest_created_seconds", seconds(stream.oldest_created)},
                             {"leases_active", stream.leases_active},
                             {"leases_expired", stream.leases_expired}});

@@ -1,6 +1,5 @@
 #include "daemon/top_view.h"
 
-#include <algorithm>
 #include <cmath>
 #include <sstream>
 
@@ -52,38 +51,6 @@ json::value backlog_change(const TopFrame& frame, const TopFrame* before,
     return nullptr;
   }
   return static_cast<double>(backlog(stream) - backlog(*then)) / seconds;
-}
-
-// Breakers that are not closed, and workers that do not answer.
-json::array breakers(const TopFrame& frame) {
-  json::array rows;
-  for (const WorkerView& worker : frame.workers) {
-    if (!worker.status) continue;
-    for (const json::value& value : array_field(*worker.status, "streams")) {
-      const json::object& stream = value.as_object();
-      for (const json::value& one : array_field(stream, "breakers")) {
-        const json::object& breaker = one.as_object();
-        rows.push_back(json::object{{"address", worker.address},
-                                    {"stream", text_field(stream, "stream")},
-                                    {"lane", text_field(breaker, "lane")},
-                                    {"state", text_field(breaker, "state")},
-                                    {"away_seconds", integer_field(breaker, "away_seconds")},
-                                    {"error", text_field(breaker, "error")}});
-      }
-    }
-  }
-  return rows;
-}
-
-json::array answering(const TopFrame& frame) {
-  json::array rows;
-  for (const WorkerView& worker : frame.workers) {
-    json::object row{{"address", worker.address}, {"answers", worker.status.has_value()}};
-    if (worker.status) row["worker"] = text_field(*worker.status, "worker");
-    if (!worker.problem.empty()) row["problem"] = worker.problem;
-    rows.push_back(std::move(row));
-  }
-  return rows;
 }
 
 class TopText {
@@ -176,27 +143,8 @@ class TopText {
 
   void write_breakers() {
     out_ << '\n';
-    for (const json::value& value : array_field(document_, "asked_workers")) {
-      const json::object& worker = value.as_object();
-      if (flag_field(worker, "answers")) continue;
-      out_ << fmt::format("breakers: no worker answers at {} ({})\n", text_field(worker, "address"),
-                          printable(text_field(worker, "problem")));
-    }
-    TextTable table({{"BREAKER"}, {"LANE"}, {"STATE"}, {"AWAY", true}, {"WORKER AT"}, {"ERROR"}});
-    for (const json::value& value : array_field(document_, "breakers")) {
-      const json::object& breaker = value.as_object();
-      const std::string lane = text_field(breaker, "lane");
-      table.add({text_field(breaker, "stream"), lane.empty() ? "-" : lane,
-                 text_field(breaker, "state"),
-                 age_of_seconds(number_field(breaker, "away_seconds")),
-                 text_field(breaker, "address"), text_field(breaker, "error")});
-    }
-    if (!table.empty()) {
-      table.write(out_);
-    } else if (std::ranges::any_of(array_field(document_, "asked_workers"),
-                                   [](const json::value& worker) {
-                                     return flag_field(worker.as_object(), "answers");
-                                   })) {
+    outfall::write_breakers(out_, document_);
+    if (array_field(document_, "breakers").empty() && a_worker_answers(document_)) {
       out_ << "breakers: all closed\n";
     }
   }
@@ -234,8 +182,7 @@ json::object top_document(const TopFrame& frame, const TopFrame* before) {
     stream["delivered_per_second"] = number_field(frame.delivered, name) / kDeliveredSeconds;
     stream["backlog_per_second"] = backlog_change(frame, before, stream);
   }
-  document["breakers"] = breakers(frame);
-  document["asked_workers"] = answering(frame);
+  add_worker_views(document, frame.workers);
   return document;
 }
 

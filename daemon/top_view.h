@@ -1,23 +1,16 @@
 #pragma once
 
-#include <optional>
 #include <string>
 #include <vector>
 
 #include <boost/json.hpp>
 
 #include "core/clock.h"
+#include "daemon/worker_view.h"
 
 // What `outfall top` shows, made of what it read. Pure.
 
 namespace outfall {
-
-// The /status of one worker.
-struct WorkerView {
-  std::string address;  // HOST:PORT
-  std::optional<boost::json::object> status;
-  std::string problem;  // why there is none
-};
 
 // One look at everything.
 struct TopFrame {

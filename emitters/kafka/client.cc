@@ -4,6 +4,7 @@
 #include <chrono>
 #include <future>
 #include <stdexcept>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -43,7 +44,14 @@ Client::Client(const Settings& settings, std::int64_t batch_bytes, int wake_desc
                                            RD_KAFKA_EVENT_STATS | RD_KAFKA_EVENT_LOG);
   Partitioner(settings.partitioner).apply(conf.get());
   handle_ = rd_kafka_new(RD_KAFKA_PRODUCER, conf.get(), error.data(), error.size());
-  if (handle_ == nullptr) throw std::runtime_error(error.data());
+  if (handle_ == nullptr) {
+    // librdkafka's threads could not be made, or did not begin in time.
+    if (rd_kafka_last_error() == RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE) {
+      throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again),
+                              error.data());
+    }
+    throw std::runtime_error(error.data());
+  }
   static_cast<void>(conf.release());  // It belongs to the producer now.
   queue_ = rd_kafka_queue_get_main(handle_);
   static const std::uint64_t kOne = 1;

@@ -296,8 +296,9 @@ bool Transfer::take_head(std::string_view part) noexcept {
 int Transfer::status() const noexcept {
   long status = 0;
   curl_easy_getinfo(handle_, CURLINFO_RESPONSE_CODE, &status);
-  // An interim answer settles nothing.
-  return status >= 200 ? static_cast<int>(status) : 0;
+  // An interim answer settles nothing, and libcurl takes any number of digits behind HTTP/2 for a
+  // status.
+  return status >= 200 && status <= 999 ? static_cast<int>(status) : 0;
 }
 
 std::string Transfer::header(const char* name) const {

@@ -47,7 +47,27 @@ class Load {
     return std::move(problems_);
   }
 
+  std::variant<SettingValues, ConfigProblems> run_admin() {
+    if (!read_file() && !sources_.environment.contains(variable_name("admin", "listen")))
+      return std::move(problems_);
+    environment_ = sort_environment(sources_.environment, file_names(), problems_);
+    check_top_level();
+    resolve_globals();
+    check_config(tables_, registry_, problems_);
+    std::erase_if(problems_, [](const SettingProblem& problem) { return !hides_admin(problem); });
+    if (!problems_.empty()) return std::move(problems_);
+    return std::move(tables_.globals["admin"]);
+  }
+
  private:
+  // Whether nobody can tell by now where the admin server is. A slip such as OUTFALL_ADMIN_LISTEN
+  // has no setting that it is about.
+  static bool hides_admin(const SettingProblem& problem) {
+    if (problem.setting.empty()) return problem.origin.variable.starts_with("OUTFALL_ADMIN_");
+    return problem.setting == "admin" || problem.setting == "admin.listen" ||
+           problem.setting == "admin.enabled";
+  }
+
   void report(SettingOrigin origin, std::string setting, std::string message, std::string hint) {
     problems_.push_back(
         {std::move(origin), std::move(setting), std::move(message), std::move(hint)});
@@ -278,6 +298,10 @@ std::string find_config_file(std::string_view flag,
 
 LoadedConfig ConfigLoader::load() const {
   return Load(registry_, sources_).run();
+}
+
+std::variant<SettingValues, ConfigProblems> ConfigLoader::load_admin() const {
+  return Load(registry_, sources_).run_admin();
 }
 
 std::variant<ReloadedConfig, ConfigProblems> ConfigLoader::reload(const Config& running) const {

@@ -50,6 +50,11 @@ class ConfigLoader {
 
   [[nodiscard]] LoadedConfig load() const;
 
+  // The table [admin] for a command that asks a running worker. Of it only `enabled` and `listen`
+  // can be relied on: a mistake in these is a problem, and so is a file that cannot be understood
+  // unless the environment has `listen`. What else is wrong is the worker's to tell.
+  [[nodiscard]] std::variant<SettingValues, ConfigProblems> load_admin() const;
+
   // For SIGHUP: loads, then takes over into `running` what can change at run time. The mixture is
   // checked like any configuration; when it is impossible, that is a problem that says so.
   [[nodiscard]] std::variant<ReloadedConfig, ConfigProblems> reload(const Config& running) const;

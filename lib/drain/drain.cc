@@ -341,7 +341,10 @@ void Drain::start_claims() {
   while (claims_running_ < slots && !claim_queue_.empty()) {
     StreamDrain* stream = claim_queue_.front();
     claim_queue_.erase(claim_queue_.begin());
-    if (stream->claiming()) continue;
+    // Where several streams claim, each has its entries read while others claim, and reading ahead
+    // besides would only take their connections.
+    const bool others_claim = claims_running_ > 1 || !claim_queue_.empty();
+    if (!stream->may_begin_claim() || (stream->claim_under_way() && others_claim)) continue;
     ++claims_running_;
     if (stream->claim()) continue;
     --claims_running_;

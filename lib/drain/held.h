@@ -87,6 +87,22 @@ struct Unsettled {
   }
 };
 
+// A claim whose answer is not taken in yet. Answers are taken in the order in which the claims were
+// asked for, since that is the order of the entries of a key.
+struct HeldClaim {
+  Uuid lease_id;
+  DrainHost::Amount may_bring;       // counts against the allowance
+  std::optional<LeasedSoon> leased;  // there is a lease, and its entries are being read
+  bool under_way = false;
+  // Its answer was lost: it may have taken effect, so it is asked again for the same lease.
+  bool in_doubt = false;
+  bool given_up = false;  // with all leases, while it was under way
+  // The answer, with what was known when it was asked for.
+  std::optional<ClaimResult> answer;
+  std::uint64_t presence = 0;
+  MonotonicTime::duration took{};
+};
+
 // A lease of this worker: what it claimed at once, and what is not written of that yet. Lives until
 // every outcome is written or the lease is lost.
 struct HeldLease {

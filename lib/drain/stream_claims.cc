@@ -1,5 +1,6 @@
 // The claiming side of StreamDrain: when to claim and how much, and what arrives.
 #include <algorithm>
+#include <utility>
 
 #include "drain/stream_drain.h"
 
@@ -33,12 +34,16 @@ DrainHost::Amount amount_of(const LeasedBatch& batch) {
 
 bool StreamDrain::claim() {
   count_open_time();
-  if (claiming_ || stopping_ || !host_.may_claim()) return false;
+  if (!may_begin_claim() || stopping_ || !host_.may_claim()) return false;
   const DrainHost::Amount allowance = host_.allowance(*this);
-  const bool room = allowance.entries > 0 && allowance.bytes > 0 &&
-                    ((held_entries_ == 0 && !something_unwritten()) ||
-                     allowance.entries >= smallest_useful_claim(host_.options()));
-  if (!room) {
+  // The first claim is in doubt where it is not under way: what is answered was taken in.
+  HeldClaim* again = !claims_.empty() && !claims_.front().under_way ? &claims_.front() : nullptr;
+  if (again != nullptr && again->leased) {
+    // It has its lease, and what was claimed after it waits for it, in the room that there is.
+    submit_claim(*again, make_request({.entries = 1, .bytes = 1}, again->lease_id));
+    return true;
+  }
+  if (!has_room(allowance)) {
     host_.wants_room(*this);
     return false;
   }
@@ -49,17 +54,61 @@ bool StreamDrain::claim() {
     host_.look_at(*this, *since + kCatchUp);
     return false;
   }
-  ClaimRequest request = make_request(allowance);
+  ClaimRequest request =
+      make_request(allowance, again != nullptr ? again->lease_id : host_.random().uuid());
+  leave_lanes_room(request);
   look_at_probes();
   if (request.max_entries <= 0 || !has_useful_room()) {
-    if (held_entries_ > 0) host_.wants_room(*this);  // the destination is closed or full
+    // The destination is closed or full.
+    if (held_entries_ + leased_soon() > 0) host_.wants_room(*this);
     return false;
   }
-  claiming_ = true;
-  may_bring_ = {request.max_entries, request.max_bytes};
-  host_.claim_begins(*this, may_bring_);
   // One that is asked again began when it was asked first: its pick may be that old.
-  if (!claim_in_doubt_) ++claims_begun_;
+  if (again == nullptr) {
+    again = &claims_.emplace_back();
+    again->lease_id = request.lease_id;
+    ++claims_begun_;
+  }
+  submit_claim(*again, std::move(request));
+  return true;
+}
+
+bool StreamDrain::has_room(DrainHost::Amount allowance) {
+  return allowance.entries > 0 && allowance.bytes > 0 &&
+         ((held_entries_ == 0 && !claim_under_way() && !something_unwritten()) ||
+          allowance.entries >= smallest_useful_claim(host_.options()));
+}
+
+bool StreamDrain::may_begin_claim() const {
+  if (!claim_under_way()) return true;
+  return claims_.size() == 1 && claims_.front().leased && claims_.front().leased->more &&
+         may_read_ahead();
+}
+
+bool StreamDrain::claim_under_way() const {
+  return std::any_of(claims_.begin(), claims_.end(),
+                     [](const HeldClaim& claim) { return claim.under_way; });
+}
+
+// While the entries of a lease are read nobody knows their lanes. So there is no claim beside that
+// where several lanes share the stream, or where its only one is not open.
+bool StreamDrain::may_read_ahead() const {
+  return options_.lane.empty() && !churning_ &&
+         (lanes_.empty() || lanes_.begin()->second->breaker.state() == BreakerState::closed);
+}
+
+// Entries of leases that are being read.
+std::int32_t StreamDrain::leased_soon() const {
+  std::int32_t entries = 0;
+  for (const HeldClaim& claim : claims_) entries += claim.leased ? claim.leased->entries : 0;
+  return entries;
+}
+
+void StreamDrain::submit_claim(HeldClaim& claim, ClaimRequest request) {
+  claim.under_way = true;
+  claim.given_up = false;
+  claim.may_bring = {request.max_entries, request.max_bytes};
+  host_.claim_begins(*this, claim.may_bring);
   const MonotonicTime asked_at = host_.now();
   const Uuid lease_id = request.lease_id;
   auto result = std::make_shared<ClaimResult>();
@@ -67,24 +116,25 @@ bool StreamDrain::claim() {
                 .run =
                     [this, request = std::move(request), result, asked_at,
                      presence = host_.presence()](StoreSession& session) {
-                      *result = session.claim(request);
-                      host_.post([this, result, asked_at, presence] {
-                        claim_returned(*result, asked_at, presence);
+                      const Uuid id = request.lease_id;
+                      *result = session.claim(request, [this, id](const LeasedSoon& leased) {
+                        host_.post([this, id, leased] { claim_leased(id, leased); });
+                      });
+                      host_.post([this, id, result, asked_at, presence] {
+                        claim_returned(id, *result, asked_at, presence);
                       });
                     },
                 .failed =
                     [this, lease_id](const StoreError& error) {
                       host_.post([this, error, lease_id] { claim_failed(error, lease_id); });
                     }});
-  return true;
 }
 
-ClaimRequest StreamDrain::make_request(DrainHost::Amount allowance) {
+ClaimRequest StreamDrain::make_request(DrainHost::Amount allowance, const Uuid& lease_id) {
   const DrainOptions& drain = host_.options();
-  const MonotonicTime now = host_.now();
   ClaimRequest request;
   request.stream = options_.name;
-  request.lease_id = claim_in_doubt_ ? *claim_in_doubt_ : host_.random().uuid();
+  request.lease_id = lease_id;
   request.lease = drain.lease;
   request.max_entries = std::min(drain.batch_entries, allowance.entries);
   request.max_bytes = std::min(drain.batch_bytes, allowance.bytes);
@@ -95,13 +145,24 @@ ClaimRequest StreamDrain::make_request(DrainHost::Amount allowance) {
   request.lane_room = options_.lane_in_flight;
   request.key_room = options_.key_limit();
   // The usual claim does not count keys: what it brings may all be of the one that has most.
-  if (keys_.largest_room_taken() > options_.key_limit() / 2)
+  std::int32_t largest = keys_.largest_room_taken();
+  for (const HeldClaim& claim : claims_) largest += claim.leased ? claim.leased->largest_key : 0;
+  if (largest > options_.key_limit() / 2)
     request.max_entries = std::min(request.max_entries, std::max(1, drain.batch_entries / 2));
   request.keys = keys_.full();
   close_keys_aside(request.keys);
   request.dead_workers = host_.dead_workers();
+  return request;
+}
+
+void StreamDrain::leave_lanes_room(ClaimRequest& request) const {
+  const MonotonicTime now = host_.now();
+  if (options_.lane.empty() && lanes_.empty()) {
+    request.max_entries =
+        std::min(request.max_entries, std::max(options_.lane_in_flight - leased_soon(), 0));
+  }
   for (const auto& [name, lane] : lanes_) {
-    std::int32_t room = options_.lane_in_flight - lane->held;
+    std::int32_t room = options_.lane_in_flight - lane->held - leased_soon();
     switch (lane->breaker.state()) {
       case BreakerState::closed:
         break;
@@ -118,16 +179,17 @@ ClaimRequest StreamDrain::make_request(DrainHost::Amount allowance) {
       request.lanes.push_back({name, std::max(room, 0)});
     }
   }
-  return request;
 }
 
 // Where the stream is one lane, a claim would else follow each of its answers, for a few entries.
 bool StreamDrain::has_useful_room() const {
-  if (!options_.lane.empty() || lanes_.empty() || held_entries_ == 0) return true;
-  const HeldLane& lane = *lanes_.begin()->second;
-  if (lane.breaker.state() != BreakerState::closed) return true;
+  const std::int32_t soon = leased_soon();
+  if (!options_.lane.empty() || held_entries_ + soon == 0) return true;
+  const HeldLane* lane = lanes_.empty() ? nullptr : lanes_.begin()->second.get();
+  if (lane != nullptr && lane->breaker.state() != BreakerState::closed) return true;
   const std::int32_t most = std::min(host_.options().batch_entries, options_.lane_in_flight);
-  return options_.lane_in_flight - lane.held >= std::max(1, most / 2);
+  const std::int32_t held = (lane != nullptr ? lane->held : 0) + soon;
+  return options_.lane_in_flight - held >= std::max(1, most / 2);
 }
 
 // An earlier look takes the place of the one that was asked for when the breaker opened.
@@ -148,11 +210,32 @@ std::optional<MonotonicTime> StreamDrain::last_full_since() const {
   return last;
 }
 
+HeldClaim* StreamDrain::claim_of(const Uuid& lease_id) {
+  const auto it = std::find_if(claims_.begin(), claims_.end(),
+                               [&](const HeldClaim& claim) { return claim.lease_id == lease_id; });
+  return it == claims_.end() ? nullptr : &*it;
+}
+
+// There is a lease, and its entries are on their way. The next claim need not wait for them: it is
+// another connection's, and the server can do both at once.
+void StreamDrain::claim_leased(const Uuid& lease_id, const LeasedSoon& leased) {
+  HeldClaim* claim = claim_of(lease_id);
+  if (claim == nullptr || !claim->under_way) return;
+  claim->leased = leased;
+  const DrainHost::Amount less{claim->may_bring.entries - leased.entries, 0};
+  claim->may_bring = claim->may_bring - less;
+  host_.claim_brings(*this, less, {});
+  if (!leased.more) return;
+  expects_entries_ = true;
+  host_.look_at(*this, host_.now());
+}
+
 void StreamDrain::claim_failed(const StoreError& error, const Uuid& lease_id) {
-  claiming_ = false;
-  host_.claim_brings(*this, may_bring_, {});
+  HeldClaim& claim = *claim_of(lease_id);
+  claim.under_way = false;
   // Entries of a lease that this worker does not know of would be overtaken by later ones.
-  claim_in_doubt_ = lease_id;
+  claim.in_doubt = true;
+  host_.claim_brings(*this, std::exchange(claim.may_bring, {}), {});
   host_.claim_ended();
   if (!error.session_lost()) {
     const std::string hint =
@@ -166,29 +249,56 @@ void StreamDrain::claim_failed(const StoreError& error, const Uuid& lease_id) {
   back_off(false);
 }
 
-void StreamDrain::claim_returned(ClaimResult& result, MonotonicTime asked_at,
+void StreamDrain::claim_returned(const Uuid& lease_id, ClaimResult& result, MonotonicTime asked_at,
                                  std::uint64_t presence) {
-  claiming_ = false;
-  const bool found = result.status == ClaimStatus::batch;
-  host_.claim_brings(*this, may_bring_, found ? amount_of(result.batch) : DrainHost::Amount{});
-  // While the stream is busy, a claim in doubt stays so.
-  if (!claim_in_doubt_ || result.status != ClaimStatus::busy) ++claims_ended_;
-  host_.claim_ended();
+  HeldClaim& claim = *claim_of(lease_id);
+  claim.under_way = false;
+  claim.took = host_.now() - asked_at;
   metrics_.claim_duration.observe(
-      std::chrono::duration_cast<std::chrono::microseconds>(host_.now() - asked_at));
+      std::chrono::duration_cast<std::chrono::microseconds>(claim.took));
+  if (result.other_workers) host_.saw_workers(*this, *result.other_workers);
+  // While the stream is busy, a claim in doubt stays so.
+  const bool asks_again_later = claim.in_doubt && result.status == ClaimStatus::busy;
+  if (asks_again_later) {
+    host_.claim_brings(*this, std::exchange(claim.may_bring, {}), {});
+    found_busy();
+  } else {
+    claim.presence = presence;
+    claim.answer = std::move(result);
+  }
+  take_answers();
+  // What is left waits for one before it that is in doubt, which no look may have found free to
+  // ask.
+  if (!asks_again_later && !claims_.empty() && !claim_under_way())
+    host_.look_at(*this, host_.now());
+  host_.claim_ended();
+}
+
+// Another claim of the stream is under way, mostly for a millisecond or two.
+void StreamDrain::found_busy() {
+  metrics_.claims(ClaimSeries::busy).Increment();
+  clear_keys();
+  busy_pause_ = std::min(busy_pause_ * 2, kLongestBusyPause);
+  host_.look_at(*this, host_.now() + between(busy_pause_ / 2, busy_pause_, host_.random()));
+}
+
+void StreamDrain::take_answers() {
+  while (!claims_.empty() && claims_.front().answer) {
+    HeldClaim claim = std::move(claims_.front());
+    claims_.pop_front();
+    take_answer(claim);
+  }
+}
+
+void StreamDrain::take_answer(HeldClaim& claim) {
+  ClaimResult& result = *claim.answer;
+  const bool found = result.status == ClaimStatus::batch;
+  host_.claim_brings(*this, claim.may_bring, found ? amount_of(result.batch) : DrainHost::Amount{});
+  ++claims_ended_;
+  if (result.status == ClaimStatus::busy) return found_busy();
+  busy_pause_ = Milliseconds{1};
   paused_ = result.status == ClaimStatus::paused;
   metrics_.paused.Set(paused_ ? 1 : 0);
-  host_.saw_workers(*this, result.other_workers);
-  if (result.status == ClaimStatus::busy) {
-    metrics_.claims(ClaimSeries::busy).Increment();
-    clear_keys();
-    // Another claim of the stream is under way, mostly for a millisecond or two.
-    busy_pause_ = std::min(busy_pause_ * 2, kLongestBusyPause);
-    host_.look_at(*this, host_.now() + between(busy_pause_ / 2, busy_pause_, host_.random()));
-    return;
-  }
-  busy_pause_ = Milliseconds{1};
-  claim_in_doubt_.reset();
   metrics_.claim_takeovers.Increment(result.taken_over);
   metrics_.claim_repicks.Increment(result.repicks);
   metrics_.claim_floor_lag.Set(static_cast<double>(result.floor_lag));
@@ -201,26 +311,42 @@ void StreamDrain::claim_returned(ClaimResult& result, MonotonicTime asked_at,
     host_.log().warning("dead-lettered an entry that workers died with",
                         {{"stream", options_.name}, {"entry_id", id}});
   }
-  const auto took = host_.now() - asked_at;
   metrics_.claims(found ? ClaimSeries::entries : ClaimSeries::empty).Increment();
-  if (found) arrived(std::move(result.batch), presence == host_.presence());
+  if (found) arrived(std::move(result.batch), claim);
   clear_keys();
   end_of_turn();
   expects_entries_ = found || result.more;
   if (result.more) {
     pause_ = host_.options().poll_active;
     host_.look_at(*this, host_.now());
-  } else if (took > kLongWalk && !result.other_workers.empty()) {
-    pause_ = std::max(pause_, std::chrono::ceil<Milliseconds>(3 * took));
+  } else if (claim.took > kLongWalk && result.other_workers && !result.other_workers->empty()) {
+    pause_ = std::max(pause_, std::chrono::ceil<Milliseconds>(3 * claim.took));
     host_.look_at(*this, host_.now() + pause_);
   } else {
     back_off(found);
   }
 }
 
+// All leases are given up, also those that these claims have brought or may bring. What is under
+// way is given up when it is answered.
+void StreamDrain::give_up_claims() {
+  for (auto it = claims_.begin(); it != claims_.end();) {
+    if (it->under_way) {
+      it->given_up = true;
+      ++it;
+      continue;
+    }
+    host_.claim_brings(*this, it->may_bring, {});
+    ++claims_ended_;
+    it = claims_.erase(it);
+  }
+}
+
 // Puts a batch's entries under their keys and lanes and hands them on. Asked for in another
-// presence, the lease may have been taken since, and its entries are given back.
-void StreamDrain::arrived(LeasedBatch batch, bool same_presence) {
+// presence, or before all leases were given up, the lease may be gone, and its entries are given
+// back. It may be there as well, if the claim took effect later than that: nobody else would ever
+// end a lease of a worker that lives.
+void StreamDrain::arrived(LeasedBatch batch, const HeldClaim& claim) {
   auto owned = std::make_unique<HeldLease>();
   HeldLease& lease = *owned;
   lease.stream = this;
@@ -253,9 +379,12 @@ void StreamDrain::arrived(LeasedBatch batch, bool same_presence) {
   metrics_.entries_claimed.Increment(lease.open);
   held_entries_ += lease.open;
   held_bytes_ += lease.batch.bytes;
-  leases_.push_back(std::move(owned));
+  const auto after = std::find_if(leases_.begin(), leases_.end(), [&](const auto& other) {
+    return other->batch.lease_no > lease.batch.lease_no;
+  });
+  leases_.insert(after, std::move(owned));
   metrics_.active_leases.Set(static_cast<double>(leases_.size()));
-  if (same_presence) {
+  if (claim.presence == host_.presence() && !claim.given_up) {
     dispatch(lease);
   } else {
     withhold(lease);
@@ -263,7 +392,7 @@ void StreamDrain::arrived(LeasedBatch batch, bool same_presence) {
   }
   // Mostly of keys that must not go on yet. They may once this is written, and a claim that is
   // under way then would bring the same again, and so on.
-  if (lease.open < static_cast<std::int32_t>(lease.entries.size() / 2)) churning_ = true;
+  if (2 * lease.open < static_cast<std::int32_t>(lease.entries.size())) churning_ = true;
 }
 
 bool StreamDrain::something_unwritten() const {

@@ -305,7 +305,7 @@ bool StreamDrain::idle() const {
   const bool only_aside = std::all_of(leases_.begin(), leases_.end(), [](const auto& lease) {
     return lease->open == 0 && lease->unsettled.empty();
   });
-  return only_aside && !claiming_ && !settling_;
+  return only_aside && !claim_under_way() && !settling_;
 }
 
 StreamDrain::Report StreamDrain::report() const {

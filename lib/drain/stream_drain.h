@@ -37,7 +37,10 @@ class StreamDrain {
 
   // Whether the next look may claim at once, or should first ask whether anything is due.
   [[nodiscard]] bool expects_entries() const { return expects_entries_; }
-  [[nodiscard]] bool claiming() const { return claiming_; }
+  // Whether a claim may begin: none is under way, or one whose lease is certain and whose entries
+  // are just being read.
+  [[nodiscard]] bool may_begin_claim() const;
+  [[nodiscard]] bool claim_under_way() const;
   // Starts a claim if there is room and the destination is open; false when not.
   bool claim();
   // The idle poll found nothing.
@@ -89,12 +92,24 @@ class StreamDrain {
  private:
   // stream_claims.cc
   [[nodiscard]] bool has_useful_room() const;
-  [[nodiscard]] ClaimRequest make_request(DrainHost::Amount allowance);
+  [[nodiscard]] ClaimRequest make_request(DrainHost::Amount allowance, const Uuid& lease_id);
+  void leave_lanes_room(ClaimRequest& request) const;
   [[nodiscard]] std::optional<MonotonicTime> last_full_since() const;
   void look_at_probes();
-  void claim_returned(ClaimResult& result, MonotonicTime asked_at, std::uint64_t presence);
+  [[nodiscard]] bool has_room(DrainHost::Amount allowance);
+  void submit_claim(HeldClaim& claim, ClaimRequest request);
+  [[nodiscard]] HeldClaim* claim_of(const Uuid& lease_id);
+  [[nodiscard]] std::int32_t leased_soon() const;
+  [[nodiscard]] bool may_read_ahead() const;
+  void claim_leased(const Uuid& lease_id, const LeasedSoon& leased);
+  void claim_returned(const Uuid& lease_id, ClaimResult& result, MonotonicTime asked_at,
+                      std::uint64_t presence);
   void claim_failed(const StoreError& error, const Uuid& lease_id);
-  void arrived(LeasedBatch batch, bool same_presence);
+  void found_busy();
+  void take_answers();
+  void take_answer(HeldClaim& claim);
+  void give_up_claims();
+  void arrived(LeasedBatch batch, const HeldClaim& claim);
   void back_off(bool found_entries);
   [[nodiscard]] bool something_unwritten() const;
   void clear_keys();
@@ -179,11 +194,7 @@ class StreamDrain {
   std::int64_t held_bytes_ = 0;
   std::int32_t lanes_away_ = 0;  // those whose breaker is not closed
   MonotonicTime open_time_counted_until_{};
-  bool claiming_ = false;
-  DrainHost::Amount may_bring_;  // the claim under way
-  // Of a claim that failed: it may have taken effect, so the next one asks for the same lease
-  // again.
-  std::optional<Uuid> claim_in_doubt_;
+  std::list<HeldClaim> claims_;  // in the order in which they were asked for; two at most
   bool settling_ = false;
   bool settle_timer_ = false;
   // The database answers the settle under way with an error: nothing more is claimed that could not

@@ -88,9 +88,7 @@ void StreamDrain::forgive(const HeldLease& lease) {
 }
 
 void StreamDrain::lose_all() {
-  // A claim in doubt is given up with the rest; while it is being asked again, its answer ends it.
-  if (claim_in_doubt_ && !claiming_) ++claims_ended_;
-  claim_in_doubt_.reset();
+  give_up_claims();
   for (const auto& lease : leases_) lose(*lease);
   forget_done_leases();
   clear_keys();

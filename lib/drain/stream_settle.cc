@@ -211,7 +211,9 @@ void StreamDrain::settled(const std::shared_ptr<Settle>& settle) {
   clear_keys();
   end_of_turn();
   const bool refused = std::exchange(settle_refused_, false);
-  if (std::exchange(churning_, false) || refused) host_.look_at(*this, host_.now());
+  const bool calm = churning_ && !something_unwritten() && !claim_under_way();
+  churning_ = churning_ && !calm;
+  if (calm || refused) host_.look_at(*this, host_.now());
 }
 
 void StreamDrain::took_effect(SettlePart& part) {

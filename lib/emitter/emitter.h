@@ -194,7 +194,9 @@ struct EmitterKind {
   // them is over, so that an emitter that sends nothing which the lease may not outlast needs a
   // lease of twice that time; with a shorter one it would never send. Empty: it has none.
   std::string_view attempt_limit = {};
-  // May throw std::runtime_error with a message for the operator when the emitter cannot be built.
+  // Throws std::runtime_error with a message for the operator when the emitter cannot be built;
+  // std::system_error where the machine lacks something now (threads, descriptors), which no
+  // setting mends and a later start may have.
   std::function<std::unique_ptr<Emitter>(EmitterContext)> create = {};
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -76,14 +77,22 @@ enum class ClaimStatus : std::uint8_t {
 // What a claim brought, and what it did beside that. Plain data.
 struct ClaimResult {
   ClaimStatus status = ClaimStatus::empty;
-  bool more = false;                // claim again at once
-  LeasedBatch batch;                // with status batch
-  std::vector<Uuid> other_workers;  // that hold leases of this stream
-  std::int32_t taken_over = 0;      // leases taken from dead workers
-  std::vector<EntryId> abandoned;   // dead-lettered, since workers died with them
-  std::int32_t parked = 0;          // entries moved to a hold
-  std::int32_t repicks = 0;         // picks that were repeated, since a writer ended meanwhile
-  std::int64_t floor_lag = 0;       // ids between the claim floor and the sequence's end
+  bool more = false;  // claim again at once
+  LeasedBatch batch;  // with status batch
+  // That hold leases of this stream; null where the claim did not come to look.
+  std::optional<std::vector<Uuid>> other_workers;
+  std::int32_t taken_over = 0;     // leases taken from dead workers
+  std::vector<EntryId> abandoned;  // dead-lettered, since workers died with them
+  std::int32_t parked = 0;         // entries moved to a hold
+  std::int32_t repicks = 0;        // picks that were repeated, since a writer ended meanwhile
+  std::int64_t floor_lag = 0;      // ids between the claim floor and the sequence's end
+};
+
+// What is known of a lease before its entries have been read.
+struct LeasedSoon {
+  std::int32_t entries = 0;
+  std::int32_t largest_key = 0;  // no key has more of them; 0: none has one
+  bool more = false;             // as in ClaimResult
 };
 
 // An outcome other than delivered, as it is written.
@@ -136,8 +145,12 @@ class StoreSession {
   virtual void register_streams(std::span<const std::string> streams) = 0;
   // Which of these streams may have something to claim.
   virtual std::vector<std::string> due_streams(std::span<const std::string> streams) = 0;
-  // At most one claim of a stream at a time by one store.
-  virtual ClaimResult claim(const ClaimRequest& request) = 0;
+  // Calls `leased` on this thread as soon as there is a new lease, which is before its entries are
+  // read; where both come at once, or a lease was only found again, it may not be called. Until
+  // then no other claim of the stream may be made by the same store; from then on one may.
+  virtual ClaimResult claim(const ClaimRequest& request,
+                            const std::function<void(const LeasedSoon&)>& leased) = 0;
+  ClaimResult claim(const ClaimRequest& request) { return claim(request, {}); }
   // All of the request takes effect or nothing of it. A lease that is gone is no error: see
   // SettleResult::stale.
   virtual SettleResult settle(const SettleRequest& request) = 0;

@@ -26,6 +26,7 @@ struct DatabaseSample {
     std::int64_t dead_letters = 0;
     std::chrono::microseconds oldest_due_age{0};
     std::chrono::microseconds oldest_blocked_age{0};
+    std::chrono::microseconds oldest_retried_age{0};
     std::chrono::microseconds oldest_created_age{0};
   };
 

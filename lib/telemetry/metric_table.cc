@@ -215,6 +215,11 @@ constexpr std::array<MetricSpec, kMetrics> kTable = {{
      "How long the oldest entry that could be delivered now has been waiting, 0 if there is none"},
     {Metric::oldest_blocked_age_seconds, "outfall_oldest_blocked_age_seconds", gauge, database,
      "seconds", kByStream, "Age of the oldest held entry, 0 if there is none"},
+    {Metric::oldest_retried_age_seconds, "outfall_oldest_retried_age_seconds", gauge, database,
+     "seconds", kByStream,
+     "Age of the oldest entry that has failed and waits for its next attempt or is in it, 0 if "
+     "there is none; since its creation, its scheduled time, its last replay or its last retry by "
+     "an operator, and among the outfall_entries_count_limit whose next attempt comes first"},
     {Metric::oldest_created_age_seconds, "outfall_oldest_created_age_seconds", gauge, database,
      "seconds", kByStream, "Age of the oldest live entry of any status, 0 if there is none"},
     {Metric::unbound_entries, "outfall_unbound_entries", gauge, database, "entries",

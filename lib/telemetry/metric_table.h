@@ -62,6 +62,7 @@ enum class Metric : std::uint8_t {
   entries_count_limit,
   oldest_due_age_seconds,
   oldest_blocked_age_seconds,
+  oldest_retried_age_seconds,
   oldest_created_age_seconds,
   unbound_entries,
   dead_letters,

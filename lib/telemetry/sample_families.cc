@@ -93,6 +93,8 @@ Families sample_families(const DatabaseSample& sample) {
                 [](const auto& s) { return seconds(s.oldest_due_age); });
   add_by_stream(out, Metric::oldest_blocked_age_seconds, sample,
                 [](const auto& s) { return seconds(s.oldest_blocked_age); });
+  add_by_stream(out, Metric::oldest_retried_age_seconds, sample,
+                [](const auto& s) { return seconds(s.oldest_retried_age); });
   add_by_stream(out, Metric::oldest_created_age_seconds, sample,
                 [](const auto& s) { return seconds(s.oldest_created_age); });
   add_by_stream(out, Metric::dead_letters, sample,

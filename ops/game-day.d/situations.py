@@ -119,6 +119,15 @@ def answer_well(sink):
     sink.released.clear()
 
 
+def pause_as_by_default(here, stream):
+    """Lets the pauses between a stream's attempts grow as they do by default, so that nothing is given up meanwhile."""
+    before, after = here.worker.configuration.split(f"[streams.{stream}]")
+    pause = f'retry.max = "{max(1, 300 // here.factor)}s"'
+    here.worker.write(before + f"[streams.{stream}]" + after.replace('retry.max = "1s"', pause, 1))
+    here.worker.child.stop()
+    here.worker.start()
+
+
 @situation("OutfallNothingDelivered", "the consumer takes requests and never answers",
            also=("OutfallBreakerOpen",))
 class SinkHangs:
@@ -141,6 +150,9 @@ class SinkRefusesUs:
 
 @situation("OutfallNothingDelivered", "the consumer was deployed without its route (404)")
 class SinkWithoutRoute:
+    def prepare(here):
+        pause_as_by_default(here, "orders")
+
     def begin(here):
         answer(here.consumer, 404)
 
@@ -169,6 +181,33 @@ class OnePartnerDown:
 
     def mend(here, _):
         here.partner.open()
+
+
+@situation("OutfallRetriedTooLong", "one of the partners was deployed without its route (404), the others take all",
+           also=("OutfallDeadLetters",))
+class PartnerWithoutRoute:
+    def prepare(here):
+        pause_as_by_default(here, "partners")
+
+    def begin(here):
+        answer(here.partner, 404)
+
+    def mend(here, _):
+        answer_well(here.partner)
+
+
+@situation("OutfallNothingDelivered", "all partners were deployed without their route (404), and no entry has a key",
+           also=("OutfallDeadLetters",))
+class PartnersWithoutRoute:
+    prepare = PartnerWithoutRoute.prepare
+
+    def begin(here):
+        for partner in (here.partner, here.other_partner):
+            answer(partner, 404)
+
+    def mend(here, _):
+        for partner in (here.partner, here.other_partner):
+            answer_well(partner)
 
 
 @situation("OutfallObjectiveBurnFast", "the consumer has become slow, and the backlog grows",

@@ -69,7 +69,8 @@ class Rules(unittest.TestCase):
         self.assertIn("outfall_entries", known)
         for rule in rules():
             # Several names by a regular expression: each of them.
-            expression = re.sub(r"(\w+)\((\w+)\|(\w+)\)(\w+)", r"\1\2\4 \1\3\4", rule["expr"])
+            expression = re.sub(r"(\w+)\(([\w|]+)\)(\w+)", lambda found: " ".join(
+                found[1] + middle + found[3] for middle in found[2].split("|")) if "|" in found[2] else found[0], rule["expr"])
             for name in re.findall(r"\b(?:outfall|process)_[a-z_]+\b", expression):
                 base = re.sub(r"_(bucket|count|sum)$", "", name)
                 self.assertTrue(name in known or base in known, f"{name} in {rule.get('alert', rule.get('record'))}")

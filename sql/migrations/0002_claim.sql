@@ -736,6 +736,7 @@ $$;
 -- status: 'batch' (fetch it with leased_entries), 'repeated' (the same; this lease id was claimed before,
 -- and nothing is reported to the floor), 'empty', 'busy' (another claim of the stream is
 -- running: come back in a millisecond or two), 'paused', 'unregistered' (register_stream first).
+-- largest_key: no key has more entries in the lease; 0 where none has one.
 -- p_floor, p_epoch, p_lease_floor, p_hold_floor, p_vxids, p_bounds come from the worker's ClaimFloor and the OUT
 -- columns from live_min to used go back to it. p_server is the server_since() that they were learned under: another server
 -- may hand out the same ids again, and so nothing is known of it. Null: the same one.
@@ -746,7 +747,7 @@ CREATE FUNCTION claim(
   p_vxids text[], p_bounds bigint[], p_dead uuid[],
   p_lanes text[], p_lane_rooms int[], p_lane_room int, p_keys text[], p_key_rooms int[], p_key_room int,
   p_server timestamptz DEFAULT NULL, p_due_floor timestamptz DEFAULT NULL,
-  OUT status text, OUT entries int, OUT lease_no bigint, OUT more boolean, OUT suspect boolean,
+  OUT status text, OUT entries int, OUT largest_key int, OUT lease_no bigint, OUT more boolean, OUT suspect boolean,
   OUT live_min bigint, OUT picked_from bigint, OUT epoch bigint, OUT next_lease_floor bigint,
   OUT next_hold_floor bigint, OUT next_due_floor timestamptz,
   OUT sequence_last bigint, OUT shown text[], OUT used text[],
@@ -1004,6 +1005,7 @@ BEGIN
     status := 'empty';
     RETURN;
   END IF;
+  largest_key := CASE WHEN cardinality(v_pick.keys) > 0 THEN entries - cardinality(v_pick.keys) + 1 ELSE 0 END;
   lease_no := nextval('lease_numbers');
   next_lease_floor := coalesce(next_lease_floor, lease_no);
   INSERT INTO leases (lease_id, lease_no, claimed_at, expires_at, worker, remaining, suspect, stream, instance, ids, keys)

@@ -8,6 +8,7 @@
 
 #include "tests/bench/benchmark.h"
 #include "tests/bench/server.h"
+#include "tests/bench/server_use.h"
 #include "tests/bench/sql_floor.h"
 #include "tests/bench/worker.h"
 
@@ -58,6 +59,7 @@ class DrainBenchmark {
                 .unit = "entries/s",
                 .note = fmt::format("{} entries a batch", batch_)});
     for (const auto& [name, rounds] : rounds_) report.add(median_by_ratio(rounds));
+    uses_.report(report, median_by_value);
   }
 
  private:
@@ -86,14 +88,22 @@ class DrainBenchmark {
 
   DrainRun measure(const Case& which) {
     const auto database = server_.copy(*loaded_);
+    ServerUse use(server_, *database);
     Worker worker(options_, *database, noop_stream(which.ordering, which.receipts));
     const DrainRun run = watch_drain(worker, server_, entries_);
     worker.stop();
+    add_use(which.name() + ", WAL", use.wal_bytes() / run.delivered, "bytes an entry");
+    add_use(which.name() + ", commits", use.commits() / run.delivered * 1000, "a 1000 entries");
     Report::progress(fmt::format(
         "{}: {:.0f} entries/s over {:.1f} s; CPU us/entry: worker {:.2f}, server {:.2f}",
         which.name(), run.rate(), run.seconds, run.worker_cpu_us(), run.server_cpu_us()));
     check(*database, which.receipts == "on");
     return run;
+  }
+
+  void add_use(std::string name, double value, std::string unit) {
+    uses_.add(
+        {.benchmark = "drain", .name = std::move(name), .value = value, .unit = std::move(unit)});
   }
 
   // A figure counts only when everything was delivered, and once.
@@ -127,6 +137,7 @@ class DrainBenchmark {
   int batch_ = 1000;
   std::vector<double> floors_;  // sorted
   std::map<std::string, std::vector<Measurement>> rounds_;
+  Rounds uses_;  // what the server writes and commits
 };
 
 }  // namespace

@@ -1,6 +1,6 @@
 // How fast a backlog gets into Kafka, with broker, PostgreSQL and worker on the same machine. Its
-// yardsticks are the same backlog into the emitter noop, and a bare producer of librdkafka's with
-// the same properties and records.
+// yardsticks are the same backlog into the emitter noop, a bare producer of librdkafka's with the
+// same properties and records, and both in turn.
 #include <stdexcept>
 #include <vector>
 
@@ -32,6 +32,10 @@ struct Yardsticks {
   DrainRun noop = {};
   KafkaFloor bare = {};
   double bare_broker_cpu = 0;
+
+  // One entry after the other through both: where they fill the same cores, this is what the no-op
+  // drain leaves when what producer and broker take is subtracted.
+  [[nodiscard]] double in_turn() const { return 1 / (1 / noop.rate() + 1 / bare.rate()); }
 };
 
 class KafkaBenchmark {
@@ -140,6 +144,7 @@ class KafkaBenchmark {
                                  result.note));
     keep(result, name + ", to the no-op drain", yardsticks.noop.rate());
     keep(result, name + ", to a bare producer", yardsticks.bare.rate());
+    keep(result, name + ", to both in turn", yardsticks.in_turn());
   }
 
   void keep(Measurement one, std::string name, double floor) {

@@ -146,6 +146,8 @@ class Run {
     if (refuses_ && refusals_.up_to(9) == 0)
       row.writable = world_.now() + Milliseconds{static_cast<std::int64_t>(refusals_.up_to(9000))};
     row.entry = world_.history.entry_index("e" + std::to_string(database_.rows().size() + 1));
+    world_.history.entries[row.entry].poison =
+        row.nature == Row::Nature::poison || row.nature == Row::Nature::stubborn;
     return row;
   }
 
@@ -259,8 +261,13 @@ class Run {
          {ModelSink::Trouble::loses_answers, "F12-ack-lost"},
          {ModelSink::Trouble::hangs, "F12-hangs"}}};
     const auto& [trouble, kind] = kTroubles[world_.up_to(2)];
-    note(std::string(kind), lasts).sinks = {
-        world_.history.sinks.of(ModelDatabase::lane_name(lane))};
+    Fault& fault = note(std::string(kind), lasts);
+    fault.sinks = {world_.history.sinks.of(ModelDatabase::lane_name(lane))};
+    // What is refused has not been taken, so that there is nothing to repeat.
+    if (trouble == ModelSink::Trouble::refuses) {
+      fault.copies = 0;
+      fault.late = false;
+    }
     sink_.trouble(lane, trouble, world_.now() + lasts);
   }
 
@@ -272,7 +279,8 @@ class Run {
       return;
     }
     if (!database_.up()) return;
-    note("F7-crash", lasts + seconds{1}).database = true;
+    Fault& fault = note("F7-crash", lasts + seconds{1});
+    fault.database = fault.undoes_commits = true;
     database_.crash();
     for (const auto& worker : workers_) {
       if (worker->alive()) worker->database_crashed();

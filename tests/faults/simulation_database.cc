@@ -116,7 +116,9 @@ void ModelDatabase::take_over(Claim& claim) {
     Uuid name{};
     name.bytes[15] = static_cast<std::uint8_t>(worker);
     const std::vector<Uuid>& dead = claim.request.dead_workers;
-    const bool seen_dead = std::find(dead.begin(), dead.end(), name) != dead.end();
+    // Whoever is back is not dead: it may have been seen long ago.
+    const bool seen_dead =
+        std::find(dead.begin(), dead.end(), name) != dead.end() && absent_since_.contains(worker);
     const auto is_free = [&](const ModelLease& lease) {
       if (worker == claim.worker) return lease.released;
       return seen_dead || lease.expires < world_.now();
@@ -137,12 +139,12 @@ void ModelDatabase::take_over(Claim& claim) {
 void ModelDatabase::read_leases(const ClaimPtr& claim) {
   claim->active.assign(rows_.size() + 1, false);
   claim->busy.assign(kKeys, false);
+  std::vector<Uuid>& others = claim->result.other_workers.emplace();
   for (const ModelLease& lease : leases_) {
     for (const EntryId id : lease.ids) claim->active[static_cast<std::size_t>(id)] = true;
     if (lease.worker == claim->worker) continue;
     Uuid name{};
     name.bytes[15] = static_cast<std::uint8_t>(lease.worker);
-    auto& others = claim->result.other_workers;
     if (std::find(others.begin(), others.end(), name) == others.end()) others.push_back(name);
     for (const int key : lease.keys) claim->busy[static_cast<std::size_t>(key)] = true;
   }
@@ -257,6 +259,7 @@ void ModelDatabase::insert_lease(Claim& claim) {
     const Row& held = row(id);
     if (held.key >= 0) lease.keys.push_back(held.key);
     world_.history.holdings.push_back({held.entry, index, world_.micros()});
+    world_.history.counted_attempts.push_back({held.entry, world_.micros(), held.attempts});
   }
   world_.trace("db    {} of worker {}: {}", name, claim.worker, fmt::join(lease.ids, " "));
   claim.result.status = ClaimStatus::batch;

@@ -9,7 +9,6 @@ namespace {
 
 constexpr Milliseconds kPresenceLook{250};
 constexpr Milliseconds kReconnectPause{50};
-constexpr std::size_t kConnections = 3;
 constexpr double kFlaky = 0.15;
 
 }  // namespace
@@ -92,7 +91,7 @@ void ModelWorker::look() {
 }
 
 void ModelWorker::start_claim() {
-  if (stream_.claiming()) return;
+  if (!stream_.may_begin_claim()) return;
   ++claims_running_;
   if (stream_.claim()) return;
   --claims_running_;
@@ -171,6 +170,7 @@ void ModelWorker::renew() {
 void ModelWorker::recover_leases() {
   if (recovering_ || !leases_in_doubt_) return;
   recovering_ = true;
+  world_.trace("w{}    gives up all leases", number_);
   stream_.lose_all();
   submit({.urgency = DatabasePool::Urgency::settle,
           .run =
@@ -217,6 +217,7 @@ void ModelWorker::regain_presence() {
     return;
   }
   database_.lock(number_);
+  world_.trace("w{}    is present again", number_);
   present_since_ = world_.now();
   present_ = true;
   ++presences_;
@@ -239,6 +240,8 @@ struct ModelWorker::Call {
   bool refused = false;
   std::vector<Uuid> kept;
   bool due = false;
+  std::function<void(const LeasedSoon&)> leased;  // of a claim
+  bool reported = false;                          // to the floor
 };
 
 // Each call of a job is asked twice: the first time it is sent and the job suspended by an
@@ -262,22 +265,25 @@ class ModelWorker::Session final : public StoreSession {
                       : std::vector<std::string>{};
   }
 
-  ClaimResult claim(const ClaimRequest& request) override {
+  using StoreSession::claim;
+  ClaimResult claim(const ClaimRequest& request,
+                    const std::function<void(const LeasedSoon&)>& leased) override {
     if (!call_->answered) {
       if (worker_.leases_in_doubt_)
         throw StoreError(StoreErrorKind::conflict, "leases are in doubt");
       call_->floor_generation = worker_.floor_generation_;
+      call_->leased = leased;
     }
     ask([w = &worker_, request, input = worker_.floor_.input()](const CallPtr& call,
                                                                 const auto& reply) {
-      w->database_.claim(w->number_, request, input, [call, reply](ModelDatabase::Claimed claimed) {
-        call->claimed = std::move(claimed);
-        reply();
-      });
+      w->database_.claim(w->number_, request, input,
+                         [w, call, reply](ModelDatabase::Claimed claimed) {
+                           call->claimed = std::move(claimed);
+                           w->answer_soon(call, reply);
+                         });
     });
     ClaimResult& result = call_->claimed.result;
-    if (call_->claimed.report && call_->floor_generation == worker_.floor_generation_)
-      worker_.floor_.completed(*call_->claimed.report);
+    worker_.report(*call_);
     result.batch.asked_at = call_->asked_at;
     result.batch.valid_until = call_->asked_at + request.lease;
     return std::move(result);
@@ -334,7 +340,7 @@ void ModelWorker::submit(DatabasePool::Job job) {
 void ModelWorker::take_jobs() {
   if (!connected_) return reconnected();
   for (auto& queue : jobs_) {
-    while (!queue.empty() && calls_.size() < kConnections && connected_) {
+    while (!queue.empty() && calls_.size() < connections_ && connected_) {
       auto call = std::make_shared<Call>();
       call->job = std::move(queue.front());
       queue.pop_front();
@@ -384,6 +390,37 @@ void ModelWorker::at_server(const CallPtr& call) {
       if (!call->lost && linked()) later(world_.now(), [this, call] { answer(call); });
     });
   });
+}
+
+// What a claim has to say to the next one; its entries are read after that.
+void ModelWorker::report(Call& call) {
+  if (std::exchange(call.reported, true)) return;
+  if (call.claimed.report && call.floor_generation == floor_generation_)
+    floor_.completed(*call.claimed.report);
+}
+
+// The lease is told of first, and its entries follow, some time later and on the same connection.
+void ModelWorker::answer_soon(const CallPtr& call, const std::function<void()>& reply) {
+  const ClaimResult& result = call->claimed.result;
+  if (result.status != ClaimStatus::batch || !call->claimed.report) return reply();
+  std::map<std::string, std::int32_t> keys;
+  LeasedSoon soon{.entries = static_cast<std::int32_t>(result.batch.entries.size()),
+                  .largest_key = 0,
+                  .more = result.more};
+  for (const LeasedEntry& entry : result.batch.entries) {
+    if (entry.envelope.key)
+      soon.largest_key = std::max(soon.largest_key, ++keys[std::string(*entry.envelope.key)]);
+  }
+  world_.after(world_.between(50, 800), [this, call, soon] {
+    if (call->lost || !linked()) return;
+    later(world_.now(), [this, call, soon] {
+      if (std::find(calls_.begin(), calls_.end(), call) == calls_.end()) return;
+      if (leases_in_doubt_) return;
+      report(*call);
+      call->leased(soon);
+    });
+  });
+  world_.after(world_.between(800, 6000), reply);
 }
 
 void ModelWorker::answer(const CallPtr& call) {
@@ -443,6 +480,12 @@ void ModelWorker::reconnected() {
   if (known_starts_ != 0 && known_starts_ != database_.starts()) leases_in_doubt_ = true;
   known_starts_ = database_.starts();
   post([this] { recover_leases(); });
+  // One connection after the other: a job that has waited may run after the leases are released.
+  connections_ = 1;
+  later(world_.now() + std::chrono::microseconds{world_.micros() % 60'000}, [this] {
+    connections_ = kConnections;
+    take_jobs();
+  });
   post([this] { take_jobs(); });
 }
 

@@ -144,6 +144,8 @@ class ModelWorker final : public DrainHost {
   void dispatch(const CallPtr& call);
   void at_server(const CallPtr& call);
   void answer(const CallPtr& call);
+  void report(Call& call);
+  void answer_soon(const CallPtr& call, const std::function<void()>& reply);
   void fail(const CallPtr& call, StoreErrorKind kind);
   [[nodiscard]] bool linked() const { return database_.up() && world_.now() >= cut_off_until_; }
 
@@ -184,6 +186,8 @@ class ModelWorker final : public DrainHost {
   std::array<std::deque<DatabasePool::Job>, 4> jobs_;
   std::vector<CallPtr> calls_;  // one for each connection that is in use
   bool connected_ = false;
+  static constexpr std::size_t kConnections = 3;
+  std::size_t connections_ = kConnections;  // that are open
   bool reconnecting_ = false;
   int known_starts_ = 0;
   bool leases_in_doubt_ = false;

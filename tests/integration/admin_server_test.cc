@@ -89,6 +89,7 @@ class AdminServerTest : public testing::Test {
 
   Response pause(const Request& request) {
     ++pauses_;
+    if (pause_gate_) pause_gate_->wait();
     return {.body = request.method + " " + request.params.at("stream") + " from " + request.remote};
   }
 
@@ -101,6 +102,7 @@ class AdminServerTest : public testing::Test {
   std::atomic<int> status_calls_{0};
   std::atomic<int> pauses_{0};
   std::optional<std::shared_future<void>> status_gate_;
+  std::optional<std::shared_future<void>> pause_gate_;
   std::ostringstream log_text_;
   Logger log_{system_clock(), LogLevel::debug, LogFormat::text,
               std::make_shared<spdlog::sinks::ostream_sink_mt>(log_text_)};
@@ -423,6 +425,26 @@ TEST_F(AdminServerTest, SlowHandlerIsAnsweredForAndItsResultDropped) {
   EXPECT_EQ(http_get(url_ + "/status").status, 200);
   server_.reset();
   EXPECT_THAT(log_text_.str(), HasSubstr("late admin request method=GET path=/status status=200"));
+}
+
+// It may have taken effect all the same, and nothing told whether it had.
+TEST_F(AdminServerTest, TheLogTellsHowAnOperatorsRequestEndedThatWasAnsweredWith504) {
+  std::promise<void> gate;
+  pause_gate_ = gate.get_future().share();
+  AdminOptions options{.token = "s3cret"};
+  options.limits.handler_timeout = Milliseconds(500);
+  log_.set_level(LogLevel::info);
+  start(options);
+  const AdminAnswer answer = http_call({.method = "POST",
+                                        .url = url_ + "/streams/a/pause",
+                                        .headers = {"Authorization: Bearer s3cret"},
+                                        .body = ""});
+  EXPECT_EQ(answer.status, 504);
+  EXPECT_EQ(pauses_, 1);
+  gate.set_value();
+  server_.reset();
+  EXPECT_THAT(log_text_.str(), HasSubstr("late admin request method=POST path=/streams/a/pause "
+                                         "status=200"));
 }
 
 TEST_F(AdminServerTest, ClientMayGoAwayWhileItsRequestIsHandled) {

@@ -8,6 +8,7 @@
 #include <gmock/gmock.h>
 
 #include "tests/support/child_process.h"
+#include "tests/support/sanitizers.h"
 #include "tests/support/temp_folder.h"
 
 namespace outfall::test {
@@ -351,6 +352,25 @@ TEST_F(Cli, AResultThatCannotBeWrittenIsAnErrorUnlessTheReaderHasGone) {
   const Finished gone = shell("exec 3> >(exec <&-); wait $!; \"$0\" config-reference >&3");
   EXPECT_CODE(gone, 0);
   EXPECT_THAT(gone.error_output, IsEmpty());
+}
+
+// Its supervisor tries again after 75, and not after 78: it used to stay down.
+TEST_F(Cli, AWorkerThatIsRefusedItsThreadsIsToBeStartedAgain) {
+  if (kAddressSanitizer || kThreadSanitizer) {
+    GTEST_SKIP() << "a sanitizer needs more address space than the test leaves";
+  }
+  folder_.write(
+      "outfall.toml",
+      "[database]\nurl = \"postgresql://shop@127.0.0.1:1/shop\"\n[admin]\nenabled = false\n"
+      "[streams.orders]\nemitter = \"topic\"\n[emitters.topic]\nkind = \"kafka\"\n"
+      "brokers = \"127.0.0.1:1\"\ntopic = \"orders\"\n");
+  // A thread's stack is as large as the limit says, and does not fit.
+  const Finished finished =
+      run({"prlimit", "--stack=68719476736", "--as=34359738368", OUTFALL_BINARY, "run"},
+          {.working_folder = folder_.path()});
+  EXPECT_CODE(finished, 75);
+  EXPECT_THAT(finished.error_output, HasSubstr("emitters.topic: "));
+  EXPECT_THAT(finished.error_output, HasSubstr("TasksMax"));
 }
 
 }  // namespace

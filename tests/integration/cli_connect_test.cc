@@ -147,6 +147,38 @@ TEST_F(CliConnect, HealthTellsAnotherHttpServerFromAWorker) {
   EXPECT_EQ(worker.output, "ready\n");
 }
 
+TEST_F(CliConnect, HealthNeedsNothingButTheAddress) {
+  HttpRecorder worker;
+  const auto ask = [&](std::map<std::string, std::string> environment) {
+    worker.answer_next({.status = 200, .headers = {{"Server", "outfall"}}, .close_after = true});
+    return run({OUTFALL_BINARY, "health"},
+               {.environment = std::move(environment), .working_folder = folder_.path()});
+  };
+  const std::string address = fmt::format("127.0.0.1:{}", worker.port());
+  const Finished bare = ask({{"OUTFALL_ADMIN__LISTEN", address}});
+  EXPECT_EQ(bare.output, "ready\n") << bare.error_output;
+
+  // As after a reload that the worker has refused, and goes on.
+  folder_.write("outfall.toml", fmt::format("[database]\nurl_file = \"gone\"\n[admin]\n"
+                                            "listen = \"{}\"\ntoken_file = \"gone\"\n"
+                                            "[streams.orders]\nemitter = \"fiel\"\n[nonsense]\n",
+                                            address));
+  const Finished broken = ask({});
+  EXPECT_EQ(broken.output, "ready\n") << broken.error_output;
+  folder_.write("outfall.toml", "[database\n");
+  const Finished half = ask({{"OUTFALL_ADMIN__LISTEN", address}});
+  EXPECT_EQ(half.output, "ready\n") << half.error_output;
+
+  const Finished unknown = run({OUTFALL_BINARY, "health"}, {.working_folder = folder_.path()});
+  EXPECT_EQ(unknown.status.code, 78);
+  EXPECT_THAT(unknown.error_output, StartsWith("outfall: outfall.toml:1:"));
+  folder_.write("outfall.toml", "[admin]\nlisten = \"everywhere\"\n");
+  const Finished wrong = run({OUTFALL_BINARY, "health"}, {.working_folder = folder_.path()});
+  EXPECT_EQ(wrong.status.code, 78);
+  EXPECT_THAT(wrong.error_output, StartsWith("outfall: outfall.toml:2:10: admin.listen: "));
+  EXPECT_THAT(wrong.error_output, Not(HasSubstr("database")));
+}
+
 // What a supervisor makes of a code must not depend on the command that ended with it.
 TEST_F(CliConnect, AMissingSchemaEndsEveryCommandWithTheSameCode) {
   TempPostgres server;

@@ -242,6 +242,20 @@ TEST_F(CliDoctor, WhatIsHeldAndDeadLetters) {
   EXPECT_THAT(held.findings[0].what, HasSubstr("1 entry of the stream orders is held"));
 }
 
+TEST_F(CliDoctor, WhatFailsAgainAndAgain) {
+  sql_.exec("SELECT register_streams(ARRAY['orders'])");
+  enqueue("orders", "ana");
+  sql_.exec(
+      "UPDATE entries SET status = 'retryable_failure', attempts = 9, available_at = now() + "
+      "interval '5 minutes', created_at = now() - interval '9 minutes'");
+  EXPECT_THAT(diagnose().findings, IsEmpty()) << "it may still pass";
+  sql_.exec("UPDATE entries SET created_at = now() - interval '11 minutes'");
+  const Diagnosis failing = diagnose();
+  EXPECT_EQ(failing.code, 75);
+  EXPECT_THAT(failing.only("retried").what,
+              HasSubstr("1 entry of the stream orders failed and is tried again"));
+}
+
 TEST_F(CliDoctor, ATransactionThatIsLeftOpen) {
   PgClient forgetful = database_.connect();
   forgetful.exec("SET application_name = 'nightly report'; BEGIN; SELECT txid_current()");
@@ -280,6 +294,30 @@ TEST_F(CliDoctor, ALockOnATableOfTheOutbox) {
   EXPECT_THAT(found.change, HasSubstr("pg_terminate_backend(" + found.about + ")"));
   migration.exec("COMMIT");
   wait_until([&] { return diagnose().code == 0; }, "the worker goes on");
+}
+
+// Nobody waits for it, since claims pass over a stream whose row is locked: nothing of the stream
+// was delivered, and nothing said who kept it.
+TEST_F(CliDoctor, AnOpenTransactionThatHasChangedAStreamsRow) {
+  sql_.exec("SELECT register_streams(ARRAY['orders'])");
+  PgClient forgetful = database_.connect();
+  forgetful.exec(
+      "SET application_name = 'psql'; BEGIN;"
+      "SELECT outbox.pause_stream('orders', p_actor => 'ana', p_reason => 'a look')");
+  EXPECT_THAT(diagnose().findings, IsEmpty()) << "it is young";
+  wait_until([&] { return diagnose().checks() == std::vector<std::string>{"critical lock"}; },
+             "it grows old");
+  const Diagnosis locked = diagnose();
+  const Found& found = locked.only("lock");
+  EXPECT_EQ(locked.code, 69);
+  EXPECT_EQ(found.about, std::to_string(forgetful.backend_pid()));
+  EXPECT_THAT(found.what,
+              AllOf(HasSubstr("role postgres (psql, idle in transaction)"),
+                    HasSubstr("has changed or locked rows of streams in a transaction of"),
+                    HasSubstr("nothing is claimed from these streams until it ends")));
+  EXPECT_THAT(found.change, HasSubstr("pg_terminate_backend(" + found.about + ")"));
+  forgetful.exec("ROLLBACK");
+  EXPECT_EQ(diagnose().code, 0);
 }
 
 TEST_F(CliDoctor, APreparedTransactionThatNobodyFinishes) {

@@ -2,6 +2,8 @@
 
 #include <csignal>
 
+#include <fmt/format.h>
+
 #include "tests/integration/operate_fixture.h"
 #include "tests/support/wait_until.h"
 
@@ -62,6 +64,50 @@ TEST_F(CliStatus, ARunningWorkerIsSeenFromAnyConfiguration) {
   worker->kill();
   wait_until([&] { return only(done({"status"}), "streams").at("served") == false; },
              "a dead worker serves nothing");
+}
+
+// A breaker is its worker's own: the one at admin.listen is asked, or those that are named.
+TEST_F(CliStatus, WhichDestinationDoesNotAnswerIsAskedOfTheWorker) {
+  const std::string streams = fmt::format(
+      "[streams.orders]\nemitter = \"hooks\"\n[emitters.hooks]\nkind = \"webhook\"\nurl = "
+      "\"http://127.0.0.1:{}/in\"\n",
+      free_port());
+  configure(streams);
+  const auto worker = run_worker();
+  const std::string address = admin_url(*worker).substr(std::string("http://").size());
+  folder_.write("here.toml", "[admin]\nlisten = \"" + address + "\"\n[database]\nurl = \"" +
+                                 database_.dsn() + "\"\n" + streams);
+  const auto status = [&] { return done({"status", "--config", "here.toml"}); };
+  EXPECT_EQ(status().at("breakers").as_array().size(), 0U);
+  EXPECT_EQ(only(status(), "asked_workers").at("answers"), true);
+  EXPECT_THAT(outfall({"status", "--config", "here.toml"}).output, Not(HasSubstr("breaker")))
+      << "all are closed";
+
+  enqueue("orders");
+  wait_until([&] { return !status().at("breakers").as_array().empty(); }, "the breaker opens");
+  const boost::json::object breaker = only(status(), "breakers");
+  EXPECT_EQ(breaker.at("stream"), "orders");
+  EXPECT_EQ(text_of(breaker, "address"), address);
+  EXPECT_THAT(text_of(breaker, "error"), HasSubstr("webhook.refused"));
+  const auto table = testing::ContainsRegex(
+      "\n\nBREAKER +LANE +STATE +AWAY +WORKER AT +ERROR *\n"
+      "orders +[^ ]+ +(open|half_open) +[0-9]+m?s +[^ ]+ +webhook.refused");
+  EXPECT_THAT(outfall({"status", "--config", "here.toml"}).output, table);
+  EXPECT_THAT(outfall({"status", "--worker", address}).output, table);
+}
+
+TEST_F(CliStatus, ItSaysWhereItCannotKnowOfBreakers) {
+  EXPECT_EQ(done({"status"}).at("asked_workers").as_array().size(), 0U) << "port 0 is nobody's";
+  EXPECT_THAT(outfall({"status"}).output,
+              HasSubstr("\nbreakers: not known, since admin.listen names no worker to ask"));
+  const std::string nobody = "127.0.0.1:" + std::to_string(free_port());
+  const boost::json::object status = done({"status", "--worker", nobody});
+  EXPECT_EQ(only(status, "asked_workers").at("answers"), false);
+  EXPECT_NE(text_of(only(status, "asked_workers"), "problem"), "");
+  EXPECT_THAT(outfall({"status", "--worker", nobody}).output,
+              HasSubstr("\nbreakers: no worker answers at " + nobody + " ("));
+  EXPECT_THAT(text_of(refused(64, {"status", "--worker", "elsewhere"}), "message"),
+              HasSubstr("has no port"));
 }
 
 TEST_F(CliStatus, PausesAndDeadLettersLeadToTheirCommands) {

@@ -82,7 +82,7 @@ TEST_F(CliStreams, APausedDestinationHoldsItsLaneOnly) {
 
   done({"destinations", "resume", "orders", "https://a.example/in", "--reason", "customer asked"});
   EXPECT_THAT(outfall({"destinations", "list"}).output,
-              AllOf(StartsWith("no destination is paused\n"), HasSubstr("/status")));
+              AllOf(StartsWith("no destination is paused\n"), HasSubstr("`outfall status` shows")));
   EXPECT_THAT(worker.drain("orders"), ElementsAre(first));
 }
 

@@ -4,7 +4,7 @@ outfall_test(producers_test
     ${CMAKE_CURRENT_LIST_DIR}/producers_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/worker_fixture.cc
   LIBS outfall_test_support outfall_json CURL::libcurl
-  LABELS integration postgres plain)
+  LABELS integration postgres)
 add_dependencies(producers_test outfall)
 target_compile_definitions(producers_test PRIVATE
   OUTFALL_BINARY="$<TARGET_FILE:outfall>"

@@ -12,6 +12,22 @@ using std::chrono::steady_clock;
 
 using RunClaims = WorkerTest;
 
+// The series was there, and always 0: nothing observed it.
+TEST_F(RunClaims, TheDurationOfEachAttemptIsCounted) {
+  WorkerProcess worker({.dsn = database_.dsn(),
+                        .streams = "[streams.orders]\nemitter = \"out\"\n[emitters.out]\n"
+                                   "kind = \"noop\"\nlatency = \"50ms\"\n"});
+  enqueue_many("orders", 40, 10);
+  wait_until_empty("orders");
+  const auto duration = [&](const std::string& part) {
+    return worker.metric("outfall_attempt_duration_seconds_" + part + "{stream=\"orders\"}");
+  };
+  wait_until([&] { return duration("count") > 0; }, "they are counted");
+  EXPECT_EQ(duration("count"), 40);
+  EXPECT_NEAR(duration("sum"), 40 * 0.05, 1e-6) << "the emitter says how long each took";
+  EXPECT_EQ(worker.stop(), 0);
+}
+
 TEST_F(RunClaims, AnEntryComesWhenItIsDueAndNotBefore) {
   WorkerProcess worker({.dsn = database_.dsn(), .streams = to_file()});
   sql_.exec(
@@ -139,6 +155,27 @@ TEST_F(RunClaims, WhatIsDeliveredAndNotWrittenCountsToo) {
   EXPECT_FALSE(holds_within([&] { return leased() > 100; }, milliseconds{700})) << leased();
   blocker.exec("ROLLBACK");
   wait_until_empty("orders", std::chrono::seconds{30});
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+// Each claim that found it busy said that it was not paused.
+TEST_F(RunClaims, APausedStreamStaysPausedWhileClaimsFindItBusy) {
+  WorkerProcess worker({.dsn = database_.dsn(), .streams = to_file()});
+  const auto paused = [&] { return worker.metric("outfall_paused{stream=\"orders\"}") == 1; };
+  const auto busy = [&] {
+    return worker.metric("outfall_claims_total{result=\"busy\",stream=\"orders\"}");
+  };
+  enqueue("orders", "key");
+  wait_until_empty("orders");
+  sql_.exec("SELECT pause_stream('orders', 'ana', 'a deployment')");
+  enqueue("orders", "key");
+  wait_until(paused, "it is paused");
+  PgClient other = database_.connect();
+  other.exec("BEGIN; SELECT FROM outbox.streams WHERE name = 'orders' FOR UPDATE");
+  const double before = busy();
+  wait_until([&] { return busy() > before + 3; }, "it finds the stream busy");
+  EXPECT_TRUE(paused());
+  other.exec("ROLLBACK");
   EXPECT_EQ(worker.stop(), 0);
 }
 

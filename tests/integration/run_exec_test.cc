@@ -157,5 +157,40 @@ TEST_F(RunExec, AnEntryThatKillsItsProgramIsADeadLetterInTheEnd) {
   EXPECT_GE(delivered(), 200);
 }
 
+// A lease that is done is written at once, and one whose neighbour is not answered waits for more.
+// Were that left behind, a worker that dies in between would have its first entry come again after
+// the second.
+TEST_F(RunExec, NoOutcomeOfAKeyIsWrittenBeforeAnEarlierOne) {
+  constexpr int kRounds = 40;
+  sql_.exec(
+      "CREATE TABLE written (n bigserial, id bigint, key text);"
+      "CREATE FUNCTION note_written() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ "
+      "BEGIN "
+      "INSERT INTO outbox.written (id, key) SELECT id, key FROM gone ORDER BY id; RETURN NULL; "
+      "END $$;"
+      "CREATE TRIGGER note_written AFTER DELETE ON entries REFERENCING OLD TABLE AS gone "
+      "FOR EACH STATEMENT EXECUTE FUNCTION note_written()");
+  for (int round = 0; round < kRounds; ++round) {
+    enqueue("orders", "k");
+    enqueue("orders", "silent-" + std::to_string(round), "{}", "silent");
+    enqueue("orders", "k");
+    enqueue("orders", "k");
+  }
+  const std::string answers =
+      "import json, sys\\nfor line in sys.stdin:\\n    event = json.loads(line)\\n"
+      "    if event['type'] != 'silent':\\n"
+      "        print(json.dumps({'id': event['id'], 'outcome': 'delivered'}), flush=True)\\n";
+  WorkerProcess worker(
+      {.dsn = database_.dsn(),
+       .streams = to_program(R"("python3", "-c", ")" + answers + "\"", {}, "max_in_flight = 1000"),
+       .drain = "batch_entries = 2\nshutdown_timeout = \"1s\""});
+  wait_until([&] { return live("orders") == kRounds; }, "what is answered is written");
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM written WHERE key = 'k'"), 3 * kRounds);
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM (SELECT id, max(id) OVER (ORDER BY n) AS latest "
+                        "FROM written WHERE key = 'k') AS each WHERE id < latest"),
+            0);
+  EXPECT_EQ(worker.stop(), 0);
+}
+
 }  // namespace
 }  // namespace outfall::test

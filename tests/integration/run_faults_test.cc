@@ -1,7 +1,9 @@
 // Goal: a worker survives its database, its own death and its emitter's failures without losing an
 // entry. Method: real processes against a real server that the test stops, freezes and restarts.
 
+#include <algorithm>
 #include <array>
+#include <functional>
 #include <set>
 
 #include "tests/integration/worker_fixture.h"
@@ -30,7 +32,50 @@ class RunFaults : public WorkerTest {
     sql_ = database_.connect();
     sql_.exec("SET search_path = outbox");
   }
+  // Waits, and commits entries of two streams meanwhile, each with a key of its own.
+  void wait_under_load(const std::function<bool()>& condition, const std::string& what) {
+    wait_until(
+        [&] {
+          sql_.exec(
+              "INSERT INTO entries (stream, type, key) SELECT stream, 't', gen_random_uuid() "
+              "FROM unnest('{orders, others}'::text[]) stream, generate_series(1, 50)");
+          return condition();
+        },
+        what, std::chrono::seconds{20});
+  }
+  // Gives a worker whose deliveries last entries of ten keys, starts the others, kills the worker
+  // while all drain, and waits for the first of those entries.
+  double seconds_until_its_work_resumes(WorkerProcess& dies, std::array<WorkerProcess, 2>& left);
 };
+
+double RunFaults::seconds_until_its_work_resumes(WorkerProcess& dies,
+                                                 std::array<WorkerProcess, 2>& left) {
+  enqueue_many("orders", 100, 10);
+  wait_until([&] { return dies.metric("outfall_in_flight_entries{stream=\"orders\"}") == 100; },
+             "it holds all");
+  for (WorkerProcess& worker : left) worker.start();
+  for (WorkerProcess* worker : {&dies, &left[0], &left[1]}) {
+    wait_under_load(
+        [&] { return worker->metric("outfall_entries_settled_total{stream=\"others\"}") > 0; },
+        "all three drain");
+  }
+  const auto held = [&] {
+    return sql_.number("SELECT count(*) FROM entries WHERE key LIKE 'key-%'");
+  };
+  EXPECT_EQ(held(), 100);
+  const auto killed = std::chrono::steady_clock::now();
+  dies.kill();
+  wait_under_load([&] { return held() < 100; }, "the work resumes");
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - killed;
+  wait_until_empty("orders");
+  wait_until_empty("others");
+  const auto taken_over = [](WorkerProcess& worker) {
+    return worker.metric("outfall_claim_takeovers_total{stream=\"orders\"}");
+  };
+  EXPECT_GT(taken_over(left[0]) + taken_over(left[1]), 0);
+  for (WorkerProcess& worker : left) EXPECT_EQ(worker.stop(), 0);
+  return took.count();
+}
 
 TEST_F(RunFaults, ADatabaseThatIsNotThereYetIsWaitedFor) {
   enqueue("orders", "before");
@@ -158,6 +203,40 @@ TEST_F(RunFaults, AClaimThatTheServerCannotFinishIsCancelledAndAskedAgain) {
   worker.process().wait_for_output("statement timeout");
   blocker.exec("COMMIT");
   wait_until_empty("orders");
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+// Others may have taken its lease over meanwhile, and send the same.
+TEST_F(RunFaults, AClaimThatIsAnsweredWhenOthersMayThinkTheWorkerDeadIsGivenBackUnsent) {
+  WorkerProcess worker({.dsn = database_.dsn(),
+                        .streams = noop(""),
+                        .drain = "lease = \"2m\"",
+                        .database = "claim_timeout = \"30s\""});
+  enqueue("orders", "before");
+  wait_until_empty("orders");
+  const std::string id(worker.status().at("worker").as_string());
+  const std::string present =
+      "SELECT coalesce(max(pid), 0) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND "
+      "granted AND (classid::bigint << 32) + objid::bigint = ('x' || left(replace('" +
+      id + "', '-', ''), 16))::bit(64)::bigint";
+  const std::int64_t before = sql_.number(present);
+  PgClient blocker(database_.dsn());
+  blocker.exec("BEGIN; LOCK TABLE outbox.leases IN SHARE MODE");
+  enqueue_many("orders", 10, 10);
+  const std::string waits =
+      "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'leases'::regclass";
+  wait_until([&] { return sql_.number(waits) > 0; }, "a claim waits");
+  sql_.exec("SELECT pg_terminate_backend(" + std::to_string(before) + ")");
+  wait_until(
+      [&] {
+        const std::int64_t now = sql_.number(present);
+        return now != 0 && now != before && worker.status().at("database").at("present").as_bool();
+      },
+      "it is present again");
+  blocker.exec("COMMIT");
+  wait_until_empty("orders");
+  EXPECT_EQ(delivered(), 11);
+  EXPECT_EQ(worker.metric("outfall_entries_claimed_total{stream=\"orders\"}"), 21);
   EXPECT_EQ(worker.stop(), 0);
 }
 
@@ -517,40 +596,62 @@ TEST_F(RunFaults, AWorkerWhoseLeaseRanOutUnderItsDeliveriesIsFencedAndSaysSo) {
   EXPECT_EQ(late.stop(), 0);
 }
 
-// The lease would keep the entries for 30 s; the server sees the dead session at once, and the
-// other worker within 1.5 s. On a machine that is busy with other tests one of three has to show
-// it.
+// The lease would keep the entries for 30 s; the server sees the dead session at once, and another
+// worker within 1.5 s, also while the two that are left compete for both streams. Of three rounds
+// one may be slow, on a machine that is busy with other tests.
 TEST_F(RunFaults, OnADirectConnectionTheWorkOfAKilledWorkerResumesWithinThreeSeconds) {
-  constexpr std::chrono::seconds kPromised{3};
-  // It is full with them, so that it leaves the next entry to the other one.
-  const std::string drain = "lease = \"30s\"\nmax_in_flight = 100\nbatch_entries = 100";
+  const auto options = [&](const std::string& latency) {
+    return WorkerProcess::Options{
+        .dsn = database_.dsn(),
+        .streams = noop("latency = \"" + latency + "\"") +
+                   "[streams.others]\nemitter = \"quick\"\n[emitters.quick]\nkind = \"noop\"\n",
+        .drain = "lease = \"30s\"\nbatch_entries = 10"};
+  };
+  WorkerProcess dies(options("60s"));
+  std::array<WorkerProcess, 2> left{WorkerProcess(options("0ms")), WorkerProcess(options("0ms"))};
+  for (WorkerProcess& worker : left) EXPECT_EQ(worker.stop(), 0);
+  std::array<double, 3> seconds{};
+  for (double& round : seconds) {
+    if (&round != seconds.data()) dies.start();
+    round = seconds_until_its_work_resumes(dies, left);
+  }
+  std::ranges::sort(seconds);
+  EXPECT_LE(seconds[1], 3) << "the shortest took " << seconds[0] << ", the longest " << seconds[2];
+}
+
+// A claim that found the stream busy said of the other workers that there were none. Nobody is dead
+// who was not looked for all the time, so beside other workers the dead one's leases were taken
+// over seconds later or when they had expired.
+TEST_F(RunFaults, AKilledWorkersWorkResumesWhereClaimsOftenFindTheStreamBusy) {
+  const std::string drain = "lease = \"60s\"\nmax_in_flight = 100\nbatch_entries = 100";
   WorkerProcess dies(
       {.dsn = database_.dsn(), .streams = noop("latency = \"60s\""), .drain = drain});
+  enqueue_many("orders", 100, 10);
+  wait_until([&] { return dies.metric("outfall_in_flight_entries{stream=\"orders\"}") == 100; },
+             "it holds all");
   WorkerProcess taker({.dsn = database_.dsn(), .streams = noop(""), .drain = drain});
-  taker.stop();
-  auto shortest = std::chrono::steady_clock::duration::max();
-  for (int round = 0; round < 3 && shortest > kPromised; ++round) {
-    if (round > 0) dies.start();
-    enqueue_many("orders", 100, 10);
-    wait_until([&] { return dies.metric("outfall_in_flight_entries{stream=\"orders\"}") == 100; },
-               "it holds all");
-    taker.start();
-    const std::int64_t before = delivered();
-    enqueue("orders", "another");
-    wait_until([&] { return delivered() == before + 1; }, "the other one works");
-    EXPECT_EQ(live("orders"), 100);
-    const auto killed = std::chrono::steady_clock::now();
-    dies.kill();
-    wait_until([&] { return delivered() > before + 1; }, "the work resumes",
-               std::chrono::seconds{15});
-    shortest = std::min(shortest, std::chrono::steady_clock::now() - killed);
-    wait_until_empty("orders");
-    EXPECT_EQ(delivered(), before + 101);
-    EXPECT_GT(taker.metric("outfall_claim_takeovers_total{stream=\"orders\"}"), 0);
-    EXPECT_EQ(taker.stop(), 0);
-  }
-  EXPECT_LE(std::chrono::duration<double>(shortest).count(),
-            std::chrono::duration<double>(kPromised).count());
+  PgClient other = database_.connect();
+  const auto claims = [&](const std::string& result) {
+    return taker.metric("outfall_claims_total{result=\"" + result + "\",stream=\"orders\"}");
+  };
+  dies.kill();
+  wait_until(
+      [&] {
+        enqueue("orders", "another");
+        const double found = claims("entries");
+        wait_until([&] { return claims("entries") > found; }, "it claims");
+        // As the claim of another worker does.
+        other.exec("BEGIN; SELECT FROM outbox.streams WHERE name = 'orders' FOR UPDATE");
+        enqueue("orders", "another");
+        const double busy = claims("busy");
+        // For longer than the time between two looks at who is present.
+        wait_until([&] { return claims("busy") > busy + 16; }, "it finds the stream busy");
+        other.exec("ROLLBACK");
+        return taker.metric("outfall_claim_takeovers_total{stream=\"orders\"}") > 0;
+      },
+      "the dead worker's lease is taken over", std::chrono::seconds{25});
+  wait_until_empty("orders");
+  EXPECT_EQ(taker.stop(), 0);
 }
 
 TEST_F(RunFaults, BehindATransactionPoolerItDeliversAndExpiryAloneDecides) {

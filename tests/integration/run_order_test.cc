@@ -2,6 +2,7 @@
 // application commits under a row lock per key while workers fail, are killed and take over; then
 // what the workers wrote is compared with what was committed.
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <condition_variable>
@@ -167,6 +168,44 @@ class RunOrder : public WorkerTest {
  private:
   std::set<std::pair<std::string, std::string>> noted_;  // leases and entries of killed workers
 };
+
+// Two claims of a stream are under way, and the second one's entries are there first.
+TEST_F(RunOrder, EntriesThatAreReadBeforeThoseOfTheClaimBeforeWaitForThem) {
+  sql_.exec(R"(
+      ALTER FUNCTION leased_entries(uuid) RENAME TO leased_entries_at_once;
+      CREATE FUNCTION leased_entries(p_lease_id uuid)
+      RETURNS TABLE (id bigint, envelope_id uuid, key text, key_hash int, type text, source text,
+                     subject text, content_type text, data_schema text, headers jsonb, payload json,
+                     payload_binary bytea, occurred_at timestamptz, created_at timestamptz,
+                     attempts int, attempts_base int, limits_from timestamptz)
+      LANGUAGE plpgsql AS $$
+      BEGIN
+        IF (SELECT lease_no = (SELECT min(lease_no) FROM outbox.leases) FROM outbox.leases
+             WHERE lease_id = p_lease_id) THEN
+          PERFORM pg_advisory_xact_lock(4711);
+        END IF;
+        RETURN QUERY SELECT * FROM outbox.leased_entries_at_once(p_lease_id);
+      END;
+      $$)");
+  PgClient reader = database_.connect();
+  reader.exec("SELECT pg_advisory_lock(4711)");
+  enqueue_many("orders", 500, 5);
+  WorkerProcess worker({.dsn = database_.dsn(),
+                        .streams = to_file(),
+                        .drain = "batch_entries = 100\nmax_in_flight = 1000"});
+  const auto leases = [&] { return sql_.number("SELECT count(*) FROM leases"); };
+  wait_until([&] { return leases() == 2; }, "the next claim does not wait for the first");
+  EXPECT_FALSE(holds_within([&] { return leases() > 2 || !worker.events("events").empty(); },
+                            std::chrono::milliseconds{500}))
+      << leases() << " leases, " << worker.events("events").size() << " entries delivered";
+  reader.exec("SELECT pg_advisory_unlock(4711)");
+  wait_until_empty("orders");
+  for (const auto& [key, numbers] : firsts(worker.events("events"))) {
+    EXPECT_EQ(numbers.size(), 100U) << key;
+    EXPECT_TRUE(std::is_sorted(numbers.begin(), numbers.end())) << key;
+  }
+  EXPECT_EQ(worker.stop(), 0);
+}
 
 TEST_F(RunOrder, AFailingHeadHoldsItsKeyAndNobodyElse) {
   enqueue("orders", "bad", R"({"n": 0})", "poison");

@@ -8,7 +8,7 @@ outfall_test(security_test
     ${CMAKE_CURRENT_LIST_DIR}/sql_fixture.cc
   LIBS outfall_store_postgres outfall_admin_client outfall_test_support outfall_json fmt::fmt
   TIMEOUT 600
-  LABELS integration postgres plain)
+  LABELS integration postgres)
 add_dependencies(security_test outfall)
 target_compile_definitions(security_test PRIVATE OUTFALL_BINARY="$<TARGET_FILE:outfall>")
 

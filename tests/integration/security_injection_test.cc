@@ -50,10 +50,13 @@ class SecurityInjection : public OperateTest {
     const std::string headers =
         boost::json::serialize(boost::json::object{{"ext", text}, {"X " + text, text}});
     return sql_.number(
-        "INSERT INTO entries (stream, key, type, source, subject, data_schema, headers, payload) "
-        "VALUES ('orders', $1, $1, $1, $1, $1, $2, to_json($1::text)) RETURNING id",
-        {text, headers});
+        "INSERT INTO entries (stream, key, type, source, subject, content_type, data_schema, "
+        "headers, "
+        "payload) VALUES ('orders', $1, $1, $1, $1, $3, $1, $2, to_json($1::text)) RETURNING id",
+        {text, headers, json_type(text)});
   }
+  // Of another type a payload of JSON would be told in another way.
+  static std::string json_type(const std::string& text) { return "application/json; x=" + text; }
 };
 
 TEST_F(SecurityInjection, AttributesOfEntriesArriveAsTheyAre) {
@@ -65,6 +68,9 @@ TEST_F(SecurityInjection, AttributesOfEntriesArriveAsTheyAre) {
        {"type", "source", "subject", "partitionkey", "dataschema", "ext", "data"}) {
     EXPECT_THAT(delivered(field), UnorderedElementsAreArray(kTexts)) << field;
   }
+  std::vector<std::string> types;
+  for (const std::string& text : kTexts) types.push_back(json_type(text));
+  EXPECT_THAT(delivered("datacontenttype"), UnorderedElementsAreArray(types));
   wait_until([&] { return sql_.number("SELECT count(*) FROM entries") == 0; }, "all are settled");
   std::vector<std::string> keys;
   for (const PgRow& row : sql_.query("SELECT key FROM delivered WHERE type = key")) {

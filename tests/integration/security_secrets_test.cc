@@ -89,6 +89,8 @@ topic = "t"
 sasl.mechanism = "PLAIN"
 sasl.username = "u"
 sasl.password = "s3cr3t-broker"
+tls.enabled = true
+tls.key_password = "s3cr3t-key"
 librdkafka = {{ "debug" = "all" }}
 [streams.program]
 emitter = "program"

@@ -52,6 +52,44 @@ TEST_F(SqlClaims, KeysThatWaitForAPausedDestinationDoNotStarveAKeyThatFailedOnce
   EXPECT_EQ(worker.drain("orders").size(), 900U);
 }
 
+TEST_F(SqlClaims, ALeaseIsToldOfBeforeItsEntriesAreReadAndTheNextClaimGoesOnBehindIt) {
+  for (const char* key : {"a", "b", "a", "c", "a"}) enqueue("orders", key);
+  Worker worker(database_.dsn());
+  const std::unique_ptr<StoreSession> beside = worker.another_session();
+  ClaimRequest first = worker.request("orders", 4);
+  ClaimRequest second = worker.request("orders", 4);
+  std::vector<LeasedSoon> told;
+  ClaimResult next;
+  const auto note = [&](const LeasedSoon& leased) {
+    told.push_back(leased);
+    next = beside->claim(second);
+  };
+  const ClaimResult result = worker.session().claim(first, note);
+  ASSERT_EQ(told.size(), 1U);
+  EXPECT_EQ(told[0].entries, 4);
+  EXPECT_EQ(told[0].largest_key, 2);
+  EXPECT_TRUE(told[0].more);
+  EXPECT_THAT(ids_of(result.batch), ElementsAre(1, 2, 3, 4));
+  EXPECT_THAT(ids_of(next.batch), ElementsAre(5));
+
+  // The same claim once more finds its lease, of which everything was told.
+  EXPECT_THAT(ids_of(worker.session().claim(first, note).batch), ElementsAre(1, 2, 3, 4));
+  EXPECT_EQ(told.size(), 1U);
+}
+
+// The next claim leaves room for a key that may come; of entries without one it must not.
+TEST_F(SqlClaims, ALeaseOfEntriesWithoutAKeyTakesNoRoomOfAKey) {
+  for (int i = 0; i < 4; ++i) sql_.exec("SELECT enqueue('orders', 'placed')");
+  Worker worker(database_.dsn());
+  ClaimRequest request = worker.request("orders", 4);
+  std::vector<LeasedSoon> told;
+  const ClaimResult result =
+      worker.session().claim(request, [&](const LeasedSoon& leased) { told.push_back(leased); });
+  ASSERT_EQ(told.size(), 1U);
+  EXPECT_EQ(told[0].entries, 4);
+  EXPECT_EQ(told[0].largest_key, 0);
+}
+
 TEST_F(SqlClaims, WhatIsTriedAloneIsAloneInAllStreamsOfItsWorker) {
   const EntryId orders = suspected("orders");
   const EntryId bills = suspected("bills");

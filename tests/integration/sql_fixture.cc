@@ -34,7 +34,7 @@ Worker::Worker(const std::string& dsn, const std::string& instance)
       session_(store_.open_session()) {
 }
 
-ClaimResult Worker::try_claim(const std::string& stream, int limit, Milliseconds lease) {
+ClaimRequest Worker::request(const std::string& stream, int limit, Milliseconds lease) {
   session_->register_streams(std::vector{stream});
   ClaimRequest request;
   request.stream = stream;
@@ -42,7 +42,11 @@ ClaimResult Worker::try_claim(const std::string& stream, int limit, Milliseconds
   request.lease = lease;
   request.max_entries = limit;
   request.lane = lane;
-  return session_->claim(request);
+  return request;
+}
+
+ClaimResult Worker::try_claim(const std::string& stream, int limit, Milliseconds lease) {
+  return session_->claim(request(stream, limit, lease));
 }
 
 LeasedBatch Worker::claim(const std::string& stream, int limit, Milliseconds lease) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,9 @@ class Worker {
   // The same, and what else the claim says.
   ClaimResult try_claim(const std::string& stream, int limit = 100,
                         Milliseconds lease = Milliseconds{30000});
+  // What try_claim() asks, with a lease id of its own; registers the stream.
+  ClaimRequest request(const std::string& stream, int limit = 100,
+                       Milliseconds lease = Milliseconds{30000});
   void deliver(const LeasedBatch& batch, std::vector<std::string> record_ids = {});
   // Every entry of the batch ends as `status`, due after `delay`.
   void settle_all(const LeasedBatch& batch, EntryStatus status, Milliseconds delay,
@@ -37,6 +41,8 @@ class Worker {
   std::vector<EntryId> drain(const std::string& stream, bool hold_key = false);
   void give_back(const LeasedBatch& batch);
   [[nodiscard]] StoreSession& session() { return *session_; }
+  // For what happens beside a call of session().
+  [[nodiscard]] std::unique_ptr<StoreSession> another_session() { return store_.open_session(); }
 
   // What claims say about lanes; none by default.
   std::string lane;

@@ -91,6 +91,20 @@ TEST_F(SqlReceipts, IdsFarApartInOneBatch) {
       "0@2");
 }
 
+// Also of one whose creation lies in a far future or past: latencies have 32 bits of milliseconds.
+TEST_F(SqlReceipts, AnEntryFromAnotherMonthIsSettledWithItsReceipt) {
+  Worker worker(database_.dsn());
+  for (const char* off : {"30 days", "-30 days"}) {
+    const EntryId id = enqueue("orders");
+    sql_.exec("UPDATE entries SET created_at = now() + interval '" + std::string(off) + "'");
+    worker.deliver(worker.claim("orders"));
+    EXPECT_EQ(sql_.number("SELECT count(*) FROM delivered WHERE entry_id = " + std::to_string(id)),
+              1)
+        << off;
+    EXPECT_EQ(count("entries"), 0) << off;
+  }
+}
+
 // 300,000 entries of a week in 3,000 receipts, some that hold a retry among fresh entries, and one
 // whose envelope id is no UUIDv7.
 constexpr const char* kWeek = R"(

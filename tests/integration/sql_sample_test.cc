@@ -80,6 +80,45 @@ TEST_F(SqlSample, AgesOfDueBlockedAndOldest) {
   EXPECT_NEAR(age("oldest_blocked_seconds"), 100, 20);
 }
 
+// The stream's backlog looks young meanwhile: what waits for its next attempt is not due.
+TEST_F(SqlSample, AgeOfTheOldestThatFailedAndIsTriedAgain) {
+  insert(2, "orders", "100 seconds");
+  const auto retried = [this] { return age("oldest_retried_seconds"); };
+  EXPECT_EQ(retried(), 0) << "nothing has failed";
+  worker_.settle_all(worker_.claim("orders", 1), EntryStatus::retryable_failure,
+                     std::chrono::hours(1), "http.404");
+  worker_.settle_all(worker_.claim("orders", 1), EntryStatus::deferred, std::chrono::hours(1), {});
+  EXPECT_NEAR(retried(), 100, 20);
+  EXPECT_EQ(age("oldest_due_seconds"), 0);
+  sql_.exec("UPDATE entries SET status = 'deferred' WHERE status = 'retryable_failure'");
+  EXPECT_EQ(retried(), 0) << "what was deferred has no fault of its own";
+
+  sql_.exec("UPDATE entries SET status = 'retryable_failure', available_at = now()");
+  worker_.claim("orders");
+  EXPECT_NEAR(retried(), 100, 20) << "it still counts while it is tried";
+  sql_.exec("UPDATE entries SET limits_from = now() - interval '50 seconds'");
+  EXPECT_NEAR(retried(), 50, 20) << "a replay begins anew";
+  sql_.exec("DELETE FROM entries");
+  EXPECT_EQ(retried(), 0);
+}
+
+// Those that wait for their next attempt are not all read to know the age of one.
+TEST_F(SqlSample, WhatWaitsIsReadUpToTheCap) {
+  insert(100'000, "orders", "100 seconds");
+  sql_.exec(
+      "UPDATE entries SET status = 'retryable_failure', available_at = now() + interval '1 hour'");
+  sql_.exec("VACUUM ANALYZE entries");
+  sql_.query("SELECT * FROM sample_streams(ARRAY['orders'], ARRAY[0], 1000)");
+  const std::string plan = sql_.value(
+      "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM sample_streams(ARRAY['orders'], "
+      "ARRAY[0], 1000)");
+  EXPECT_LT(sql_.number("SELECT ($1::json #>> '{0,Plan,Shared Hit Blocks}')::bigint + "
+                        "($1::json #>> '{0,Plan,Shared Read Blocks}')::bigint",
+                        {plan}),
+            1500);
+  EXPECT_NEAR(age("oldest_retried_seconds"), 100, 30);
+}
+
 TEST_F(SqlSample, PausedStream) {
   insert(1);
   sql_.exec("SELECT pause_stream('orders', 'ana', 'x')");

@@ -177,6 +177,15 @@ class Chart(unittest.TestCase):
             file.flush()
             self.assertIn("SUCCESS", run(["promtool", "check", "rules", file.name]).stdout)
 
+    def test_runbooks_are_where_the_cluster_finds_them(self):
+        base = "https://docs.example/runbooks"
+        (rule,) = of_kind(documents(template("--set", "metrics.rules.enabled=true", "--set",
+                                             f"metrics.rules.runbookUrl={base}").stdout), "PrometheusRule")
+        alerts = {one["alert"]: one["annotations"]["runbook_url"]
+                  for group in rule["spec"]["groups"] for one in group["rules"] if "alert" in one}
+        self.assertGreaterEqual(len(alerts), 20)
+        self.assertEqual(alerts, {name: f"{base}/{name}.md" for name in alerts})
+
     def test_policies_select_the_pods(self):
         rendered = documents(template("--values", KUBERNETES / "examples/workers.yaml").stdout)
         labels = of_kind(rendered, "Deployment")[0]["spec"]["template"]["metadata"]["labels"]
@@ -196,6 +205,7 @@ class Chart(unittest.TestCase):
                 ("shape=sidecar", "containers"), ("image.repository=", "repository"),
                 ("image.digest=sha256:abc", "digest"), ("image.repository=x:1", "repository"),
                 ("log.format=yaml", "format"), ("metrics.podMonitor.interval=15", "interval"),
+                ("metrics.rules.runbookUrl=docs.example", "runbookUrl"),
                 ("migration.secret=x", "secret"), ("configuration=", "configuration"),
                 ("environment.DB_PASSWORD=x", "DB_PASSWORD"),
                 ("environment.OUTFALL_DATABASE__URL=x", "OUTFALL_DATABASE__URL"),

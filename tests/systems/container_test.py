@@ -35,6 +35,7 @@ BASE = CACHE / "debian-12-base"
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HELM = shutil.which("helm") or CACHE / "charts/helm"
 POSTGRES = pathlib.Path("/usr/lib/postgresql/15/bin")
+ULIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
 MAX_BYTES_ABOVE_BASE = 80 * 1000 * 1000
 CONFIGURATION = """
 [streams.orders]
@@ -127,8 +128,7 @@ class Container(unittest.TestCase):
         self.assertEqual(context["seccompProfile"]["type"], "RuntimeDefault")
         self.port = free_port()
         command = ["podman", "--runtime", "runc", "--cgroup-manager=cgroupfs", "run", "--name", name, "--network", "host",
-                   "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024",
-                   "--user", f"{context['runAsUser']}:{context['runAsGroup']}",
+                   *ULIMITS, "--user", f"{context['runAsUser']}:{context['runAsGroup']}",
                    *[f"--cap-drop={capability}" for capability in context["capabilities"]["drop"]]]
         if context["readOnlyRootFilesystem"]:
             # podman would put a tmpfs on /tmp, which a kubelet does not.
@@ -182,6 +182,10 @@ class Container(unittest.TestCase):
         self.podman_run("Deployment", "worker", "--detach")
         wait_until("health", lambda: self.podman("exec", "worker", "outfall", "health").stdout.strip() == "ready")
         self.podman("healthcheck", "run", "worker")
+        # In a container of its own, which has nothing but the address.
+        alone = self.podman("run", "--rm", "--no-healthcheck", "--network", "host", *ULIMITS, "-e",
+                            f"OUTFALL_ADMIN__LISTEN=127.0.0.1:{self.port}", "localhost/outfall:test", "health")
+        self.assertEqual(alone.stdout.strip(), "ready")
         pid = int(self.podman("inspect", "--format", "{{.State.Pid}}", "worker").stdout)
         os.kill(pid, signal.SIGSTOP)
         try:

@@ -5,6 +5,7 @@ layer over it. Needs root. Nothing of it reaches a network but while `online` pa
 """
 
 import contextlib
+import json
 import os
 import pathlib
 import shutil
@@ -155,6 +156,11 @@ class Machine:
     def sql(self, statement, database="shop"):
         return self.inside("runuser", "-u", "postgres", "--", "psql", "-qXAt", "-v", "ON_ERROR_STOP=1", "-d", database,
                            input=statement).stdout.strip()
+
+    def journal_mark(self):
+        """What makes journal() begin here."""
+        last = self.inside("journalctl", "--no-pager", "-n", "1", "-o", "json").stdout
+        return f"--after-cursor={json.loads(last)['__CURSOR']}"
 
     def journal(self, *matches):
         return self.inside("journalctl", "--no-pager", "-o", "json", *matches).stdout

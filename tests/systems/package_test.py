@@ -18,10 +18,20 @@ from machine import Machine, run, wait_until
 PACKAGE = None
 NEXT_BINARY = None
 CONFIGURATION = '[streams.orders]\nemitter = "nothing"\n\n[emitters.nothing]\nkind = "noop"\n'
+TO_A_FILE = '''[streams.orders]
+emitter = "file"
+
+[emitters.file]
+kind = "stdout"
+path = "/var/lib/outfall/orders"
+'''
+URL = "postgresql:///shop?host=/var/run/postgresql&user=outfall"
 # Without a terminal of its own, which it would share with nobody.
 APT = ("apt-get", "-y", "-q", "-o", "Dpkg::Use-Pty=0")
 # What apt and dpkg keep of any package that has ever been there.
 BOOKS = re.compile(r"var/(lib/(dpkg|apt|man-db|systemd/catalog)|cache|log|backups)(/|$)|etc/ld\.so\.cache$|etc/resolv.conf")
+# What a server and a timer have written meanwhile.
+OF_A_RUNNING_MACHINE = re.compile(r"var/lib/(postgresql|systemd/timers)(/|$)")
 
 
 def next_version(folder):
@@ -109,20 +119,61 @@ class Package(unittest.TestCase):
         found = m.inside("timeout", "120", "zsh", "-fc", script, check=False)
         self.assertIn("found", found.stdout)
 
+    def test_a_booted_machine_gets_it_runs_it_and_is_bare_again(self):
+        with Machine("story") as m:
+            depends = run(["dpkg-deb", "--field", PACKAGE, "Depends"]).stdout
+            self.install(m, *re.findall(r"(?:^|, )([a-z0-9.+-]+)", depends))
+            self.put_database(m)
+            shutil.copy(PACKAGE, m.root / "root/package.deb")
+            before = m.files()
+            m.inside(*APT, "install", "/root/package.deb")
+            # One configuration file, one credential, one command.
+            m.put("/etc/outfall/outfall.toml", TO_A_FILE)
+            m.put("/etc/outfall/credentials/database-url", URL, 0o600)
+            m.systemctl("enable", "--now", "outfall")
+            self.expect_line(m, "first")
+
+            pid = m.show("outfall", "MainPID")
+            m.put("/etc/outfall/outfall.toml", TO_A_FILE.replace('"file"', '"fiel"', 1))
+            reload = m.systemctl("reload", "outfall", check=False)
+            self.assertNotEqual(reload.returncode, 0)
+            self.assertIn("Job for outfall.service failed", reload.stdout)
+            self.assertIn('there is no emitter \\"fiel\\"', m.journal("-u", "outfall"))
+            self.expect_line(m, "second")
+            self.assertEqual(m.show("outfall", "MainPID"), pid)
+
+            m.inside(*APT, "purge", "outfall")
+            after = m.files()
+            difference = {path for path in set(before.items()) ^ set(after.items())
+                          if not BOOKS.match(path[0]) and not OF_A_RUNNING_MACHINE.match(path[0])}
+            self.assertEqual(difference, set())
+            left = "find /run /tmp /var/tmp /dev/shm -name '*outfall*'; cut -d' ' -f2 /proc/mounts | grep outfall; " \
+                   "getent passwd outfall; cat /proc/[0-9]*/comm | grep -x outfall; " \
+                   "systemctl list-units --all --plain --no-legend 'outfall*'"
+            self.assertEqual(m.shell(left, check=False).stdout, "")
+            self.assertEqual(m.sql("SELECT count(*) FROM outbox.delivered"), "2", "the database keeps its tables")
+
+    def expect_line(self, m, note):
+        m.sql(f"SELECT outbox.enqueue('orders', 'order.placed', '{{\"note\": \"{note}\"}}'::json)")
+        wait_until("the entry", lambda: note in m.shell("cat /var/lib/outfall/orders", check=False).stdout, 20)
+
+    def put_database(self, m):
+        """Boots it, with a database and a login for outfall."""
+        m.boot()
+        wait_until("PostgreSQL", lambda: m.inside("pg_isready", check=False).returncode == 0)
+        m.sql("CREATE DATABASE shop ENCODING 'UTF8' TEMPLATE template0", "postgres")
+        m.sql("CREATE ROLE outfall LOGIN SUPERUSER", "postgres")
+
     def boot_with_both_versions(self, m):
         """The tree with the package of this release installed and that of the next one at hand, booted."""
         self.put_package(m)
         self.install(m, "/tmp/outfall.deb")
-        m.boot()
+        self.put_database(m)
         shutil.copy(PACKAGE, m.root / "root/outfall.deb")
         with tempfile.TemporaryDirectory() as folder:
             shutil.copy(next_version(folder), m.root / "root/next.deb")
-        wait_until("PostgreSQL", lambda: m.inside("pg_isready", check=False).returncode == 0)
-        m.sql("CREATE DATABASE shop ENCODING 'UTF8' TEMPLATE template0", "postgres")
-        m.sql("CREATE ROLE outfall LOGIN SUPERUSER", "postgres")
         m.put("/etc/outfall/outfall.toml", CONFIGURATION)
-        m.put("/etc/outfall/credentials/database-url", "postgresql:///shop?host=/var/run/postgresql&user=outfall",
-              0o600)
+        m.put("/etc/outfall/credentials/database-url", URL, 0o600)
         self.assertEqual(m.show("outfall", "ActiveState"), "inactive", "an installation starts nothing")
 
     def test_a_schema_that_was_migrated_by_hand_is_there_when_the_next_version_starts(self):

@@ -206,17 +206,41 @@ class Systemd(unittest.TestCase):
 
     def test_a_reload_of_a_broken_file_changes_nothing_and_says_so(self):
         pid = self.main_pid()
-        self.m.put("/etc/outfall/outfall.toml", CONFIGURATION.replace('"file"', '"fiel"', 1))
+        # A change beside the mistake, that would take effect by itself.
+        self.m.put("/etc/outfall/outfall.toml",
+                   CONFIGURATION.replace('"file"', '"fiel"', 1) + '[log]\nlevel = "debug"\n')
+        mark = self.m.journal_mark()
         reload = self.m.systemctl("reload", "outfall", check=False)
         self.assertNotEqual(reload.returncode, 0)
         self.assertIn("failed", reload.stdout)
-        lines = [entry["MESSAGE"] for entry in self.entries("-n", "20")]
-        self.assertTrue(any(
-            '/etc/outfall/outfall.toml:3:11: streams.orders.emitter: there is no emitter "fiel"' in line for line in lines
-        ), lines)
-        self.assertEqual(self.entries(f"_PID={pid}", "OUTFALL_MSG=configuration not reloaded"), [])
-        self.assertEqual((self.m.show("outfall", "ActiveState"), self.main_pid()), ("active", pid))
+        lines = [entry["MESSAGE"] for entry in self.entries(mark)]
+        self.assertIn('outfall: /etc/outfall/outfall.toml:3:11: streams.orders.emitter: there is no emitter "fiel"', lines)
         self.expect_flow("unchanged")
+        self.assertEqual(self.m.show("outfall", "ActiveState", "StatusText"),
+                         {"ActiveState": "active", "StatusText": "serving 1 stream"})
+        self.assertEqual(self.main_pid(), pid)
+        # The worker has not heard of it.
+        heard = [entry["MESSAGE"] for entry in self.entries(mark, f"_PID={pid}")]
+        self.assertEqual([line for line in heard if "configuration" in line or "log.level" in line], [])
+
+    def test_a_missing_credential_is_told_and_another_start_finds_it(self):
+        credential = self.m.root / "etc/outfall/credentials/database-url"
+        self.addCleanup(self.m.put, "/etc/outfall/credentials/database-url", self.url + "\n", 0o600)
+        credential.unlink()
+        mark = self.m.journal_mark()
+        self.assertNotEqual(self.m.systemctl("restart", "outfall", check=False).returncode, 0)
+        # What docs/start/systemd.md and the runbook of OutfallNoWorker show.
+        status = self.m.systemctl("status", "--no-pager", "outfall", check=False).stdout
+        self.assertIn("code=exited, status=243/CREDENTIALS", status)
+        for unit in ("outfall", "outfall-migrate"):
+            lines = self.m.shell(f"journalctl --no-pager -o cat '{mark}' -u {unit}").stdout.splitlines()
+            self.assertIn(f"{unit}.service: Main process exited, code=exited, status=243/CREDENTIALS", lines)
+        self.assertEqual(self.m.shell("systemctl cat outfall | grep ^LoadCredential").stdout.strip(),
+                         "LoadCredential=database-url:/etc/outfall/credentials/database-url")
+        self.m.put("/etc/outfall/credentials/database-url", self.url + "\n", 0o600)
+        self.wait_for_state("active")
+        self.assertEqual(self.m.show("outfall-migrate", "Result"), "success")
+        self.expect_flow("found")
 
     def test_a_broken_file_that_reaches_the_worker_is_refused_there(self):
         pid = self.main_pid()

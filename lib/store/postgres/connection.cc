@@ -300,12 +300,12 @@ Result Connection::query(const std::string& sql, const Params& params) {
   return receive(deadline);
 }
 
-std::pair<Result, Result> Connection::query_both(const std::string& first,
-                                                 const Params& first_params,
-                                                 const std::string& second,
-                                                 const Params& second_params) {
+std::pair<Result, Result> Connection::query_both(
+    const std::string& first, const Params& first_params, const std::string& second,
+    const Params& second_params, const std::function<void(const Result&)>& after_first) {
   if (options_.pooler) {
     Result one = query(first, first_params);
+    if (after_first) after_first(one);
     return {std::move(one), query(second, second_params)};
   }
   if (connection_ == nullptr)
@@ -327,7 +327,7 @@ std::pair<Result, Result> Connection::query_both(const std::string& first,
   if (PQpipelineSync(connection_.get()) == 0) lost(libpq_words(PQerrorMessage(connection_.get())));
   flush(deadline);
   sent_point(first);
-  const auto [one, two] = receive_both(deadline);
+  const auto [one, two] = receive_both(deadline, after_first);
   return {*one, *two};
 }
 
@@ -335,19 +335,21 @@ std::pair<Result, Result> Connection::query_both(const std::string& first,
 // connection is out of pipeline mode afterwards: what is sent in it goes without a Sync, and the
 // server would wait for that with the locks of the statement.
 std::pair<std::optional<Result>, std::optional<Result>> Connection::receive_both(
-    MonotonicTime deadline) {
+    MonotonicTime deadline, const std::function<void(const Result&)>& after_first) {
   std::optional<StoreError> failure;
-  const auto next = [&]() -> std::optional<Result> {
+  const auto next = [&](bool is_first) -> std::optional<Result> {
     try {
-      return receive(deadline);
+      Result result = receive(deadline);
+      if (is_first && after_first) after_first(result);
+      return result;
     } catch (const StoreError& error) {
       if (connection_ == nullptr) throw;
       if (!failure) failure = error;
       return std::nullopt;
     }
   };
-  std::optional<Result> one = next();
-  std::optional<Result> two = next();
+  std::optional<Result> one = next(true);
+  std::optional<Result> two = next(false);
   if (PQexitPipelineMode(connection_.get()) == 0)
     lost(libpq_words(PQerrorMessage(connection_.get())));
   if (!two) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
@@ -130,9 +131,11 @@ class Connection {
   Result query(const std::string& sql, const Params& params);
   // Two statements, each its own transaction, in one round trip where there is no pooler. The
   // server cancels the first one after claim_timeout; behind a pooler, which forbids session
-  // settings, after statement_timeout like every other.
+  // settings, after statement_timeout like every other. `after_first`, if any, is called with
+  // the first result, before the second one is there.
   std::pair<Result, Result> query_both(const std::string& first, const Params& first_params,
-                                       const std::string& second, const Params& second_params);
+                                       const std::string& second, const Params& second_params,
+                                       const std::function<void(const Result&)>& after_first = {});
   // Simple protocol, for scripts; may hold several statements and returns the last one's text
   // result.
   Result script(const std::string& sql);
@@ -146,7 +149,8 @@ class Connection {
   void send_timeout(Milliseconds timeout);
   void ensure_prepared(const std::string& sql, const Params& params);
   Result receive(MonotonicTime deadline);
-  std::pair<std::optional<Result>, std::optional<Result>> receive_both(MonotonicTime deadline);
+  std::pair<std::optional<Result>, std::optional<Result>> receive_both(
+      MonotonicTime deadline, const std::function<void(const Result&)>& after_first);
   PGresult* next_result(MonotonicTime deadline);
   void flush(MonotonicTime deadline);
   void wait(bool for_write, MonotonicTime deadline);

@@ -129,45 +129,37 @@ void PostgresSession::refuse_leases_in_doubt() const {
   }
 }
 
-ClaimResult PostgresSession::claim(const ClaimRequest& request) {
+ClaimResult PostgresSession::claim(const ClaimRequest& request,
+                                   const std::function<void(const LeasedSoon&)>& leased) {
   refuse_leases_in_doubt();
   const MonotonicTime asked_at = clock_.monotonic();
   const ClaimFloors::Input input = floors_.input(request.stream, asked_at);
-  // Not a structured binding: clang 14 cannot capture one in a lambda.
+  ClaimResult result;
   OUTFALL_CRASH_POINT("claim", "begun");
-  const std::pair<Result, Result> both =
-      connection_.query_both(calls_.claim, claim_params(request, input), calls_.leased_entries,
-                             Params().uuid(request.lease_id));
+  // Not a structured binding: clang 14 cannot capture one in a lambda.
+  const std::pair<Result, Result> both = connection_.query_both(
+      calls_.claim, claim_params(request, input), calls_.leased_entries,
+      Params().uuid(request.lease_id), [&](const Result& first) {
+        take_answer(first, request.stream, input.generation, asked_at, result);
+        if (result.status == ClaimStatus::batch && leased && !floors_.leases_in_doubt()) {
+          leased({.entries = first.int4(0, first.column("entries")),
+                  .largest_key = first.int4(0, first.column("largest_key")),
+                  .more = result.more});
+        }
+      });
   OUTFALL_CRASH_POINT("claim", "committed");
   const Result& answer = both.first;
   const Result& rows = both.second;
   const auto column = [&](const char* name) { return answer.column(name); };
   const std::string_view status = answer.bytes(0, column("status"));
-  ClaimResult result;
   if (status == "unregistered") {
     const std::string streams[] = {request.stream};
     register_streams(streams);
     result.more = true;
-    return result;
-  }
-  if (status == "busy") {
-    result.status = ClaimStatus::busy;
-    return result;
-  }
-  if (status == "paused") {
-    result.status = ClaimStatus::paused;
-    take_takeover(answer, result);
-    return result;
-  }
-
-  result.more = answer.boolean(0, column("more"));
-  // A claim that was made before and is only repeated has nothing to report.
-  if (status != "repeated") {
-    take_report(answer, request.stream, input.generation, asked_at, result);
   }
   // The claim may be the first to meet another server: its lease is given up with all the others.
-  refuse_leases_in_doubt();
-  if (status == "empty") return result;
+  if (status == "batch" || status == "repeated" || status == "empty") refuse_leases_in_doubt();
+  if (status != "batch" && status != "repeated") return result;
 
   result.status = ClaimStatus::batch;
   result.batch.lease_id = request.lease_id;
@@ -184,6 +176,24 @@ ClaimResult PostgresSession::claim(const ClaimRequest& request) {
                                                  " could be read");
   }
   return result;
+}
+
+// All that a claim answers but for the lease itself. It runs before the entries are read, so that
+// the next claim of the stream starts where this one has told.
+void PostgresSession::take_answer(const Result& answer, const std::string& stream,
+                                  std::uint64_t generation, MonotonicTime asked_at,
+                                  ClaimResult& result) {
+  const std::string_view status = answer.bytes(0, answer.column("status"));
+  if (status == "busy") result.status = ClaimStatus::busy;
+  if (status == "paused") {
+    result.status = ClaimStatus::paused;
+    take_takeover(answer, result);
+  }
+  if (status == "batch") result.status = ClaimStatus::batch;
+  if (status != "batch" && status != "repeated" && status != "empty") return;
+  result.more = answer.boolean(0, answer.column("more"));
+  // A claim that was made before and is only repeated has nothing to report.
+  if (status != "repeated") take_report(answer, stream, generation, asked_at, result);
 }
 
 // What a claim that picked reports to the floor, and what it met on its way.
@@ -216,8 +226,9 @@ void PostgresSession::take_report(const Result& answer, const std::string& strea
 
 // Who else is there, and what of the leases of those that are not.
 void PostgresSession::take_takeover(const Result& answer, ClaimResult& result) {
-  if (const int others = answer.column("others"); !answer.is_null(0, others))
-    result.other_workers = answer.uuid_array(0, others);
+  const int others = answer.column("others");
+  result.other_workers =
+      answer.is_null(0, others) ? std::vector<Uuid>{} : answer.uuid_array(0, others);
   result.taken_over = answer.int4(0, answer.column("taken_over"));
   result.abandoned = answer.int8_array(0, answer.column("abandoned"));
 }

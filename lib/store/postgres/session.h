@@ -18,7 +18,9 @@ class PostgresSession final : public StoreSession {
 
   void register_streams(std::span<const std::string> streams) override;
   std::vector<std::string> due_streams(std::span<const std::string> streams) override;
-  ClaimResult claim(const ClaimRequest& request) override;
+  using StoreSession::claim;
+  ClaimResult claim(const ClaimRequest& request,
+                    const std::function<void(const LeasedSoon&)>& leased) override;
   SettleResult settle(const SettleRequest& request) override;
   std::vector<Uuid> renew(std::span<const Uuid> leases, Milliseconds lease) override;
   void release() override;
@@ -30,6 +32,8 @@ class PostgresSession final : public StoreSession {
   void refuse_leases_in_doubt() const;
   [[nodiscard]] Params claim_params(const ClaimRequest& request,
                                     const ClaimFloors::Input& input) const;
+  void take_answer(const Result& answer, const std::string& stream, std::uint64_t generation,
+                   MonotonicTime asked_at, ClaimResult& result);
   static void take_takeover(const Result& answer, ClaimResult& result);
   void take_report(const Result& answer, const std::string& stream, std::uint64_t generation,
                    MonotonicTime asked_at, ClaimResult& result);
