@@ -81,6 +81,11 @@ struct Entry {
   bool held = false;              // the same, as held
   std::uint8_t receipts = 0;      // at the end
   std::uint8_t dead_letters = 0;  // at the end
+  bool poison = false;            // it may become a dead letter
+  std::uint16_t attempts = 0;     // counted by its receipt; 0: nobody said
+  std::uint16_t refusals = 0;     // that a sink saw and put down to it
+  bool unattempted = false;       // its receipt says that there was no attempt
+  Micros outcome_at = 0;          // of its last outcome in the workers' logs; 0: none
 };
 
 struct Arrival {
@@ -108,6 +113,12 @@ struct Settle {
   Micros at;
   Settled as;
 };
+// How many attempts an entry had counted when a lease took or tried it.
+struct CountedAttempts {
+  Index entry;
+  Micros at;
+  std::int64_t attempts;
+};
 // A settle that names no entries: of the lease's deliveries the next `delivered` ones.
 struct CountedSettle {
   Index lease;
@@ -126,7 +137,11 @@ struct Fault {
   std::vector<Index> sinks;
   std::optional<bool> late;            // a send that began before may arrive after its repetition
   std::optional<std::int32_t> copies;  // of one entry that it can explain
-  Micros forgets_from = kNever;        // commits since then, and before its end, may be undone
+  // What the database had confirmed without waiting for its disk, as it does to workers, may be
+  // undone: it crashed, or another server took over.
+  bool undoes_commits = false;
+  std::int32_t attempts = 0;     // of one entry that it may cost, beside those that sinks refused
+  Micros forgets_from = kNever;  // producers' commits since then, and before its end, may be undone
   Micros recover_within = kNever;
   Micros isolate_within = kNever;  // for what goes to sinks that it does not touch
 
@@ -161,6 +176,7 @@ class History {
   std::vector<Arrival> arrivals;
   std::vector<Holding> holdings;
   std::vector<Holding> delivered_outcomes;
+  std::vector<CountedAttempts> counted_attempts;
   std::vector<Settle> settles;
   std::vector<CountedSettle> counted_settles;
   std::vector<Fault> faults;
@@ -171,6 +187,10 @@ class History {
   };
   std::vector<Lease> lease_facts;             // by index of `leases`
   std::map<Index, StreamRules> stream_rules;  // those that differ
+  // By entry: for which reasons it may become a dead letter, where not for any; and for which one
+  // it is a dead letter at the end, where that is told.
+  std::map<Index, std::vector<std::string>> poison_reasons;
+  std::map<Index, std::string> dead_letter_reasons;
   Final final;
   std::optional<Micros> send_timeout;
   std::size_t stale = 0;

@@ -39,7 +39,12 @@ struct Case {
   [[nodiscard]] bool forgettable(const Entry& entry) const;
   // Nothing of it is left in the database, because of that.
   [[nodiscard]] bool forgotten(const Entry& entry) const;
-  [[nodiscard]] bool database_fault_between(Micros from, Micros until) const;
+  // Whether a fault that overlaps this time may have undone what the database had confirmed before.
+  [[nodiscard]] bool commits_undone_between(Micros from, Micros until) const;
+  // Whether an arrival at this time is certainly of a send after the entry had ended: the database
+  // had confirmed its end more than a send timeout before, and nothing began it anew, undid a
+  // commit, or could keep a send on its way for so long.
+  [[nodiscard]] bool had_ended(Index entry, Micros arrival) const;
 
   void found(Anomaly anomaly, std::string text);
   // "entry 018f… (orders/key 7, n 3)"
@@ -72,5 +77,6 @@ void judge_keys(Case& c);      // reorder, gap
 void judge_leases(Case& c);    // zombie-write, resurrect, double-terminal
 void judge_recovery(Case& c);  // stuck, not-isolated
 void judge_quantities(Case& c);  // unbounded, miscounted
+void judge_blame(Case& c);       // given-up, attempt-spent
 
 }  // namespace outfall::test::history

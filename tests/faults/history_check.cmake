@@ -2,6 +2,7 @@ outfall_library(outfall_history
   SOURCES
     ${CMAKE_CURRENT_LIST_DIR}/history.cc
     ${CMAKE_CURRENT_LIST_DIR}/history_judge.cc
+    ${CMAKE_CURRENT_LIST_DIR}/history_judge_blame.cc
     ${CMAKE_CURRENT_LIST_DIR}/history_judge_copies.cc
     ${CMAKE_CURRENT_LIST_DIR}/history_judge_ends.cc
     ${CMAKE_CURRENT_LIST_DIR}/history_judge_extra.cc
@@ -17,7 +18,9 @@ target_link_libraries(outfall_history_check PRIVATE
 
 outfall_test(history_check_test
   SOURCES
+    ${CMAKE_CURRENT_LIST_DIR}/history_blame_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/history_check_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/history_ends_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/history_good_run.cc
     ${CMAKE_CURRENT_LIST_DIR}/history_mutation_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/history_program_test.cc

@@ -17,6 +17,7 @@ using testing::IsEmpty;
 
 const boost::json::object kWorker1 = {{"workers", boost::json::array{"w1"}}};
 const boost::json::object kDatabase = {{"database", true}};
+const boost::json::object kUndoes = {{"undoes_commits", true}};
 const boost::json::object kSink = {{"sinks", boost::json::array{"sink"}}};
 
 // Three entries of one key, delivered.
@@ -98,7 +99,7 @@ TEST(GoodHistory, ADatabaseThatUndidASettle) {
   Scene scene = delivered();
   scene.claim("l1", {"c"}, 9)
       .settle("l1", {"c"}, 14)
-      .fault("F7-immediate-stop", 15, 900, kDatabase);
+      .fault("F7-immediate-stop", 15, 900, kDatabase, kUndoes);
   scene.arrive("c", 1000).claim("l2", {"c"}, 950).settle("l2", {"c"}, 1010);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
 }
@@ -126,18 +127,18 @@ TEST(GoodHistory, TheLastSendOfAFrozenWorkerArrivesLate) {
 TEST(GoodHistory, ADeadLetterThatItsKeyGoesOnWithout) {
   Scene scene = plain();
   scene.arrive("a", 10).arrive("c", 12);
-  EXPECT_THAT(found(scene.end({"a", "c"}, {"b"})), IsEmpty());
+  EXPECT_THAT(found(scene.poison("b").end({"a", "c"}, {"b"})), IsEmpty());
 }
 
 TEST(GoodHistory, AReplay) {
-  Scene scene = plain();
+  Scene scene = plain().poison("b");
   scene.arrive("a", 10).arrive("c", 12).note("replayed", "b", 500).arrive("b", 510);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
 }
 
 // Its answer was lost before it became a dead letter: the replay explains the second copy.
 TEST(GoodHistory, AReplayOfWhatHadArrived) {
-  Scene scene = delivered();
+  Scene scene = delivered().poison("b");
   scene.claim("l1", {"b"}, 9)
       .add({{"f", "settled"},
             {"at_us", 20'000},
@@ -153,21 +154,21 @@ TEST(GoodHistory, AReplayOfWhatHadArrived) {
 }
 
 TEST(GoodHistory, AKeyThatIsStillHeld) {
-  Scene scene = plain();
+  Scene scene = plain().poison("b");
   scene.add({{"f", "stream"}, {"stream", "orders"}, {"on_dead_letter", "hold-key"}});
   scene.arrive("a", 10);
   EXPECT_THAT(found(scene.end({"a"}, {"b"}, {{"held", list({"c"})}, {"holds", 1}})), IsEmpty());
 }
 
 TEST(GoodHistory, AKeyThatWasHeldUntilTheReplay) {
-  Scene scene = plain();
+  Scene scene = plain().poison("b");
   scene.add({{"f", "stream"}, {"stream", "orders"}, {"on_dead_letter", "hold-key"}});
   scene.arrive("a", 10).note("replayed", "b", 500).arrive("b", 510).arrive("c", 511);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
 }
 
 TEST(GoodHistory, AKeyThatWasHeldUntilTheDiscard) {
-  Scene scene = plain();
+  Scene scene = plain().poison("b");
   scene.add({{"f", "stream"}, {"stream", "orders"}, {"on_dead_letter", "hold-key"}});
   scene.arrive("a", 10).note("discarded", "b", 500).arrive("c", 511);
   EXPECT_THAT(found(scene.end({"a", "c"})), IsEmpty());
@@ -388,21 +389,21 @@ TEST(Reorder, AlsoUnderAFault) {
 }
 
 TEST(Reorder, PastADeadLetterThatHoldsItsKey) {
-  Scene scene = plain();
+  Scene scene = plain().poison("b");
   scene.add({{"f", "stream"}, {"stream", "orders"}, {"on_dead_letter", "hold-key"}});
   EXPECT_THAT(found(scene.arrive("a", 10).arrive("c", 11).end({"a", "c"}, {"b"})),
               ElementsAre("reorder"));
 }
 
 TEST(Reorder, BeforeTheDiscardOfWhatHoldsItsKey) {
-  Scene scene = plain();
+  Scene scene = plain().poison("b");
   scene.add({{"f", "stream"}, {"stream", "orders"}, {"on_dead_letter", "hold-key"}});
   scene.arrive("a", 10).arrive("c", 400).note("discarded", "b", 500);
   EXPECT_THAT(found(scene.end({"a", "c"})), ElementsAre("reorder"));
 }
 
 TEST(Reorder, BeforeTheReplayOfWhatHoldsItsKey) {
-  Scene scene = plain();
+  Scene scene = plain().poison("b");
   scene.add({{"f", "stream"}, {"stream", "orders"}, {"on_dead_letter", "hold-key"}});
   scene.arrive("a", 10).arrive("c", 400).note("replayed", "b", 500).arrive("b", 510);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("reorder"));
@@ -442,6 +443,13 @@ TEST(DoubleTerminal, SettledTwiceByOneLease) {
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("double-terminal"));
 }
 
+TEST(DoubleTerminal, ADatabaseFaultThatUndoesNothingIsNoExcuse) {
+  Scene scene = delivered();
+  scene.fault("F6-terminate", 15, 900, kDatabase);
+  scene.claim("l1", {"c"}, 9).settle("l1", {"c"}, 20).settle("l1", {"c"}, 30);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("double-terminal"));
+}
+
 TEST(Resurrect, DeliveredAndStillThere) {
   EXPECT_THAT(found(delivered().end({"a", "b", "c"}, {}, {{"entries", list({"c"})}})),
               ElementsAre("resurrect", "stuck"));
@@ -461,7 +469,14 @@ TEST(Resurrect, ArrivedLongAfterItWasSettled) {
 
 TEST(Resurrect, ADatabaseFaultOfAnotherTimeIsNoExcuse) {
   Scene scene = delivered();
-  scene.fault("F7-immediate-stop", 1, 2, kDatabase);
+  scene.fault("F7-immediate-stop", 1, 2, kDatabase, kUndoes);
+  scene.claim("l1", {"c"}, 9).settle("l1", {"c"}, 20).claim("l2", {"c"}, 30, "w2");
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("resurrect"));
+}
+
+TEST(Resurrect, ADatabaseFaultThatUndoesNothingIsNoExcuse) {
+  Scene scene = delivered();
+  scene.fault("F10-read-only", 15, 900, kDatabase);
   scene.claim("l1", {"c"}, 9).settle("l1", {"c"}, 20).claim("l2", {"c"}, 30, "w2");
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("resurrect"));
 }
@@ -485,12 +500,21 @@ TEST(ZombieWrite, LeaseNumbersCountWhereTheLogWasLate) {
 TEST(ZombieWrite, LeaseNumbersMayGoBackWithTheDatabase) {
   Scene scene = delivered();
   scene.claim("l1", {"c"}, 1500).records.back()["lease_no"] = 35;
-  scene.fault("F7-immediate-stop", 1510, 1590, kDatabase);
+  scene.fault("F7-immediate-stop", 1510, 1590, kDatabase, kUndoes);
   scene.claim("l2", {"c"}, 1600).records.back()["lease_no"] = 34;
   scene.settle("l2", {"c"}, 1700);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre());
   scene.settle("l1", {"c"}, 1650);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), testing::Contains("zombie-write"));
+}
+
+TEST(ZombieWrite, LeaseNumbersStayWhereNothingIsUndone) {
+  Scene scene = delivered();
+  scene.claim("l1", {"c"}, 1500).records.back()["lease_no"] = 35;
+  scene.fault("F22-connections", 1510, 1590, kDatabase);
+  scene.claim("l2", {"c"}, 1600).records.back()["lease_no"] = 34;
+  scene.settle("l2", {"c"}, 1700);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("zombie-write"));
 }
 
 TEST(ZombieWrite, AlsoWhereASettleOnlyCounts) {
@@ -678,7 +702,7 @@ TEST(GoodHistory, RetriesAreCountedAsLogged) {
 TEST(Miscounted, MoreDeadLettersThanThereAreUnlessTheDatabaseForgot) {
   for (const bool forgot : {false, true}) {
     Scene scene = delivered();
-    scene.commit("d", 5, "l", 1);
+    scene.commit("d", 5, "l", 1).poison("d");
     if (forgot) scene.fault("F7-restart", 1, 20, kDatabase);
     scene.add({{"f", "counter"},
                {"at_us", 30'000},
@@ -739,6 +763,10 @@ TEST(BadRecord, NamesFileLineAndField) {
             "file:1: \"until_us\" is before at_us");
   EXPECT_EQ(complaint(R"({"f":"fault","at_us":2,"kind":"F1","touches":{"sinks":"some"}})"),
             "file:1: \"sinks\" is neither \"all\" nor a list");
+  EXPECT_EQ(complaint(R"({"f":"fault","at_us":2,"kind":"F7","touches":{},"undoes_commits":true})"),
+            "file:1: \"undoes_commits\" needs a touched database");
+  EXPECT_EQ(complaint(R"({"f":"fault","at_us":2,"kind":"F15","touches":{},"attempts":1})"),
+            "file:1: \"attempts\" needs a touched sink");
   EXPECT_EQ(complaint(R"({"f":"final","entries":{"a":1}})"), "file:1: \"entries\" is no list");
   EXPECT_EQ(complaint(R"({"f":"worker","worker":"w","at_us":1,"event":"gone"})"),
             "file:1: \"event\" is none of started, killed, terminated, exited, frozen, thawed");

@@ -31,7 +31,7 @@ class GoodRun {
                 {"value", delivered_.size() / 2}});
     scene_.add({{"f", "bounds"}, {"rss_bytes", 25'000'000}, {"connections", 5}});
     scene_.add({{"f", "gauge"}, {"at_us", at_}, {"worker", "w1"}, {"rss_bytes", 20'000'000}});
-    scene_.end(delivered_, dead_);
+    scene_.end({}, {}, {{"delivered", receipts()}, {"dead_letters", dead_letters()}});
   }
 
   [[nodiscard]] const Scene& scene() const { return scene_; }
@@ -55,6 +55,7 @@ class GoodRun {
         scene_.commit(id, at_, key, place);
         pending_.push_back(id);
       }
+      if (dead_of_birth(id)) scene_.poison(id, {"sink.refused"});
     }
   }
 
@@ -78,6 +79,27 @@ class GoodRun {
     scene_.settle(lease, delivered, at_ += 5, worker);
     delivered_.insert(delivered_.end(), delivered.begin(), delivered.end());
     done_ = until;
+  }
+
+  // A sink refuses one of ten at first. Poison that was replayed has its failures behind it.
+  json::array receipts() {
+    json::array all;
+    for (const std::string& id : delivered_) {
+      int attempts = dead_of_birth(id) ? 4 : 1;
+      if (chance(10)) {
+        ++attempts;
+        scene_.add({{"f", "refused"}, {"at_us", at_ * 1000}, {"sink", "sink"}, {"id", id}});
+      }
+      all.push_back(json::object{{"id", id}, {"attempts", attempts}});
+    }
+    return all;
+  }
+
+  [[nodiscard]] json::array dead_letters() const {
+    json::array all;
+    for (const std::string& id : dead_)
+      all.push_back(json::object{{"id", id}, {"reason_code", "sink.refused"}});
+    return all;
   }
 
   static bool dead_of_birth(const std::string& id) { return id.ends_with("7"); }

@@ -28,6 +28,8 @@ constexpr std::array<AnomalyName, kAnomalies> kNames = {{
     {"unbounded", "I8 bounded resources"},
     {"not-isolated", "I10 isolation"},
     {"miscounted", "I11 accounting"},
+    {"given-up", "I12 no blame"},
+    {"attempt-spent", "I12 no blame"},
 }};
 
 // Where each entry's part of `sorted` begins; one more at the end.
@@ -209,9 +211,22 @@ bool Case::forgotten(const Entry& entry) const {
   return history.final.seen && !ended && forgettable(entry);
 }
 
-bool Case::database_fault_between(Micros from, Micros until) const {
+bool Case::commits_undone_between(Micros from, Micros until) const {
   return std::any_of(history.faults.begin(), history.faults.end(), [&](const Fault& fault) {
-    return fault.database && overlap(fault.from, fault.until, from, until);
+    return fault.undoes_commits && overlap(fault.from, fault.until, from, until);
+  });
+}
+
+bool Case::had_ended(Index entry, Micros arrival) const {
+  const Entry& e = history.entries[entry];
+  const auto ends = settles_of(entry);
+  return std::any_of(ends.begin(), ends.end(), [&](const Settle& end) {
+    if (end.as == Settled::other || end.at + send_timeout >= arrival) return false;
+    if (e.replayed && end.at <= e.replayed_at) return false;
+    return std::none_of(history.faults.begin(), history.faults.end(), [&](const Fault& fault) {
+      return (fault.undoes_commits || fault.forgets_from != kNever || fault.may_be_late()) &&
+             overlap(fault.from, fault.until, end.at - send_timeout, arrival);
+    });
   });
 }
 
@@ -240,6 +255,7 @@ Verdict judge(const History& history, const JudgeOptions& options) {
   judge_leases(c);
   judge_recovery(c);
   judge_quantities(c);
+  judge_blame(c);
   return std::move(c.verdict);
 }
 

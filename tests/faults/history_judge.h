@@ -26,8 +26,10 @@ enum class Anomaly : std::uint8_t {
   unbounded,     // I8
   not_isolated,  // I10
   miscounted,    // I11
+  given_up,      // I12
+  attempt_spent,
 };
-inline constexpr std::size_t kAnomalies = 12;
+inline constexpr std::size_t kAnomalies = 14;
 
 // As in the README: "dup-unexplained".
 [[nodiscard]] std::string_view to_string(Anomaly anomaly) noexcept;

@@ -73,6 +73,7 @@ class Explanations {
              entry.replayed_at <= gap.after->at;
     }
     const Fault& f = h_.faults[fault];
+    if (c_.had_ended(entry_, gap.after->at)) return false;
     if (!overlap(f.from, f.until, gap.before->at - c_.send_timeout, gap.after->at)) return false;
     return f.database || f.touches_sink(gap.before->sink) || f.touches_sink(gap.after->sink) ||
            touches_a_holder(f);
@@ -98,19 +99,42 @@ class Explanations {
   std::vector<bool> tried_;
 };
 
-// A copy long after the entry was settled as delivered is no repetition of an open attempt.
+// A copy long after the entry was settled for good is no repetition of an open attempt.
 Anomaly kind_of(const Case& c, Index entry, const Arrival& copy) {
   for (const Settle& settle : c.settles_of(entry)) {
-    if (settle.as == Settled::delivered && settle.at + c.send_timeout < copy.at)
+    if (settle.as != Settled::other && settle.at + c.send_timeout < copy.at)
       return Anomaly::resurrect;
   }
   return Anomaly::dup_unexplained;
+}
+
+// What is a dead letter is sent no more. When it became one tells the settle; or, of one that it
+// still is, its last outcome, where no fault can have kept another one from the log.
+bool was_dead_by(const Case& c, Index entry, Micros arrival) {
+  const Entry& e = c.history.entries[entry];
+  for (const Settle& settle : c.settles_of(entry)) {
+    if (settle.as == Settled::dead_lettered && c.had_ended(entry, arrival)) return true;
+  }
+  if (e.dead_letters == 0 || e.replayed || e.outcome_at == 0) return false;
+  const auto& faults = c.history.faults;
+  return e.outcome_at + c.send_timeout < arrival &&
+         std::none_of(faults.begin(), faults.end(), [&](const Fault& fault) {
+           return overlap(fault.from, fault.until, e.outcome_at - c.send_timeout, arrival);
+         });
+}
+
+void judge_first(Case& c, Index entry) {
+  const Micros first = c.first_arrival(entry);
+  if (first == kNever || !was_dead_by(c, entry, first)) return;
+  c.found(Anomaly::resurrect, c.name(entry) + " arrived at " + std::to_string(first) +
+                                  ", long after it had become a dead letter");
 }
 
 }  // namespace
 
 void judge_copies(Case& c) {
   for (Index entry = 0; entry < c.history.entries.size(); ++entry) {
+    judge_first(c, entry);
     const auto arrivals = c.arrivals_of(entry);
     if (arrivals.size() < 2) continue;
     const auto explained_by = Explanations(c, entry).match();

@@ -83,7 +83,9 @@ class Mutant {
   }
   static void remove(json::value& list, const std::string& id) {
     json::array& array = list.as_array();
-    array.erase(std::find(array.begin(), array.end(), json::value(id)));
+    array.erase(std::find_if(array.begin(), array.end(), [&](const json::value& each) {
+      return each.at("id") == json::value(id);
+    }));
   }
   // The same arrival once more, right behind it.
   json::object copy_of(std::size_t arrival, std::int64_t later_us) {
@@ -110,6 +112,13 @@ class Mutant {
         story = {std::string(r.at("lease").as_string()), at(r)};
     }
     return story;
+  }
+  // An element of one of the lists of the end.
+  json::object& listed(const char* name, const std::string& of) {
+    for (json::value& each : final()[name].as_array()) {
+      if (each.at("id") == json::value(of)) return each.as_object();
+    }
+    throw std::out_of_range(of);
   }
   static bool contains(const json::value& list, const std::string& id) {
     const json::array& array = list.as_array();
@@ -206,6 +215,66 @@ bool claim_again(Mutant& m, std::int64_t after_settle_us) {
   return true;
 }
 
+// The same, while something was wrong with the database that may have undone the settle, or not.
+void disturb_database(Mutant& m, std::int64_t at_us, bool undoes_commits) {
+  m.scene().add({{"f", "fault"},
+                 {"at_us", at_us - 1},
+                 {"until_us", at_us},
+                 {"kind", undoes_commits ? "F7-restart" : "F6-terminate"},
+                 {"touches", {{"database", true}}},
+                 {"undoes_commits", undoes_commits}});
+}
+
+bool claim_again_beside_a_fault(Mutant& m, bool undoes_commits) {
+  if (!claim_again(m, 1)) return false;
+  disturb_database(m, Mutant::at(m.records().back()), undoes_commits);
+  return true;
+}
+
+// A copy that comes more than the send timeout after the settle, with a fault all the while.
+bool deliver_again_beside(Mutant& m, const std::string& kind, const json::object& touches,
+                          const json::object& more = {}) {
+  for (int tries = 0; tries < 50; ++tries) {
+    const std::size_t arrival = *m.lonely_arrival();
+    const auto story = m.settled(Mutant::id(m.records()[arrival]));
+    if (!story) continue;
+    const std::int64_t at = Mutant::at(m.records()[arrival]);
+    const std::int64_t then = story->settled + 1'000'001;
+    if (!m.quiet(at, then)) continue;
+    const json::object copy = m.copy_of(arrival, then - at);
+    m.scene().add(copy);
+    m.scene().fault(kind, story->settled / 1000, then / 1000, touches, more);
+    return true;
+  }
+  return false;
+}
+
+// The settle of an entry that arrived once, by another lease of the same worker.
+bool settle_by(Mutant& m, const std::string& lease) {
+  const auto settle = m.pick([](const json::object& r) {
+    return Mutant::is(r, "settled") && !r.at("ids").as_array().empty();
+  });
+  json::object& record = m.records()[*settle];
+  record["lease"] = lease;
+  return true;
+}
+
+bool settle_twice(Mutant& m) {
+  const auto settle = m.pick([](const json::object& r) {
+    return Mutant::is(r, "settled") && !r.at("ids").as_array().empty();
+  });
+  json::object again = m.records()[*settle];
+  again["at_us"] = Mutant::at(again) + 10;
+  m.scene().add(again);
+  return true;
+}
+
+bool settle_twice_beside_a_fault(Mutant& m, bool undoes_commits) {
+  settle_twice(m);
+  disturb_database(m, Mutant::at(m.records().back()), undoes_commits);
+  return true;
+}
+
 std::vector<Mutation> of_loss() {
   return {
       {"drop an arrival",
@@ -233,9 +302,11 @@ std::vector<Mutation> of_loss() {
        {"lost"},
        [](Mutant& m) {
          json::array& dead = m.final()["dead_letters"].as_array();
-         const auto committed = std::find_if(dead.begin(), dead.end(), [&](const json::value& id) {
-           return m.pick("committed", std::string(id.as_string())).has_value();
-         });
+         const auto committed =
+             std::find_if(dead.begin(), dead.end(), [&](const json::value& each) {
+               const std::string id(each.at("id").as_string());
+               return m.pick("committed", id).has_value();
+             });
          if (committed == dead.end()) return false;
          dead.erase(committed);
          return true;
@@ -322,8 +393,8 @@ std::vector<Mutation> of_ends() {
       {"add a receipt",
        {"double-terminal"},
        [](Mutant& m) {
-         m.final()["delivered"].as_array().emplace_back(
-             Mutant::id(m.records()[*m.lonely_arrival()]));
+         const std::string id = Mutant::id(m.records()[*m.lonely_arrival()]);
+         m.final()["delivered"].as_array().push_back(json::object{{"id", id}});
          return true;
        }},
       {"dead-letter what was delivered",
@@ -333,17 +404,13 @@ std::vector<Mutation> of_ends() {
              Mutant::id(m.records()[*m.lonely_arrival()]));
          return true;
        }},
-      {"settle twice",
+      {"settle twice", {"double-terminal"}, settle_twice},
+      {"settle twice beside a fault that undoes nothing",
        {"double-terminal"},
-       [](Mutant& m) {
-         const auto settle = m.pick([](const json::object& r) {
-           return Mutant::is(r, "settled") && !r.at("ids").as_array().empty();
-         });
-         json::object again = m.records()[*settle];
-         again["at_us"] = Mutant::at(again) + 10;
-         m.scene().add(again);
-         return true;
-       }},
+       [](Mutant& m) { return settle_twice_beside_a_fault(m, false); }},
+      {"settle again what a crash has undone",
+       {},
+       [](Mutant& m) { return settle_twice_beside_a_fault(m, true); }},
       {"keep what was delivered",
        {"resurrect", "stuck"},
        [](Mutant& m) {
@@ -351,6 +418,12 @@ std::vector<Mutation> of_ends() {
          return true;
        }},
       {"claim what was settled", {"resurrect"}, [](Mutant& m) { return claim_again(m, 1); }},
+      {"claim what was settled beside a fault that undoes nothing",
+       {"resurrect"},
+       [](Mutant& m) { return claim_again_beside_a_fault(m, false); }},
+      {"claim again what a crash has undone",
+       {},
+       [](Mutant& m) { return claim_again_beside_a_fault(m, true); }},
   };
 }
 
@@ -373,9 +446,155 @@ std::vector<Mutation> of_fencing() {
          }
          return false;
        }},
+      {"deliver what was settled long ago beside a database that takes no writes",
+       {"resurrect"},
+       [](Mutant& m) {
+         return deliver_again_beside(m, "F10-read-only", {{"database", true}});
+       }},
+      {"deliver what was settled long ago beside a kill",
+       {"resurrect"},
+       [](Mutant& m) {
+         return deliver_again_beside(m, "F1-sigkill", {{"workers", "all"}});
+       }},
+      {"deliver late what a frozen worker had",
+       {},
+       [](Mutant& m) {
+         return deliver_again_beside(m, "F3-freeze", {{"workers", "all"}});
+       }},
+      {"deliver again what a crash has undone",
+       {},
+       [](Mutant& m) {
+         return deliver_again_beside(m, "F7-restart", {{"database", true}},
+                                     {{"undoes_commits", true}});
+       }},
+      {"settle by a lease that was never claimed",
+       {"zombie-write"},
+       [](Mutant& m) { return settle_by(m, "nobody's"); }},
+      {"settle by the lease of others",
+       {"zombie-write"},
+       [](Mutant& m) {
+         const auto claim = m.pick([](const json::object& r) { return Mutant::is(r, "claimed"); });
+         m.scene().claim("others", {"a stranger"}, 0, "w1");
+         m.records().back()["at_us"] = Mutant::at(m.records()[*claim]);
+         return settle_by(m, "others");
+       }},
       {"settle what another lease has",
        {"zombie-write"},
        [](Mutant& m) { return claim_again(m, -1); }},
+  };
+}
+
+// A dead letter of the end, or nothing.
+json::object* a_dead_letter(Mutant& m) {
+  json::array& dead = m.final()["dead_letters"].as_array();
+  return dead.empty() ? nullptr : &dead.front().as_object();
+}
+
+// Takes an entry that arrived once from those that were delivered; the settle of it stays.
+std::string give_up(Mutant& m) {
+  const auto arrival = m.lonely_arrival();
+  const std::string id = Mutant::id(m.records()[*arrival]);
+  Mutant::remove(m.final()["delivered"], id);
+  m.final()["dead_letters"].as_array().push_back(
+      json::object{{"id", id}, {"reason_code", "outbox.max_retry_attempts_exceeded"}});
+  return id;
+}
+
+void spend(Mutant& m) {
+  json::value& attempts =
+      m.listed("delivered", Mutant::id(m.records()[*m.lonely_arrival()]))["attempts"];
+  attempts = attempts.as_int64() + 1;
+}
+
+// During the whole run.
+void disturb_sink(Mutant& m, int attempts) {
+  m.scene().fault(attempts > 0 ? "F15-http" : "F14-away", 0, std::int64_t{1} << 40,
+                  {{"sinks", "all"}}, {{"attempts", attempts}});
+}
+
+std::vector<Mutation> of_blame() {
+  return {
+      {"give up what is healthy",
+       {"given-up"},
+       [](Mutant& m) {
+         m.erase(*m.pick("arrived", give_up(m)));
+         return true;
+       }},
+      {"give up what had arrived",
+       {"given-up"},
+       [](Mutant& m) {
+         give_up(m);
+         return true;
+       }},
+      {"give up what was marked for it",
+       {},
+       [](Mutant& m) {
+         m.scene().poison(give_up(m));
+         return true;
+       }},
+      {"give up what is healthy during an outage",
+       {"given-up"},
+       [](Mutant& m) {
+         m.erase(*m.pick("arrived", give_up(m)));
+         m.scene().fault("F14-away", 0, 1, {{"sinks", "all"}, {"workers", "all"}});
+         return true;
+       }},
+      {"give up poison for another reason",
+       {"given-up"},
+       [](Mutant& m) {
+         json::object* dead = a_dead_letter(m);
+         if (dead == nullptr) return false;
+         (*dead)["reason_code"] = "worker.abandoned";
+         return true;
+       }},
+      {"replay what is healthy",
+       {"given-up"},
+       [](Mutant& m) {
+         const json::object arrival = m.records()[*m.lonely_arrival()];
+         m.scene().add(
+             {{"f", "replayed"}, {"at_us", Mutant::at(arrival) - 1}, {"id", Mutant::id(arrival)}});
+         return true;
+       }},
+  };
+}
+
+std::vector<Mutation> of_attempts() {
+  return {
+      {"spend an attempt more",
+       {"attempt-spent"},
+       [](Mutant& m) {
+         spend(m);
+         return true;
+       }},
+      {"count no attempt",
+       {"miscounted"},
+       [](Mutant& m) {
+         m.listed("delivered", Mutant::id(m.records()[*m.lonely_arrival()]))["attempts"] = 0;
+         return true;
+       }},
+      {"spend an attempt on an outage",
+       {"attempt-spent"},
+       [](Mutant& m) {
+         spend(m);
+         disturb_sink(m, 0);
+         return true;
+       }},
+      {"spend an attempt on a fault that may cost it",
+       {},
+       [](Mutant& m) {
+         spend(m);
+         disturb_sink(m, 1);
+         return true;
+       }},
+      {"lose a refusal",
+       {"attempt-spent"},
+       [](Mutant& m) {
+         const auto refusal = m.pick([](const json::object& r) {
+           return Mutant::is(r, "refused") && !Mutant::id(r).ends_with("7");
+         });
+         if (refusal) m.erase(*refusal);
+         return refusal.has_value();
+       }},
   };
 }
 
@@ -428,8 +647,8 @@ std::vector<Mutation> of_liveness() {
 
 std::vector<Mutation> mutations() {
   std::vector<Mutation> all;
-  for (const auto& some :
-       {of_loss(), of_phantoms(), of_copies_and_order(), of_ends(), of_fencing(), of_liveness()})
+  for (const auto& some : {of_loss(), of_phantoms(), of_copies_and_order(), of_ends(), of_fencing(),
+                           of_blame(), of_attempts(), of_liveness()})
     all.insert(all.end(), some.begin(), some.end());
   return all;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <istream>
+#include <limits>
 #include <utility>
 
 #include <boost/json.hpp>
@@ -109,6 +110,15 @@ void commit_unknown(const Fields& fields, History& history) {
     entry.commit = Commit::unknown;
 }
 
+void poison(const Fields& fields, History& history) {
+  const Index entry = history.entry_index(fields.text("id"));
+  history.entries[entry].poison = true;
+  const json::array* reasons = fields.list("reasons");
+  if (reasons == nullptr) return;
+  for (const json::value& reason : *reasons)
+    history.poison_reasons[entry].emplace_back(Fields::as_text("reasons", reason));
+}
+
 void arrived(const Fields& fields, History& history) {
   Arrival arrival{.entry = history.entry_index(fields.text("id")),
                   .sink = history.sinks.of(fields.text("sink")),
@@ -148,6 +158,10 @@ void outcome(const Fields& fields, History& history) {
   const Index lease = history.lease(fields.text("lease"), fields.text("worker"));
   const Holding holding{history.entry_index(fields.text("id")), lease, fields.number("at_us")};
   history.holdings.push_back(holding);
+  Entry& entry = history.entries[holding.entry];
+  entry.outcome_at = std::max(entry.outcome_at, holding.at);
+  if (fields.find("attempts") != nullptr)
+    history.counted_attempts.push_back({holding.entry, holding.at, fields.number("attempts")});
   const std::string_view kind = fields.text("outcome");
   if (kind == "delivered") history.delivered_outcomes.push_back(holding);
   auto counted = history.logged.find(kind);
@@ -197,9 +211,13 @@ void fault(const Fields& fields, History& history) {
   touched(parts, "workers", fault.all_workers, fault.workers, history.workers);
   touched(parts, "sinks", fault.all_sinks, fault.sinks, history.sinks);
   fault.database = parts.flag_or("database", false);
+  fault.undoes_commits = fields.flag_or("undoes_commits", false);
+  if (fault.undoes_commits && !fault.database) bad("undoes_commits", "needs a touched database");
   if (fields.find("late") != nullptr) fault.late = fields.flag_or("late", false);
   if (fields.find("copies") != nullptr)
     fault.copies = static_cast<std::int32_t>(fields.number("copies"));
+  fault.attempts = static_cast<std::int32_t>(fields.number_or("attempts", 0));
+  if (fault.attempts > 0 && !fault.touches_sinks()) bad("attempts", "needs a touched sink");
   fault.forgets_from = fields.number_or("forgets_from_us", kNever);
   fault.recover_within = fields.number_or("recover_within_us", kNever);
   fault.isolate_within = fields.number_or("isolate_within_us", kNever);
@@ -234,6 +252,37 @@ void setting(const Fields& fields, History& history) {
   history.send_timeout = fields.number("send_timeout_us");
 }
 
+// More than fits says the same as the most that does.
+std::uint16_t small(std::int64_t number) {
+  constexpr std::int64_t kMost = std::numeric_limits<std::uint16_t>::max();
+  return static_cast<std::uint16_t>(std::clamp<std::int64_t>(number, 0, kMost));
+}
+
+void refused(const Fields& fields, History& history) {
+  ++history.refused;
+  if (fields.find("id") == nullptr || fields.flag_or("unavailable", false)) return;
+  Entry& entry = history.entry(fields.text("id"));
+  entry.refusals = small(entry.refusals + std::int64_t{1});
+}
+
+void receipt(Entry& entry, const json::value& item) {
+  ++entry.receipts;
+  if (!item.is_object()) return;
+  const Fields facts(item.get_object());
+  if (facts.find("attempts") == nullptr) return;
+  const std::int64_t attempts = facts.number("attempts");
+  entry.attempts = std::max(entry.attempts, small(attempts));
+  if (attempts < 1) entry.unattempted = true;
+}
+
+void dead_letter(Index entry, const json::value& item, History& history) {
+  ++history.entries[entry].dead_letters;
+  if (!item.is_object()) return;
+  const Fields facts(item.get_object());
+  if (facts.find("reason_code") != nullptr)
+    history.dead_letter_reasons[entry] = facts.text("reason_code");
+}
+
 // The least of two numbers would hide what a later line says; the lists are merged, these are not.
 void final_state(const Fields& fields, History& history) {
   Final& final = history.final;
@@ -241,13 +290,15 @@ void final_state(const Fields& fields, History& history) {
   const auto each = [&](std::string_view name, auto note) {
     const json::array* list = fields.list(name);
     if (list == nullptr) return false;
-    for (const json::value& item : *list) note(history.entry(listed_id(name, item)));
+    for (const json::value& item : *list) note(history.entry_index(listed_id(name, item)), item);
     return true;
   };
-  each("entries", [](Entry& entry) { entry.left = true; });
-  each("held", [](Entry& entry) { entry.left = entry.held = true; });
-  each("dead_letters", [](Entry& entry) { ++entry.dead_letters; });
-  if (each("delivered", [](Entry& entry) { ++entry.receipts; })) final.receipts_listed = true;
+  auto& all = history.entries;
+  each("entries", [&](Index i, const json::value&) { all[i].left = true; });
+  each("held", [&](Index i, const json::value&) { all[i].left = all[i].held = true; });
+  each("dead_letters", [&](Index i, const json::value& item) { dead_letter(i, item, history); });
+  if (each("delivered", [&](Index i, const json::value& item) { receipt(all[i], item); }))
+    final.receipts_listed = true;
   final.leases = fields.number_or("leases", final.leases);
   final.holds = fields.number_or("holds", final.holds);
   final.expired_leases = fields.number_or("expired_leases", final.expired_leases);
@@ -301,9 +352,10 @@ constexpr std::array kKinds = {
     Kind{"committed", committed},
     Kind{"rolled_back", rolled_back},
     Kind{"commit_unknown", commit_unknown},
+    Kind{"poison", poison},
     Kind{"arrived", arrived},
     Kind{"answered", [](const Fields&, History& history) { ++history.answered; }},
-    Kind{"refused", [](const Fields&, History& history) { ++history.refused; }},
+    Kind{"refused", refused},
     Kind{"worker", worker},
     Kind{"claimed", claimed},
     Kind{"outcome", outcome},

@@ -41,6 +41,12 @@ Scene& Scene::note(const std::string& f, const std::string& id, std::int64_t at)
   return add({{"f", f}, {"at_us", at * 1000}, {"id", id}});
 }
 
+Scene& Scene::poison(const std::string& id, const std::vector<std::string>& reasons) {
+  json::object record{{"f", "poison"}, {"id", id}};
+  if (!reasons.empty()) record["reasons"] = list(reasons);
+  return add(std::move(record));
+}
+
 Scene& Scene::arrive(const std::string& id, std::int64_t at, const std::string& sink) {
   return add(
       {{"f", "arrived"}, {"at_us", at * 1000}, {"sink", sink}, {"seq", seq_ += 10}, {"id", id}});

@@ -24,6 +24,8 @@ class Scene {
   Scene& begin(const std::string& id, std::int64_t at, const std::string& key, std::int64_t n,
                const std::string& stream = "orders");
   Scene& note(const std::string& f, const std::string& id, std::int64_t at);  // "rolled_back", …
+  // May become a dead letter, for one of these reasons or for any.
+  Scene& poison(const std::string& id, const std::vector<std::string>& reasons = {});
   Scene& arrive(const std::string& id, std::int64_t at, const std::string& sink = "sink");
   Scene& claim(const std::string& lease, const std::vector<std::string>& ids, std::int64_t at,
                const std::string& worker = "w1");

@@ -4,10 +4,13 @@ outfall_library(outfall_torture_plan
     ${CMAKE_CURRENT_LIST_DIR}/torture/counters.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/gauges.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/history.cc
+    ${CMAKE_CURRENT_LIST_DIR}/torture/jobs.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/plan.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/plan_kinds.cc
+    ${CMAKE_CURRENT_LIST_DIR}/torture/report.cc
+    ${CMAKE_CURRENT_LIST_DIR}/torture/result.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/tally.cc
-  PUBLIC outfall_json fmt::fmt)
+  PUBLIC outfall_history outfall_json outfall_test_support fmt::fmt)
 
 add_executable(outfall_torture
   ${CMAKE_SOURCE_DIR}/tests/integration/admin_client.cc
@@ -23,7 +26,6 @@ add_executable(outfall_torture
   ${CMAKE_CURRENT_LIST_DIR}/torture/load.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/main.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/play.cc
-  ${CMAKE_CURRENT_LIST_DIR}/torture/report.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/run.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/sink.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/soak.cc
@@ -42,13 +44,17 @@ outfall_test(torture_plan_test
     ${CMAKE_CURRENT_LIST_DIR}/torture/counters_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/docs_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/gauges_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/torture/jobs_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/plan_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/torture/report_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/tally_test.cc
   LIBS outfall_torture_plan
   LABELS unit)
 target_compile_definitions(torture_plan_test PRIVATE OUTFALL_SOURCE_FOLDER="${CMAKE_SOURCE_DIR}")
 outfall_test(torture_test
-  SOURCES ${CMAKE_CURRENT_LIST_DIR}/torture/broken_test.cc
+  SOURCES
+    ${CMAKE_CURRENT_LIST_DIR}/torture/broken_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/torture/whole_test.cc
   LIBS outfall_test_support
   TIMEOUT 1800
   LABELS faults postgres no-asan no-tsan)

@@ -93,6 +93,28 @@ TEST(TortureDocs, EachRowOfTheMatrixIsTriedSomewhereAndWhatItNamesExists) {
   EXPECT_EQ(tried, kinds);
 }
 
+// The steps in a text like "at S0 to S8; …" or "at S3, S4, ".
+std::vector<std::string> steps_in(const std::string& text) {
+  const std::string part = text.substr(0, text.find(';'));
+  if (part.find("S0 to S8") != std::string::npos) return fault_kind("F1-sigkill").steps;
+  std::vector<std::string> steps;
+  for (std::size_t at = part.find('S'); at != std::string::npos; at = part.find('S', at + 1))
+    steps.push_back(part.substr(at, 2));
+  return steps;
+}
+
+TEST(TortureDocs, TheStepsOfTheMatrixAreThoseThatThePlanPlays) {
+  for (const std::string& row : rows_of("The matrix: what is tried, and where")) {
+    for (const FaultKind& kind : fault_kinds()) {
+      const std::string name = "`" + kind.name + "`";
+      const std::size_t at = row.find(name);
+      if (at == std::string::npos) continue;
+      const std::size_t begin = at + name.size();
+      EXPECT_EQ(steps_in(row.substr(begin, row.find('`', begin) - begin)), kind.steps) << kind.name;
+    }
+  }
+}
+
 TEST(TortureDocs, EachFaultOfTheTortureIsDescribed) {
   std::set<std::string> described;
   for (const std::string& row : rows_of("The torture: every fault, under load")) {

@@ -24,6 +24,78 @@ constexpr std::int64_t kIsolateWithinUs = 2'000'000;
 
 }  // namespace
 
+bool Fault::inject() {
+  if (!injection_.point.empty() && !(under_way("STOP") && placed().frozen())) return false;
+  if (!ready()) return false;
+  begun();
+  strike();
+  if (armed_) placed().thaw();
+  return true;
+}
+
+void Fault::heal() {
+  mend();
+  ended();
+  // Who has been asked to end has done so meanwhile, or does so now.
+  if (asked_) {
+    const int code = placed().await_end();
+    if (code != 0) scene_.complain(placed().name() + " ended with code " + std::to_string(code));
+    placed().start();
+  }
+}
+
+void Fault::give_up() {
+  if (!armed_) return;
+  placed().resume();
+  (void)placed().stop();
+  placed().start();
+}
+
+bool WitnessedFault::inject() {
+  if (!struck_) struck_ = Fault::inject();
+  if (!struck_) return false;
+  tick();
+  return happened();
+}
+
+// What it did all the same may have had consequences.
+void WitnessedFault::give_up() {
+  if (!struck_) return Fault::give_up();
+  heal();
+  record();
+}
+
+void Fault::start_armed(const std::string& signal) {
+  worker().stop();
+  worker().start(armed(signal));
+}
+
+bool Fault::under_way(const std::string& signal) {
+  if (!armed_) {
+    armed_ = true;
+    asked_ = false;
+    start_armed(signal);
+    return false;
+  }
+  if (injection_.step != "S8" || asked_) return true;
+  // Only a worker that ends releases its leases; before that it works.
+  if (!placed().logged("\"claimed\"")) return false;
+  asked_ = true;
+  placed().terminate();
+  return false;
+}
+
+std::optional<std::int64_t> Fault::leases_of(const Worker& worker) const {
+  try {
+    return scene_.servers.primary()
+        .connect(scene_.database)
+        .number("SELECT count(*) FROM outbox.leases WHERE instance = $1 AND NOT released",
+                {worker.instance()});
+  } catch (const test::PgError&) {
+    return std::nullopt;
+  }
+}
+
 void Fault::record() {
   boost::json::object line = {{"f", "fault"},
                               {"at_us", at_us_},
@@ -49,6 +121,7 @@ int Fault::copies() const {
 }
 
 bool Fault::may_be_late() const {
+  if (const boost::json::value* late = more_.if_contains("late")) return late->as_bool();
   return touches_.contains("sinks") || injection_.kind.starts_with("F3-");
 }
 

@@ -3,6 +3,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -37,6 +38,9 @@ struct Scene {
 
 // One fault of a run. inject(), then tick() every few milliseconds, then heal(); each may block for
 // as long as a server takes to stop or to start. Used by the run's thread only.
+//
+// Where the step is exact, a worker is started anew whose point is armed: it is stopped there until
+// the fault has struck, and goes on.
 class Fault {
  public:
   Fault(Scene& scene, Injection injection)
@@ -46,9 +50,11 @@ class Fault {
   virtual ~Fault() = default;
 
   // Begins; false while the moment has not come yet (a step that a worker has not reached).
-  virtual bool inject() = 0;
+  virtual bool inject();
   virtual void tick() {}
-  virtual void heal() {}
+  virtual void heal();
+  // In place of these: the moment has not come, and nobody must be left who waits for it.
+  virtual void give_up();
 
   // Its line of the history; `until_us` is when it was healed, for a death its own moment.
   void record();
@@ -67,14 +73,38 @@ class Fault {
   void ended() { until_us_ = now_us(); }
 
  protected:
+  virtual void strike() {}
+  virtual void mend() {}
+  // Whether there is something to strike.
+  [[nodiscard]] virtual bool ready() { return true; }
+  // Who is stopped at the point.
+  [[nodiscard]] virtual Worker& placed() { return worker(); }
+  virtual void start_armed(const std::string& signal);
+
+  // Starts the worker with its point armed; then false while it has not had the time to get there,
+  // which at S8 takes a worker that has been asked to end.
+  bool under_way(const std::string& signal);
+  // The point was passed, or never came: once more.
+  void arm_again() { armed_ = false; }
+  // Leases in the database that are this worker's; nothing where the database cannot be asked.
+  [[nodiscard]] std::optional<std::int64_t> leases_of(const Worker& worker) const;
+
   // What it touches, and so explains copies of; nothing unless said.
   void touch_database() { touches_["database"] = true; }
+  // The same, of one that crashes or moves: what it had confirmed to workers may be undone.
+  void undo_commits() { more_["undoes_commits"] = true; }
   void touch_sink() { touches_["sinks"] = boost::json::array{Sink::kName}; }
   // The same, of a fault that may delay what goes there, and explains no copies.
   void slow_sink() {
     touch_sink();
     more_["copies"] = 0;
     more_["late"] = false;
+  }
+  // Of one that leaves a request without an answer while others get theirs: the entry is blamed,
+  // as often as it can wait for nothing meanwhile.
+  void may_cost_attempts() {
+    constexpr int kSinkTimeoutMs = 1000;
+    more_["attempts"] = injection_.lasts_ms / kSinkTimeoutMs + 2;
   }
   void touch_all_workers() { touches_["workers"] = "all"; }
   void touch(const Worker& worker) { touches_["workers"] = boost::json::array{worker.name()}; }
@@ -92,6 +122,25 @@ class Fault {
   boost::json::object touches_;
   std::int64_t at_us_ = 0;
   std::int64_t until_us_ = 0;
+  bool armed_ = false;
+  bool asked_ = false;  // to end
+};
+
+// One that may strike and meet nobody. It has begun once what it is about has been seen, and is
+// missed where that does not happen.
+class WitnessedFault : public Fault {
+ public:
+  using Fault::Fault;
+  bool inject() override;
+  void give_up() override;
+
+ protected:
+  // Whether it has happened since the fault struck; asked every few milliseconds, with a tick()
+  // before each time.
+  [[nodiscard]] virtual bool happened() = 0;
+
+ private:
+  bool struck_ = false;
 };
 
 [[nodiscard]] std::unique_ptr<Fault> make_fault(Scene& scene, const Injection& injection);

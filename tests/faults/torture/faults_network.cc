@@ -45,7 +45,7 @@ void cut(TcpGate& gate, const std::string& mode) {
 
 // What was dropped is gone: the connections of that time are of no use any more, and end as those
 // of a real network do when their packets come through again.
-void mend(TcpGate& gate, const std::string& mode) {
+void reopen(TcpGate& gate, const std::string& mode) {
   gate.admit(Admission::accept);
   gate.traffic(Traffic::pass);
   for (const Direction direction : {Direction::to_server, Direction::to_client}) {
@@ -62,14 +62,11 @@ class DatabasePartition final : public Fault {
   DatabasePartition(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) {
     if (injection_.mode != "delay") touch(worker());
   }
-  bool inject() override {
-    begun();
+  void strike() override {
     for (const auto& gate : worker().gates()) cut(*gate, injection_.mode);
-    return true;
   }
-  void heal() override {
-    for (const auto& gate : worker().gates()) mend(*gate, injection_.mode);
-    ended();
+  void mend() override {
+    for (const auto& gate : worker().gates()) reopen(*gate, injection_.mode);
   }
 };
 
@@ -84,15 +81,16 @@ class SinkPartition final : public Fault {
     } else {
       slow_sink();
     }
+    // A slow endpoint answers some in time; one that is cut off answers nobody. What Kafka is slow
+    // with is never put down to an entry.
+    const bool slow = injection_.mode == "throttle" || injection_.mode == "delay";
+    if (slow && scene.plan.of.emitter == "webhook") may_cost_attempts();
   }
-  bool inject() override {
-    begun();
+  void strike() override {
     for (TcpGate* gate : scene_.sink.gates()) cut(*gate, injection_.mode);
-    return true;
   }
-  void heal() override {
-    for (TcpGate* gate : scene_.sink.gates()) mend(*gate, injection_.mode);
-    ended();
+  void mend() override {
+    for (TcpGate* gate : scene_.sink.gates()) reopen(*gate, injection_.mode);
   }
 };
 
@@ -100,15 +98,8 @@ class SinkPartition final : public Fault {
 class SinkAway final : public Fault {
  public:
   SinkAway(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) { touch_sink(); }
-  bool inject() override {
-    begun();
-    scene_.sink.go_away(injection_.mode == "freeze");
-    return true;
-  }
-  void heal() override {
-    scene_.sink.come_back();
-    ended();
-  }
+  void strike() override { scene_.sink.go_away(injection_.mode == "freeze"); }
+  void mend() override { scene_.sink.come_back(); }
 };
 
 // The programs that a worker has started.
@@ -130,42 +121,61 @@ class ProgramFault final : public Fault {
     slow_sink();
     if (injection_.mode == "kill") more_.erase("copies");
   }
-  bool inject() override {
-    begun();
+  bool ready() override {
     for (const auto& worker : scene_.workers) {
-      for (const pid_t child : children_of(worker->pid())) {
-        programs_.push_back(child);
-        ::kill(child, injection_.mode == "kill" ? SIGKILL : SIGSTOP);
-      }
+      for (const pid_t child : children_of(worker->pid())) programs_.push_back(child);
     }
-    return true;
+    return !programs_.empty();
   }
-  void heal() override {
+  void strike() override {
+    for (const pid_t program : programs_)
+      ::kill(program, injection_.mode == "kill" ? SIGKILL : SIGSTOP);
+  }
+  void mend() override {
     if (injection_.mode != "kill") {
       for (const pid_t program : programs_) ::kill(program, SIGCONT);
     }
-    ended();
   }
 
  private:
   std::vector<pid_t> programs_;
 };
 
+// F4 of a sink behind a network: a broker's answers come later than a lease lasts, an endpoint's so
+// late that a batch takes longer over its few connections. Neither is a reason to send twice, since
+// a delivery may take that long in these runs.
+class LateAnswers final : public Fault {
+ public:
+  LateAnswers(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) {
+    slow_sink();
+  }
+
+ private:
+  void strike() override {
+    delay(scene_.plan.of.emitter == "kafka" ? milliseconds{2500} : milliseconds{700});
+  }
+  void mend() override { delay(milliseconds{0}); }
+  void delay(milliseconds by) {
+    for (TcpGate* gate : scene_.sink.gates()) gate->delay(Direction::to_client, by);
+  }
+};
+
 // F15: an endpoint that answers as it must not, to about half of the requests.
 class HttpFault final : public Fault {
  public:
   HttpFault(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) {
-    touch_sink();
+    // An endpoint that says no has not taken it, and the worker knows.
+    if (injection_.mode.find_first_not_of("0123456789") == std::string::npos) {
+      slow_sink();
+    } else {
+      touch_sink();
+    }
+    // Half of the requests are answered meanwhile.
+    if (injection_.mode == "hang") may_cost_attempts();
   }
-  bool inject() override {
-    begun();
-    return true;
-  }
+  void strike() override { scene_.sink.answer(injection_.mode); }
   void tick() override { scene_.sink.answer(engine_() % 2 == 0 ? injection_.mode : "200"); }
-  void heal() override {
-    scene_.sink.answer("200");
-    ended();
-  }
+  void mend() override { scene_.sink.answer("200"); }
 };
 
 }  // namespace
@@ -178,6 +188,8 @@ std::unique_ptr<Fault> make_network_fault(Scene& scene, const Injection& injecti
   const bool program = scene.plan.of.emitter == "exec";
   if (program && (kind == "F4-slow" || kind == "F14-away"))
     return std::make_unique<ProgramFault>(scene, injection);
+  if (kind == "F4-slow" && scene.plan.of.emitter != "noop")
+    return std::make_unique<LateAnswers>(scene, injection);
   if (kind == "F14-away") return std::make_unique<SinkAway>(scene, injection);
   if (kind == "F15-http") return std::make_unique<HttpFault>(scene, injection);
   return nullptr;

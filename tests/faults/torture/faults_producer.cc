@@ -9,45 +9,76 @@ namespace {
 class PoisonFault final : public Fault {
  public:
   using Fault::Fault;
-  bool inject() override {
-    begun();
-    scene_.load.poison(Sink::kPoison, Sink::kPoisonBytes);
-    return true;
-  }
-  void heal() override {
-    scene_.load.poison("");
-    ended();
-  }
+  void strike() override { scene_.load.poison(Sink::kPoison, Sink::kPoisonBytes); }
+  void mend() override { scene_.load.poison(""); }
 };
 
-// F17, F18 and F20: what producers do while the switch is on.
-class SwitchFault final : public Fault {
+// F17: some ids are inserted twice, which the database must refuse.
+class DuplicateFault final : public WitnessedFault {
  public:
-  SwitchFault(Scene& scene, Injection injection, std::atomic<bool>& on)
-      : Fault(scene, std::move(injection)), on_(on) {}
-  bool inject() override {
-    begun();
-    on_ = true;
-    return true;
+  using WitnessedFault::WitnessedFault;
+  void strike() override {
+    refused_before_ = scene_.load.refused_duplicates();
+    scene_.load.duplicates = true;
   }
-  void heal() override {
-    on_ = false;
-    ended();
+  void mend() override { scene_.load.duplicates = false; }
+  [[nodiscard]] bool happened() override {
+    return scene_.load.refused_duplicates() > refused_before_;
   }
 
  private:
-  std::atomic<bool>& on_;
+  int refused_before_ = 0;
+};
+
+// F18: some transactions commit long after later ones have. One that does is looked for.
+class LateFault final : public WitnessedFault {
+ public:
+  using WitnessedFault::WitnessedFault;
+  void strike() override { scene_.load.late = true; }
+  void mend() override { scene_.load.late = false; }
+  [[nodiscard]] bool happened() override {
+    if (seen_ || now_us() < next_look_us_) return seen_;
+    next_look_us_ = now_us() + 20'000;
+    try {
+      seen_ = look();
+    } catch (const test::PgError&) {
+      // Another fault of the run has taken the server.
+    }
+    return seen_;
+  }
+
+ private:
+  // Longer than any other transaction of the load stays open.
+  static constexpr const char* kOvertaken =
+      "SELECT min(a.backend_xid::text) FROM pg_stat_activity a WHERE a.datname = current_database()"
+      " AND a.usename <> 'torture_worker' AND a.xact_start < clock_timestamp() - interval '350 ms'"
+      " AND EXISTS (SELECT FROM generate_series(a.backend_xid::text::bigint + 1,"
+      "   pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1) later"
+      "   WHERE pg_xact_status(later::text::xid8) = 'committed')";
+
+  // Whether the one that later ones have overtaken has committed.
+  bool look() {
+    test::PgClient client = scene_.servers.connect(scene_.database);
+    if (!overtaken_) {
+      overtaken_ = client.query(kOvertaken).front().front();
+      return false;
+    }
+    const test::PgValue ended =
+        client.query("SELECT pg_xact_status($1::xid8)", {overtaken_}).front().front();
+    if (ended != "in progress" && ended != "committed") overtaken_.reset();
+    return ended == "committed";
+  }
+
+  std::int64_t next_look_us_ = 0;
+  std::optional<std::string> overtaken_;  // a transaction's id
+  bool seen_ = false;
 };
 
 // F4 of the noop emitter, whose deliveries take longer than the lease in the whole run.
 class SlowFault final : public Fault {
  public:
   using Fault::Fault;
-  bool inject() override {
-    begun();
-    return true;
-  }
-  void heal() override { ended(); }
+  void strike() override {}
 };
 
 }  // namespace
@@ -56,9 +87,8 @@ std::unique_ptr<Fault> make_producer_fault(Scene& scene, const Injection& inject
   const std::string& kind = injection.kind;
   if (kind == "F4-slow") return std::make_unique<SlowFault>(scene, injection);
   if (kind == "F16-poison") return std::make_unique<PoisonFault>(scene, injection);
-  if (kind == "F17-duplicate")
-    return std::make_unique<SwitchFault>(scene, injection, scene.load.duplicates);
-  if (kind == "F18-late") return std::make_unique<SwitchFault>(scene, injection, scene.load.late);
+  if (kind == "F17-duplicate") return std::make_unique<DuplicateFault>(scene, injection);
+  if (kind == "F18-late") return std::make_unique<LateFault>(scene, injection);
   return nullptr;
 }
 

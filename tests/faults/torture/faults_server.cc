@@ -9,51 +9,30 @@ namespace outfall::torture {
 
 namespace {
 
-// Strikes at once, or when a worker has been stopped at the fault's point, which then goes on.
 class ServerFault : public Fault {
  public:
   ServerFault(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) {
     touch_database();
   }
-  bool inject() final {
-    if (!injection_.point.empty()) {
-      if (!armed_) {
-        worker().stop();
-        worker().start(armed("STOP"));
-        armed_ = true;
-        return false;
-      }
-      if (!worker().frozen()) return false;
-    }
-    begun();
-    strike();
-    if (armed_) worker().thaw();
-    return true;
-  }
-  void heal() override {
-    mend();
-    ended();
-  }
-
- protected:
-  virtual void strike() = 0;
-  virtual void mend() {}
-
- private:
-  bool armed_ = false;
 };
 
 // F7
 class RestartFault final : public ServerFault {
   using ServerFault::ServerFault;
-  void strike() override { scene_.servers.primary().stop(test::StopMode::immediate); }
+  void strike() override {
+    undo_commits();
+    scene_.servers.primary().stop(test::StopMode::immediate);
+  }
   void mend() override { scene_.servers.primary().start(); }
 };
 
 // F8
 class FailoverFault final : public ServerFault {
   using ServerFault::ServerFault;
-  void strike() override { scene_.servers.primary().stop(test::StopMode::immediate); }
+  void strike() override {
+    undo_commits();
+    scene_.servers.primary().stop(test::StopMode::immediate);
+  }
   void mend() override { scene_.servers.promote(true); }
 };
 
@@ -63,6 +42,7 @@ class ForgetfulFailoverFault final : public ServerFault {
   void strike() override {
     // What is on its way to the standby at this moment may or may not get there.
     constexpr std::int64_t kOnItsWayUs = 500'000;
+    undo_commits();
     more_["forgets_from_us"] = now_us() - kOnItsWayUs;
     scene_.servers.cut_asynchronous();
   }
@@ -88,11 +68,29 @@ class ReadOnlyFault final : public ServerFault {
   void mend() override { set("off"); }
 };
 
-// F21
-class DiskFault final : public ServerFault {
-  using ServerFault::ServerFault;
-  void strike() override { scene_.disk->fill(); }
+// F21. A server whose disk is full goes on for as long as there is room in the pages that it has.
+class DiskFault final : public WitnessedFault {
+ public:
+  DiskFault(Scene& scene, Injection injection) : WitnessedFault(scene, std::move(injection)) {
+    touch_database();
+  }
+
+ private:
+  void strike() override {
+    logged_before_ = scene_.servers.primary().log().size();
+    scene_.disk->fill();
+  }
   void mend() override { scene_.disk->empty(); }
+  // SQLSTATE 53100, to a worker or a producer.
+  [[nodiscard]] bool happened() override {
+    if (now_us() < next_look_us_) return false;
+    next_look_us_ = now_us() + 50'000;
+    return scene_.servers.primary().log().find("No space left on device", logged_before_) !=
+           std::string::npos;
+  }
+
+  std::size_t logged_before_ = 0;
+  std::int64_t next_look_us_ = 0;
 };
 
 // Everything is stopped one by one and returns in another order, within the time of the fault.
@@ -100,6 +98,7 @@ class Swizzle final : public Fault {
  public:
   Swizzle(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) {
     touch_database();
+    undo_commits();
     touch_sink();
     touch_all_workers();
     more_["copies"] = 3;
@@ -109,11 +108,7 @@ class Swizzle final : public Fault {
     std::shuffle(parts_.begin(), parts_.end(), engine_);
   }
 
-  bool inject() override {
-    begun();
-    next_us_ = now_us();
-    return true;
-  }
+  void strike() override { next_us_ = now_us(); }
 
   void tick() override {
     if (now_us() < next_us_ || stopped_ == parts_.size()) return;
@@ -122,10 +117,9 @@ class Swizzle final : public Fault {
     if (stopped_ == parts_.size()) std::shuffle(parts_.begin(), parts_.end(), engine_);
   }
 
-  void heal() override {
+  void mend() override {
     while (stopped_ < parts_.size()) stop(parts_[stopped_++]);
     for (const int part : parts_) start(part);
-    ended();
   }
 
  private:
@@ -196,6 +190,7 @@ class BackendKilledFault final : public ServerFault {
  private:
   // Rather one that has just worked for a worker; where they have none, that of the query itself.
   void strike() override {
+    undo_commits();
     const std::int64_t backend = scene_.servers.primary().connect().number(
         "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'"
         " ORDER BY usename = 'torture_worker' DESC, query_start DESC NULLS LAST LIMIT 1");
@@ -203,7 +198,6 @@ class BackendKilledFault final : public ServerFault {
       throw std::runtime_error("no session can be killed");
     next_look_us_ = now_us() + 50'000;
   }
-  void mend() override {}
 
   // A session that was there before the crash would tell of it, a new one tells of the return.
   bool answers() {

@@ -13,19 +13,16 @@ using test::PgError;
 class OpenTransactionsFault final : public Fault {
  public:
   using Fault::Fault;
-  bool inject() override {
-    begun();
+  void strike() override {
     reader_ = std::make_unique<PgClient>(scene_.servers.dsn(scene_.database));
     reader_->exec("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM outbox.entries");
     writer_ = std::make_unique<PgClient>(scene_.servers.dsn(scene_.database));
     writer_->exec(
         "BEGIN; INSERT INTO outbox.entries (stream, type) VALUES ('orders', 'order.never')");
-    return true;
   }
-  void heal() override {
+  void mend() override {
     reader_.reset();
     writer_.reset();  // rolled back with its session
-    ended();
   }
 
  private:
@@ -38,8 +35,7 @@ class OpenTransactionsFault final : public Fault {
 class PreparedFault final : public Fault {
  public:
   using Fault::Fault;
-  bool inject() override {
-    begun();
+  void strike() override {
     PgClient client = scene_.servers.connect(scene_.database);
     client.exec(
         "BEGIN; INSERT INTO outbox.entries (stream, type) VALUES ('orders', 'order.never');"
@@ -48,15 +44,13 @@ class PreparedFault final : public Fault {
     other_ = std::make_unique<PgClient>(scene_.servers.primary().connect("postgres"));
     other_->exec("CREATE TABLE IF NOT EXISTS busy (n int)");
     scene_.load.prepared = true;
-    return true;
   }
   void tick() override { other_->exec("INSERT INTO busy SELECT generate_series(1, 200)"); }
-  void heal() override {
+  void mend() override {
     scene_.load.prepared = false;
     other_.reset();
     scene_.servers.connect(scene_.database)
         .exec("ROLLBACK PREPARED 'left-behind-" + scene_.database + "'");
-    ended();
   }
 
  private:
@@ -69,17 +63,12 @@ class ConnectionsFault final : public Fault {
   ConnectionsFault(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) {
     touch_database();
   }
-  bool inject() override {
-    begun();
+  void strike() override {
     limit("0");
     (void)scene_.servers.primary().connect().query(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'torture_worker'");
-    return true;
   }
-  void heal() override {
-    limit("-1");
-    ended();
-  }
+  void mend() override { limit("-1"); }
 
  private:
   void limit(const std::string& connections) {
@@ -89,34 +78,66 @@ class ConnectionsFault final : public Fault {
 };
 
 // F23: locks what settles lock, in the opposite order, so that one of both has to give way.
-class DeadlockFault final : public Fault {
+class DeadlockFault final : public WitnessedFault {
  public:
-  using Fault::Fault;
-  bool inject() override {
-    begun();
+  using WitnessedFault::WitnessedFault;
+  void strike() override {
     client_ = std::make_unique<PgClient>(scene_.servers.dsn(scene_.database));
     client_->exec("SET search_path = outbox; SET lock_timeout = '500ms'");
-    return true;
+    before_ = counted();
   }
+  // First what leases hold; then, while a settle waits for that, the leases.
   void tick() override {
     try {
-      client_->exec(
-          "BEGIN; SELECT id FROM entries ORDER BY random() LIMIT 20 FOR UPDATE;"
-          " SELECT lease_id FROM leases ORDER BY random() LIMIT 2 FOR UPDATE; COMMIT");
+      if (holds_until_us_ == 0) {
+        client_->exec(
+            "BEGIN; SELECT e.id FROM entries e JOIN leases l ON e.id <@ l.ids LIMIT 50"
+            " FOR UPDATE OF e");
+        holds_until_us_ = now_us() + 500'000;
+      } else if (somebody_waits()) {
+        client_->exec("SELECT lease_id FROM leases FOR UPDATE");
+        let_go();
+      } else if (now_us() > holds_until_us_) {
+        let_go();
+      }
     } catch (const PgError& error) {
       if (error.sqlstate() == "40P01") ++deadlocks_;
-      client_->exec("ROLLBACK");
+      let_go();
     }
   }
-  void heal() override {
-    client_.reset();
+  void mend() override {
     more_["deadlocks"] = deadlocks_;
-    ended();
+    more_["deadlocks_counted"] = counted() - before_;
+    client_.reset();
+  }
+  // The server ends one session of both, and counts that a moment later.
+  [[nodiscard]] bool happened() override {
+    if (deadlocks_ > 0) return true;
+    if (now_us() < next_look_us_) return false;
+    next_look_us_ = now_us() + 100'000;
+    return counted() > before_;
   }
 
  private:
+  void let_go() {
+    client_->exec("ROLLBACK");
+    holds_until_us_ = 0;
+  }
+  bool somebody_waits() {
+    return client_->number(
+               "SELECT count(*) FROM pg_locks"
+               " WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))") > 0;
+  }
+  std::int64_t counted() {
+    return scene_.servers.connect(scene_.database)
+        .number("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()");
+  }
+
   std::unique_ptr<PgClient> client_;
-  int deadlocks_ = 0;
+  std::int64_t holds_until_us_ = 0;  // 0: nothing is locked
+  int deadlocks_ = 0;                // that cost this session its locks
+  std::int64_t before_ = 0;
+  std::int64_t next_look_us_ = 0;
 };
 
 // F24: the schema becomes one that bears these workers no more, and they must connect anew.
@@ -125,8 +146,7 @@ class SchemaFault final : public Fault {
   SchemaFault(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) {
     touch_database();
   }
-  bool inject() override {
-    begun();
+  void strike() override {
     PgClient client = scene_.servers.connect(scene_.database);
     client.exec(
         "INSERT INTO outbox.schema_version (version, name, min_worker)"
@@ -135,12 +155,10 @@ class SchemaFault final : public Fault {
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = $1 AND usename = 'torture_worker'",
         {scene_.database});
-    return true;
   }
-  void heal() override {
+  void mend() override {
     scene_.servers.connect(scene_.database)
         .exec("DELETE FROM outbox.schema_version WHERE version = 999");
-    ended();
   }
 };
 

@@ -1,6 +1,8 @@
 // Faults that hit one worker: death, an orderly end, a standstill, its clock, its descriptors.
 #include <algorithm>
 #include <csignal>
+#include <filesystem>
+#include <fstream>
 #include <sys/resource.h>
 
 #include "tests/faults/torture/faults.h"
@@ -22,26 +24,11 @@ class SignalFault : public Fault {
   }
 
   bool inject() override {
-    Worker& victim = worker();
-    if (injection_.point.empty()) {
-      begun();
-      hit(victim);
-      return true;
-    }
-    if (armed_us_ == 0) {
-      victim.stop();
-      victim.start(armed(signal_));
-      armed_us_ = now_us();
-      return false;
-    }
-    // Only a worker that ends releases its leases; before that it works for a while.
-    if (injection_.step == "S8" && !asked_ && now_us() > armed_us_ + 400'000) {
-      asked_ = true;
-      victim.terminate();
-    }
-    if (signal_ == "STOP" ? !victim.frozen() : !victim.gone() && !ending(victim)) return false;
+    if (!injection_.point.empty()) return hit_at_point(worker());
+    if (signal_ == "KILL") return kill_while_it_holds(worker());
     begun();
-    if (signal_ == "STOP") scene_.history.worker(victim.name(), "frozen");
+    if (signal_ == "TERM") worker().terminate();
+    if (signal_ == "STOP") worker().freeze();
     return true;
   }
 
@@ -52,47 +39,154 @@ class SignalFault : public Fault {
       victim.thaw();
       return;
     }
-    const int code = victim.await_end();
+    (void)victim.await_end();
     // The second signal of S8 ends a worker in its own way.
-    if (signal_ == "TERM" && code != 0 && injection_.step != "S8")
-      scene_.complain(victim.name() + " ended with code " + std::to_string(code));
+    if (signal_ == "TERM" && injection_.step != "S8" && victim.last_end() != kOrderly)
+      scene_.complain(victim.name() + " ended by " + victim.last_end()->to_string());
+    victim.tolerate(std::nullopt);
     victim.start();
   }
 
- private:
-  void hit(Worker& victim) {
-    if (signal_ == "KILL") victim.kill();
-    if (signal_ == "TERM") victim.terminate();
-    if (signal_ == "STOP") victim.freeze();
+  void give_up() override {
+    scene_.load.hurry = false;
+    worker().resume();
+    worker().tolerate(std::nullopt);
+    Fault::give_up();
   }
 
-  // A worker that has got SIGTERM says so in its log; it may take a while to end.
-  bool ending(Worker& victim) const { return signal_ == "TERM" && victim.logged("stopping"); }
+ private:
+  static constexpr test::ExitStatus kOrderly{.code = 0, .signal = std::nullopt};
+  static constexpr test::ExitStatus kKilled{.code = std::nullopt, .signal = SIGKILL};
+  static constexpr test::ExitStatus kAskedTwice{.code = 130, .signal = std::nullopt};
+
+  // How a worker ends that has got the signal.
+  [[nodiscard]] test::ExitStatus end() const {
+    if (signal_ == "KILL") return kKilled;
+    return injection_.step == "S8" ? kAskedTwice : kOrderly;
+  }
+
+  bool hit_at_point(Worker& victim) {
+    if (signal_ != "STOP") victim.tolerate(end());
+    if (!under_way(signal_) || !struck(victim)) return false;
+    begun();
+    if (signal_ == "STOP") scene_.history.worker(victim.name(), "frozen");
+    if (!must_hold() || leases_of(victim) != 0) {
+      scene_.load.hurry = false;
+      return true;
+    }
+    // It died all the same, and left nothing behind that had to be taken over. The more there is to
+    // do, the more leases it has next time.
+    record();
+    arm_again();
+    scene_.load.hurry = true;
+    return false;
+  }
+
+  bool struck(Worker& victim) {
+    if (signal_ == "STOP") return victim.frozen();
+    // A worker that has got SIGTERM says so in its log; it may take a while to end.
+    const bool asked_once = signal_ == "TERM" && injection_.step != "S8";
+    if (asked_once && !victim.gone()) return victim.logged("stopping");
+    if (!victim.gone()) return false;
+    if (victim.last_end() == end()) return true;
+    arm_again();  // it has ended without coming by
+    return false;
+  }
+
+  // At these steps a dead worker leaves leases behind, behind a pooler until they expire.
+  [[nodiscard]] bool must_hold() const {
+    if (signal_ != "KILL") return false;
+    return injection_.kind == "F22-pooler" || (injection_.step >= "S1" && injection_.step <= "S5");
+  }
+
+  // Who holds nothing leaves nothing to be taken over. It is paused, so that what it holds remains
+  // until it is killed; if that is nothing, a later moment is taken.
+  bool kill_while_it_holds(Worker& victim) {
+    constexpr std::int64_t kAnswersComeInUs = 50'000;
+    constexpr std::int64_t kBetweenTriesUs = 100'000;
+    if (victim.gone() || now_us() < next_try_us_) {
+      paused_us_ = 0;
+      return false;
+    }
+    if (paused_us_ == 0) {
+      victim.pause();
+      paused_us_ = now_us();
+      return false;
+    }
+    if (leases_of(victim) == 0) {
+      victim.resume();
+      paused_us_ = 0;
+      next_try_us_ = now_us() + kBetweenTriesUs;
+      return false;
+    }
+    // What the server was settling for it when it was paused has ended by then.
+    if (now_us() < paused_us_ + kAnswersComeInUs) return false;
+    begun();
+    victim.kill();
+    return true;
+  }
 
   const std::string signal_;
-  std::int64_t armed_us_ = 0;
-  bool asked_ = false;
+  std::int64_t paused_us_ = 0;  // since when; 0: it works
+  std::int64_t next_try_us_ = 0;
 };
 
-// F5: one more worker, whose clock is off.
+// F5: one more worker, whose clock is off, or jumps while it works and jumps back in the end.
 class ClockFault final : public Fault {
  public:
   using Fault::Fault;
   bool inject() override {
-    begun();
-    skewed_ = &scene_.hire("skewed");
-    skewed_->start(
-        {{"ASAN_OPTIONS", "verify_asan_link_order=0"}},
-        {"faketime", "--exclude-monotonic", "-f", injection_.mode == "ahead" ? "+10m" : "-10m"});
-    skewed_->set_clock_ahead(std::chrono::minutes(injection_.mode == "ahead" ? 10 : -10));
-    return true;
-  }
-  void heal() override {
-    skewed_->stop();
-    ended();
+    if (skewed_ == nullptr) {
+      skewed_ = &scene_.hire("skewed");
+      skewed_->set_clock_ahead(ahead() ? kOff : -kOff);
+      set_clock(jumps() || !ahead() ? "+0" : off());
+      if (injection_.point.empty()) skewed_->start(environment());
+    }
+    // libfaketime does not know the C11 waits of librdkafka: with a clock that is behind they are
+    // over at once, and a producer that is being made gives up.
+    if (!jumps() && skewed_->logged("\"settled\"")) set_clock(off());
+    // It must have begun to work with the clock that it starts with.
+    if (injection_.point.empty() && !skewed_->logged("\"claimed\"")) return false;
+    return Fault::inject();
   }
 
  private:
+  static constexpr std::chrono::minutes kOff{10};
+
+  [[nodiscard]] bool jumps() const { return injection_.mode.starts_with("jump"); }
+  [[nodiscard]] bool ahead() const { return injection_.mode.ends_with("ahead"); }
+  [[nodiscard]] std::string off() const { return ahead() ? "+10m" : "-10m"; }
+  [[nodiscard]] std::filesystem::path file() const { return skewed_->folder() / "skewed.clock"; }
+
+  void strike() override { set_clock(off()); }
+  void mend() override {
+    if (!skewed_->logs_by_wrong_clock())
+      scene_.complain("the clock of " + skewed_->name() + " was right");
+    if (jumps()) set_clock("+0");
+    if (injection_.step != "S8") skewed_->stop();
+  }
+  Worker& placed() override { return *skewed_; }
+  void start_armed(const std::string& signal) override {
+    std::map<std::string, std::string> all = environment();
+    all.merge(armed(signal));
+    skewed_->stop();
+    skewed_->start(all);
+  }
+
+  // Read at each look at the clock. It is replaced as a whole, so that nobody reads half of it.
+  void set_clock(const std::string& offset) const {
+    const std::filesystem::path fresh = file().string() + ".fresh";
+    std::ofstream(fresh) << offset << "\n";
+    std::filesystem::rename(fresh, file());
+  }
+  [[nodiscard]] std::map<std::string, std::string> environment() const {
+    return {{"ASAN_OPTIONS", "verify_asan_link_order=0"},
+            {"LD_PRELOAD", "/usr/$LIB/faketime/libfaketimeMT.so.1"},
+            {"FAKETIME_TIMESTAMP_FILE", file().string()},
+            {"FAKETIME_NO_CACHE", "1"},
+            {"FAKETIME_DONT_FAKE_MONOTONIC", "1"}};
+  }
+
   Worker* skewed_ = nullptr;
 };
 
@@ -103,67 +197,82 @@ class KillerFault final : public Fault {
     touch_all_workers();
     more_["copies"] = 4;
   }
-  bool inject() override {
-    begun();
-    scene_.load.poison(Sink::kKiller, 0, true);
-    return true;
-  }
   void tick() override {
     for (const auto& each : scene_.workers) {
-      if (each->gone()) each->start();
+      if (!each->gone()) continue;
+      ++deaths_;
+      each->start();
     }
   }
-  void heal() override {
-    tick();
-    ended();
+
+ private:
+  void strike() override {
+    // Also later, should it not have been given up by then.
+    for (const auto& each : scene_.workers)
+      each->tolerate(test::ExitStatus{.code = std::nullopt, .signal = SIGKILL});
+    scene_.load.poison(Sink::kKiller, 0, true);
   }
+  void mend() override {
+    tick();
+    if (deaths_ == 0) scene_.complain("the entry that kills workers killed none");
+  }
+  int deaths_ = 0;
 };
 
 // F25: no descriptor is left while its connections are ended.
-class DescriptorFault final : public Fault {
+class DescriptorFault final : public WitnessedFault {
  public:
-  DescriptorFault(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) {
+  DescriptorFault(Scene& scene, Injection injection) : WitnessedFault(scene, std::move(injection)) {
     touch(worker());
     touch_sink();
   }
-  bool inject() override {
-    begun();
+
+ private:
+  void strike() override {
+    process_ = worker().pid();
     limit(8);
     for (const auto& gate : worker().gates()) gate->end_connections(test::Ending::reset);
     const auto gates = scene_.sink.gates();
     for (test::TcpGate* gate : gates) gate->end_connections(test::Ending::reset);
-    return true;
   }
-  void heal() override {
+  void mend() override {
     limit(1024);
-    ended();
+    const auto& end = worker().last_end();
+    if (injection_.step == "S8" && end && end->code != 0)
+      scene_.complain(worker().name() + " ended by " + end->to_string());
   }
-
- private:
+  // It says so where it needs one. Another fault of the run may have put another process there.
+  [[nodiscard]] bool happened() override {
+    if (now_us() < next_look_us_) return false;
+    next_look_us_ = now_us() + 50'000;
+    // At S8 it ends, and may need none any more.
+    if (injection_.step == "S8" && worker().gone()) return true;
+    if (worker().pid() != 0 && worker().pid() != process_) strike();
+    return worker().logged("Too many open files");
+  }
   void limit(rlim_t files) {
     rlimit limits{};
-    if (::prlimit(worker().pid(), RLIMIT_NOFILE, nullptr, &limits) != 0) return;
+    if (worker().pid() == 0 || ::prlimit(worker().pid(), RLIMIT_NOFILE, nullptr, &limits) != 0)
+      return;
     limits.rlim_cur = std::min(files, limits.rlim_max);
     ::prlimit(worker().pid(), RLIMIT_NOFILE, &limits, nullptr);
   }
+
+  pid_t process_ = 0;  // that it struck
+  std::int64_t next_look_us_ = 0;
 };
 
 // F26: two workers of one instance name, both of which work.
 class NamesakeFault final : public Fault {
  public:
   using Fault::Fault;
-  bool inject() override {
-    begun();
-    namesake_ = &scene_.hire(worker().name());
-    namesake_->start();
-    return true;
-  }
-  void heal() override {
-    namesake_->stop();
-    ended();
-  }
 
  private:
+  void strike() override {
+    namesake_ = &scene_.hire(worker().name());
+    namesake_->start();
+  }
+  void mend() override { namesake_->stop(); }
   Worker* namesake_ = nullptr;
 };
 

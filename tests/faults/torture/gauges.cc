@@ -37,6 +37,8 @@ void Gauges::add(const std::string& name, double share, double value) {
                                   [&](const Series& each) { return each.bound.name == name; });
   if (found == series_.end()) throw std::logic_error("no bound for " + name);
   found->most = std::max(found->most, value);
+  const auto tenth = static_cast<std::size_t>(share * 10);
+  found->tenths.at(std::min<std::size_t>(tenth, 9)).push_back(value);
   if (share <= kFirstQuarter) found->first.push_back(value);
   if (share >= kLastQuarter) found->last.push_back(value);
 }
@@ -50,8 +52,9 @@ std::vector<Gauges::Line> Gauges::lines(bool judge_growth) const {
               .most = each.most,
               .unseen = each.first.empty() || each.last.empty()};
     line.too_much = line.most > each.bound.most;
-    line.grows =
-        judge_growth && line.last > line.first * each.bound.growth + each.bound.growth_room;
+    std::transform(each.tenths.begin(), each.tenths.end(), line.tenths.begin(), median);
+    line.grows = judge_growth && each.bound.growth > 0 &&
+                 line.last > line.first * each.bound.growth + each.bound.growth_room;
     lines.push_back(line);
   }
   return lines;
@@ -69,6 +72,17 @@ std::string Gauges::table(const std::vector<Line>& lines) {
                                           : "ok";
     text += fmt::format(kRow, line.bound.name, figure(line.first), figure(line.last),
                         figure(line.most), figure(line.bound.most), line.bound.unit, verdict);
+  }
+  return text;
+}
+
+std::string Gauges::tenths(const std::vector<Line>& lines) {
+  std::string text;
+  for (const Line& line : lines) {
+    if (line.bound.growth > 0) continue;
+    text += line.bound.name + " by tenths of the time:";
+    for (const double value : line.tenths) text += ' ' + figure(value);
+    text += ' ' + line.bound.unit + '\n';
   }
   return text;
 }

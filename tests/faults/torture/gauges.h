@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <sys/types.h>
@@ -13,8 +14,10 @@ namespace outfall::torture {
 struct Bound {
   std::string name;  // "worker memory"
   std::string unit;
-  double most = 0;         // at no time more than this
-  double growth = 1;       // nor, in the last quarter, more than so many times the first
+  double most = 0;  // at no time more than this
+  // Nor, in the last quarter, more than so many times the first; 0: not judged, as what never gets
+  // smaller again stays what the worst moment has made it.
+  double growth = 1;
   double growth_room = 0;  // and so much
 };
 
@@ -30,6 +33,7 @@ class Gauges {
     double first = 0;  // median of the first quarter
     double last = 0;   // of the last one
     double most = 0;
+    std::array<double, 10> tenths{};  // medians of each tenth of the time
     bool too_much = false;
     bool grows = false;
     bool unseen = false;  // not one value in the first or the last quarter
@@ -39,12 +43,15 @@ class Gauges {
   [[nodiscard]] std::vector<Line> lines(bool judge_growth) const;
   // The same as a table in Markdown.
   [[nodiscard]] static std::string table(const std::vector<Line>& lines);
+  // What is not judged by its growth, tenth by tenth, so that a reader sees whether it goes on.
+  [[nodiscard]] static std::string tenths(const std::vector<Line>& lines);
 
  private:
   struct Series {
     Bound bound;
     std::vector<double> first = {};
     std::vector<double> last = {};
+    std::array<std::vector<double>, 10> tenths = {};
     double most = 0;
   };
   std::vector<Series> series_;

@@ -42,6 +42,17 @@ TEST(TortureGauges, WhatGrowsIsCalledSoBeforeItReachesItsBound) {
   EXPECT_TRUE(line_of(grows, false).ok());
 }
 
+TEST(TortureGauges, WhatNeverGetsSmallerIsShownAndOnlyItsBoundJudged) {
+  Gauges gauges({{.name = "size", .unit = "MiB", .most = 100, .growth = 0}});
+  for (int i = 0; i <= kLooks; ++i) gauges.add("size", i / 100.0, i < 50 ? 20 : 90);
+  const auto lines = gauges.lines(true);
+  EXPECT_TRUE(lines.at(0).ok());
+  EXPECT_EQ(Gauges::tenths(lines),
+            "size by tenths of the time: 20.0 20.0 20.0 20.0 20.0 90.0 90.0 90.0 90.0 90.0 MiB\n");
+  gauges.add("size", 1, 101);
+  EXPECT_TRUE(gauges.lines(true).at(0).too_much);
+}
+
 TEST(TortureGauges, ASpikeIsNoGrowth) {
   EXPECT_TRUE(line_of([](double share) { return share > 0.9 ? 90 : 20; }).ok());
 }

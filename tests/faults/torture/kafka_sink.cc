@@ -49,6 +49,7 @@ class KafkaSink final : public Sink {
  public:
   KafkaSink(const SinkOptions& options, History& history)
       : history_(history),
+        slow_(options.slow),
         kafka_(*options.kafka),
         topic_(make_topic(options)),
         consumer_(subscribe(kafka_.brokers(), topic_)),
@@ -61,8 +62,8 @@ class KafkaSink final : public Sink {
 
   std::string emitter(int) const override {
     return fmt::format(
-        "kind = \"kafka\"\nbrokers = \"{}\"\ntopic = \"{}\"\ndelivery_timeout = \"1s\"\n",
-        kafka_.gated_brokers(), topic_);
+        "kind = \"kafka\"\nbrokers = \"{}\"\ntopic = \"{}\"\ndelivery_timeout = \"{}\"\n",
+        kafka_.gated_brokers(), topic_, slow_ ? "10s" : "1s");
   }
   std::vector<test::TcpGate*> gates() override { return {&kafka_.gate()}; }
   void go_away(bool frozen) override {
@@ -114,6 +115,7 @@ class KafkaSink final : public Sink {
   }
 
   History& history_;
+  const bool slow_;
   test::TempKafka& kafka_;
   const std::string topic_;
   bool frozen_ = false;

@@ -71,7 +71,7 @@ bool Load::pause(std::chrono::steady_clock::duration duration) {
 // On a schedule that does not wait for a slow server. What could not be written for longer than a
 // moment is not made up for.
 bool Load::next_turn(Producer& producer) {
-  if (options_.rate == 0) return pause(options_.pause);
+  if (options_.rate == 0) return pause(hurry ? std::chrono::milliseconds{1} : options_.pause);
   constexpr std::chrono::seconds kMakesUpFor{1};
   const auto now = std::chrono::steady_clock::now();
   producer.next = std::max(producer.next, now - kMakesUpFor);
@@ -82,9 +82,9 @@ bool Load::next_turn(Producer& producer) {
   return goes_on;
 }
 
-std::string Load::type_now(std::string& padding) {
+std::string Load::type_now(bool commits, std::string& padding) {
   const std::lock_guard lock(mutex_);
-  if (poison_.empty()) return "order.placed";
+  if (poison_.empty() || (poison_once_ && !commits)) return "order.placed";
   padding = std::string(static_cast<std::size_t>(poison_bytes_), 'x');
   std::string type = poison_;
   if (poison_once_) poison_.clear();
@@ -118,16 +118,23 @@ void Load::connect(Producer& producer) {
 }
 
 // Key 0 is none: those entries have no order.
-Place Load::insert(Producer& producer, int key) {
+Place Load::insert(Producer& producer, int key, bool commits) {
   Place place;
   place.id = new_id(producer.engine);
   place.stream = options_.stream;
   if (key > 0) place.key = fmt::format("key-{}-{}", producer.number, key);
   place.n = ++producer.places[static_cast<std::size_t>(key)];
   std::string padding(static_cast<std::size_t>(options_.payload_bytes), 'x');
-  const std::string type = one_in(producer.engine, 25) ? type_now(padding) : "order.placed";
+  const std::string type =
+      one_in(producer.engine, 25) ? type_now(commits, padding) : "order.placed";
   producer.client->exec(fmt::format("EXECUTE put ('{}', '{}', '{}', '{}', {}, '{}')", place.id,
                                     place.stream, type, place.key, place.n, padding));
+  const auto reason = options_.poison_reasons.find(type);
+  if (reason != options_.poison_reasons.end())
+    history_.add({{"f", "poison"},
+                  {"id", place.id},
+                  {"type", type},
+                  {"reasons", boost::json::array{reason->second}}});
   return place;
 }
 
@@ -162,7 +169,7 @@ void Load::transaction(Producer& producer) {
     const auto keys = static_cast<std::uint64_t>(options_.keys);
     for (std::uint64_t i = 0; i < count; ++i) {
       const std::uint64_t key = options_.unkeyed ? engine() % (keys + 1) : 1 + engine() % keys;
-      places.push_back(insert(producer, static_cast<int>(key)));
+      places.push_back(insert(producer, static_cast<int>(key), end != End::roll_back));
     }
     if (duplicates && one_in(engine, 5)) insert_again(producer, places.back());
     if (end == End::late) pause(milliseconds(50 + engine() % (late ? 950 : 250)));

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <random>
@@ -32,6 +33,8 @@ class Load {
     bool unkeyed = true;    // some entries have no key
     int seldom = 1;         // how many times as seldom a transaction stays open or has two phases
     std::uint64_t seed = 1;
+    // By type: the one reason for which its entries may be given up; nothing else may be.
+    std::map<std::string, std::string> poison_reasons = {};
   };
   Load(Options options, History& history);
   ~Load();
@@ -41,11 +44,12 @@ class Load {
   void stop();  // returns when every producer has ended its transaction
 
   // Entries of this type are among the others while it is not empty, with a payload of so many
-  // bytes; once: exactly one.
+  // bytes; once: exactly one, in a transaction that is not rolled back.
   void poison(const std::string& type, int payload_bytes = 0, bool once = false);
   std::atomic<bool> duplicates{false};  // inserts an id twice, which must be refused
   std::atomic<bool> late{false};        // every fourth transaction stays open for up to a second
   std::atomic<bool> prepared{false};    // every fourth one in two phases
+  std::atomic<bool> hurry{false};       // nobody rests between transactions
   [[nodiscard]] int refused_duplicates() const { return refused_duplicates_; }
   [[nodiscard]] int accepted_duplicates() const { return accepted_duplicates_; }
 
@@ -61,12 +65,12 @@ class Load {
   void run(int number);
   void connect(Producer& producer);
   void transaction(Producer& producer);
-  Place insert(Producer& producer, int key);
+  Place insert(Producer& producer, int key, bool commits);
   void insert_again(Producer& producer, const Place& place);
   void commit(Producer& producer, End end, const std::vector<Place>& places);
   bool pause(std::chrono::steady_clock::duration duration);  // false when the load ends
   bool next_turn(Producer& producer);                        // the same
-  std::string type_now(std::string& padding);
+  std::string type_now(bool commits, std::string& padding);
 
   const Options options_;
   History& history_;

@@ -18,12 +18,14 @@ struct FaultKind {
   std::vector<std::string> modes = {};     // its variants; empty: one
   std::vector<std::string> emitters = {};  // empty: all
   std::vector<std::string> steps = {};     // beside "any", at which it can be placed exactly
-  int lasts_ms = 1000;                     // at least; a half more at most
-  int lease_ms = 4000;                     // drain.lease of the workers
-  bool takes_server = false;               // stops, replaces or fills the database server
-  bool uses_server = false;                // has sessions of its own there, which must not fail
-  bool standbys = false;                   // needs a synchronous and an asynchronous standby
-  bool of_sink = false;                    // is the sink's: other streams, sinks and keys go on
+  // Of its modes the full form plays so many at each step with each emitter, dealt in turn; 0: all.
+  int modes_at_a_step = 0;
+  int lasts_ms = 1000;        // at least; a half more at most
+  int lease_ms = 4000;        // drain.lease of the workers
+  bool takes_server = false;  // stops, replaces or fills the database server
+  bool uses_server = false;   // has sessions of its own there, which must not fail
+  bool standbys = false;      // needs a synchronous and an asynchronous standby
+  bool of_sink = false;       // is the sink's: other streams, sinks and keys go on
 };
 [[nodiscard]] const std::vector<FaultKind>& fault_kinds();
 [[nodiscard]] const FaultKind& fault_kind(std::string_view name);  // throws std::invalid_argument
@@ -52,6 +54,9 @@ struct Injection {
   std::uint64_t seed = 0;  // for what the fault itself draws
   bool operator==(const Injection&) const = default;
 };
+
+// "F1-sigkill at S3 (send.begun, time 17)"
+[[nodiscard]] std::string described(const Injection& injection);
 
 struct Plan {
   Case of;

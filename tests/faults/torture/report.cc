@@ -27,6 +27,8 @@ std::string seconds(std::int64_t us) {
 
 std::string anomalies_of(const Result& result) {
   std::string text = result.problem;
+  for (const std::string& missed : result.missed)
+    text += fmt::format("{}not reached: {}", text.empty() ? "" : ", ", missed);
   for (std::size_t i = 0; i < test::history::kAnomalies; ++i) {
     if (result.verdict.found[i] == 0) continue;
     text += fmt::format("{}{} {}", text.empty() ? "" : ", ", result.verdict.found[i],
@@ -48,16 +50,15 @@ void Report::Line::add(const Result& result) {
   for (const std::size_t found : verdict.found) all += found;
   others += all - verdict.count(Anomaly::lost) - verdict.count(Anomaly::dup_unexplained) -
             verdict.count(Anomaly::reorder) - verdict.count(Anomaly::gap) +
-            (result.problem.empty() ? 0 : 1);
+            (result.problem.empty() ? 0 : 1) + result.missed.size();
   for (const auto& [kind, fault] : verdict.faults)
     recovery_us = std::max(recovery_us, fault.longest_recovery);
 }
 
 void Report::add(Result result) {
-  const std::string what = !result.skipped.empty()   ? "skipped: " + result.skipped
-                           : !result.ok()            ? "BROKEN: " + anomalies_of(result)
-                           : result.injected.empty() ? "not reached"
-                                                     : "ok";
+  const std::string what = !result.skipped.empty() ? "skipped: " + result.skipped
+                           : !result.ok()          ? "BROKEN: " + anomalies_of(result)
+                                                   : "ok";
   fmt::print(stderr, "{:>4} {:<58} {:>5.1f} s  {}\n", results_.size() + 1, result.of.name(),
              result.seconds, what);
   for (const auto& sample : result.verdict.samples)
@@ -68,8 +69,24 @@ void Report::add(Result result) {
   results_.push_back(std::move(result));
 }
 
+void Report::complain(std::string what) {
+  fmt::print(stderr, "BROKEN: {}\n", what);
+  problems_.push_back(std::move(what));
+}
+
+void Report::order_as(const std::vector<Case>& cases) {
+  std::map<std::string, std::size_t> places;
+  for (std::size_t i = 0; i < cases.size(); ++i) places.emplace(cases[i].name(), i);
+  std::stable_sort(results_.begin(), results_.end(), [&](const Result& one, const Result& other) {
+    return places[one.of.name()] < places[other.of.name()];
+  });
+}
+
 bool Report::ok() const {
-  return std::all_of(results_.begin(), results_.end(), [](const Result& r) { return r.ok(); });
+  return problems_.empty() &&
+         std::all_of(results_.begin(), results_.end(), [this](const Result& result) {
+           return result.ok() && (result.skipped.empty() || !skips_fail_);
+         });
 }
 
 std::map<std::string, Report::Line> Report::lines() const {
@@ -107,8 +124,12 @@ std::string Report::table() const {
   row("all", total());
   for (const Result& result : results_) {
     if (!result.skipped.empty())
-      text += fmt::format("skipped: {}: {}\n", result.of.name(), result.skipped);
+      text += fmt::format("skipped{}: {}: {}\n", skips_fail_ ? ", which must not be here" : "",
+                          result.of.name(), result.skipped);
+    for (const std::string& missed : result.missed)
+      text += fmt::format("not reached: {}: {}\n", result.of.name(), missed);
   }
+  for (const std::string& problem : problems_) text += problem + "\n";
   return text;
 }
 
@@ -125,6 +146,7 @@ void Report::write_json(const std::filesystem::path& file, std::uint64_t seed) c
                     {"ok", result.ok()},
                     {"problem", result.problem},
                     {"skipped", result.skipped},
+                    {"missed", json::value_from(result.missed)},
                     {"injected", json::value_from(result.injected)},
                     {"entries", result.verdict.committed},
                     {"arrivals", result.verdict.arrivals},
@@ -146,6 +168,7 @@ void Report::write_json(const std::filesystem::path& file, std::uint64_t seed) c
                                       {"order_violations", all.order},
                                       {"others", all.others},
                                       {"longest_recovery_us", all.recovery_us},
+                                      {"problems", json::value_from(problems_)},
                                       {"each", runs}})
       << "\n";
   if (!out.flush()) throw std::runtime_error("cannot write " + file.string());

@@ -6,14 +6,22 @@
 #include <string>
 #include <vector>
 
-#include "tests/faults/torture/run.h"
+#include "tests/faults/torture/result.h"
 
 namespace outfall::torture {
 
-// What the runs of one torture add up to.
+// What the runs of one torture add up to. One thread.
 class Report {
  public:
+  // Whether a run that could not be tried fails the whole: on a machine that is there for tests it
+  // must be possible.
+  explicit Report(bool skips_fail) : skips_fail_(skips_fail) {}
   void add(Result result);  // also says so on standard error
+  // Something is wrong that belongs to no run; also says so on standard error.
+  void complain(std::string what);
+  // From now on the results stand in this order, whichever came first.
+  void order_as(const std::vector<Case>& cases);
+  // Whether each run was played, each fault of it has struck, and nothing was found.
   [[nodiscard]] bool ok() const;
   // The table that docs/internals/faults.md shows.
   [[nodiscard]] std::string table() const;
@@ -36,10 +44,12 @@ class Report {
   [[nodiscard]] std::map<std::string, Line> lines() const;  // by kind, pairs under "pairs"
   [[nodiscard]] Line total() const;
 
+  const bool skips_fail_;
   std::vector<Result> results_;
+  std::vector<std::string> problems_;
 };
 
-// The anomalies of a run, as in "2 lost, 1 stuck"; empty: none.
+// What is wrong with a run, as in "2 lost, 1 stuck"; empty: nothing.
 [[nodiscard]] std::string anomalies_of(const Result& result);
 
 }  // namespace outfall::torture

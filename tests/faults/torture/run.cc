@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <map>
 
 #include <fmt/format.h>
 
@@ -25,8 +26,9 @@ constexpr milliseconds kDrainDeadline{45'000};
 constexpr milliseconds kDrainDeadlineOfBroken{10'000};
 constexpr std::int64_t kSendTimeoutUs = 5'000'000;
 constexpr std::int64_t kGaugeEveryUs = 500'000;
-constexpr std::int64_t kMostRssBytes = 256LL << 20U;
-constexpr std::size_t kListed = 1000;  // ids on one line
+// Four times of what a worker takes.
+constexpr std::int64_t kMostRssBytes = 96LL << 20U;
+constexpr std::size_t kListed = 1000;  // items on one line
 
 std::string file_name(const Case& of) {
   std::string name = of.name();
@@ -34,6 +36,19 @@ std::string file_name(const Case& of) {
     if (std::isalnum(static_cast<unsigned char>(c)) == 0 && c != '-') c = '-';
   }
   return name;
+}
+
+// As which error each emitter tells that its sink never takes an entry.
+std::map<std::string, std::string> poison_reasons(const std::string& emitter) {
+  static const std::map<std::string, std::string> kRefused = {
+      {"noop", "noop.failed"},
+      {"webhook", "webhook.status_400"},
+      {"kafka", "kafka.msg_size_too_large"},
+  };
+  std::map<std::string, std::string> reasons = {{Sink::kKiller, "worker.abandoned"}};
+  const auto refused = kRefused.find(emitter);
+  if (refused != kRefused.end()) reasons[Sink::kPoison] = refused->second;
+  return reasons;
 }
 
 }  // namespace
@@ -108,16 +123,19 @@ class Runner::Run {
                        .source_folder = settings_.source_folder,
                        .kafka = kafka_,
                        .name = database_ + "-" + std::to_string(plan_.of.seed),
-                       .slow = slow()},
+                       .slow = plays("F4-slow")},
                       history_);
     if (plan_.bystander)
       aside_ = make_sink(
           {.emitter = "stdout", .folder = folder_.path(), .sink = Sink::kAside, .stream = "audit"},
           history_);
     for (int i = 0; i < plan_.workers; ++i) hire("worker-" + std::to_string(i)).start();
-    load_ = std::make_unique<Load>(
-        Load::Options{.dsn = servers_.dsn(database_), .stream = "orders", .seed = plan_.of.seed},
-        history_);
+    load_ =
+        std::make_unique<Load>(Load::Options{.dsn = servers_.dsn(database_),
+                                             .stream = "orders",
+                                             .seed = plan_.of.seed,
+                                             .poison_reasons = poison_reasons(plan_.of.emitter)},
+                               history_);
     if (plan_.bystander)
       load_aside_ = std::make_unique<Load>(Load::Options{.dsn = servers_.dsn(database_),
                                                          .stream = "audit",
@@ -143,6 +161,7 @@ class Runner::Run {
     return std::any_of(plan_.injections.begin(), plan_.injections.end(),
                        [&](const Injection& each) { return each.kind == kind; });
   }
+  // An emitter that is slow all the time, and one that bears it.
   [[nodiscard]] bool slow() const { return plan_.of.emitter == "noop" && plays("F4-slow"); }
 
   Worker& hire(const std::string& instance) {
@@ -244,10 +263,13 @@ class Runner::Run {
   }
 
   void write_down(Result& result) {
-    list("delivered", "SELECT envelope_id FROM outbox.delivered");
-    list("entries", "SELECT envelope_id FROM outbox.entries WHERE status <> 'held'");
-    list("held", "SELECT envelope_id FROM outbox.entries WHERE status = 'held'");
-    list("dead_letters", "SELECT envelope_id FROM outbox.dead_letters");
+    list("delivered",
+         "SELECT json_build_object('id', envelope_id, 'attempts', attempts) FROM outbox.delivered");
+    list("entries", "SELECT to_json(envelope_id) FROM outbox.entries WHERE status <> 'held'");
+    list("held", "SELECT to_json(envelope_id) FROM outbox.entries WHERE status = 'held'");
+    list("dead_letters",
+         "SELECT json_build_object('id', envelope_id, 'reason_code', reason_code, 'reason', reason)"
+         " FROM outbox.dead_letters");
     test::PgClient client = servers_.connect(database_);
     const auto count = [&](const char* sql) { return client.number(sql); };
     history_.add(
@@ -257,23 +279,27 @@ class Runner::Run {
           count("SELECT count(*) FROM outbox.leases WHERE expires_at < clock_timestamp()")},
          {"holds", count("SELECT count(*) FROM outbox.holds")}});
     for (const Play& play : faults_) {
-      if (play.state() == Play::State::over)
-        result.injected.push_back(play.fault().injection().kind);
+      const Injection& injection = play.fault().injection();
+      if (play.state() == Play::State::over) {
+        result.injected.push_back(injection.kind);
+      } else {
+        result.missed.push_back(described(injection));
+      }
     }
     if (load_->accepted_duplicates() > 0) complain("an envelope id was accepted twice");
     result.problem = problem_;
   }
 
   void list(const char* name, const std::string& sql) {
-    json::array ids;
+    json::array items;
     const auto flush = [&] {
       json::object line = {{"f", "final"}};
-      line[name] = std::exchange(ids, {});
+      line[name] = std::exchange(items, {});
       history_.add(std::move(line));
     };
     for (const test::PgRow& row : servers_.connect(database_).query(sql)) {
-      ids.emplace_back(*row[0]);
-      if (ids.size() == kListed) flush();
+      items.push_back(json::parse(*row[0]));
+      if (items.size() == kListed) flush();
     }
     flush();
   }

@@ -2,14 +2,12 @@
 
 #include <filesystem>
 #include <memory>
-#include <optional>
 #include <string>
-#include <vector>
 
-#include "tests/faults/history_judge.h"
 #include "tests/faults/torture/broken.h"
 #include "tests/faults/torture/database.h"
 #include "tests/faults/torture/plan.h"
+#include "tests/faults/torture/result.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/temp_kafka.h"
 
@@ -21,17 +19,6 @@ struct Settings {
   std::filesystem::path keep;  // where runs with an anomaly leave what they wrote
   bool judge_times = false;    // too late a recovery is an anomaly, and a delay elsewhere
   const Broken* broken = nullptr;
-};
-
-struct Result {
-  Case of;
-  test::history::Verdict verdict;
-  std::vector<std::string> injected;  // kinds, those that took place
-  std::string problem;                // why the run could not be played or judged
-  std::string skipped;                // why it was not tried
-  double seconds = 0;
-  std::filesystem::path kept;
-  [[nodiscard]] bool ok() const { return problem.empty() && verdict.ok(); }
 };
 
 // Plays runs one after the other and judges them. What servers can be used again are kept from one

@@ -133,7 +133,7 @@ class FileSink final : public Sink {
 // An HTTP endpoint behind a gate for each worker.
 class HttpSink final : public Sink {
  public:
-  HttpSink(const SinkOptions& options, History& history) : history_(history) {
+  HttpSink(const SinkOptions& options, History& history) : history_(history), slow_(options.slow) {
     for (int i = 0; i < options.workers; ++i)
       gates_.push_back(std::make_unique<test::TcpGate>(recorder_.port()));
     recorder_.answer_by([this](const test::HttpRequest& request) { return take(request); });
@@ -143,8 +143,9 @@ class HttpSink final : public Sink {
     const auto& gate = gates_[static_cast<std::size_t>(worker) % gates_.size()];
     return fmt::format(
         "kind = \"webhook\"\nurl = \"http://127.0.0.1:{}/hooks\"\ntimeout = \"1s\"\n"
-        "connect_timeout = \"500ms\"\n",
-        gate->port());
+        "connect_timeout = \"500ms\"\n{}",
+        // One answer may take half of a lease at most: what takes longer is a batch, one by one.
+        gate->port(), slow_ ? "max_connections = 4\n" : "");
   }
   std::vector<test::TcpGate*> gates() override {
     std::vector<test::TcpGate*> result;
@@ -217,6 +218,7 @@ class HttpSink final : public Sink {
   }
 
   History& history_;
+  const bool slow_;
   std::mutex mutex_;
   std::string how_ = "200";  // guarded by mutex_
   std::vector<std::unique_ptr<test::TcpGate>> gates_;

@@ -49,10 +49,11 @@ struct SinkOptions {
   std::string source_folder = {};    // of the repository, for samples/exec
   test::TempKafka* kafka = nullptr;  // with a gate; for kafka only
   std::string name = {};             // of the run, in letters, digits and dashes
-  bool slow = false;                 // a noop that takes longer than the lease of two seconds
-  bool forgets = false;              // a file gives back the disk of what has been read of it
-  std::string sink = Sink::kName;    // in the history, of a file or a program
-  std::string stream = "orders";     // whose entries these get
+  // Longer than the lease of two seconds: a noop takes that long, others bear it.
+  bool slow = false;
+  bool forgets = false;            // a file gives back the disk of what has been read of it
+  std::string sink = Sink::kName;  // in the history, of a file or a program
+  std::string stream = "orders";   // whose entries these get
 };
 // The noop emitter has no outside: what arrived is what its workers have logged.
 [[nodiscard]] std::unique_ptr<Sink> make_sink(const SinkOptions& options, History& history);

@@ -282,7 +282,7 @@ SoakResult play_soak(const Settings& settings, const SoakOptions& options) {
 
 std::string soak_table(const SoakOptions& options, const SoakResult& result) {
   const Tally::Findings& found = result.findings;
-  std::string text = Gauges::table(result.gauges);
+  std::string text = Gauges::table(result.gauges) + Gauges::tenths(result.gauges);
   if (!result.growth_judged) text += "growth is not judged: the soak was too short for that\n";
   text += fmt::format(
       "{:.0f} s of load by {} workers, seed {}: {} entries committed ({:.0f}/s), {} rolled back, "
@@ -311,6 +311,7 @@ void write_soak_json(const SoakOptions& options, const SoakResult& result,
                       {"first_quarter", line.first},
                       {"last_quarter", line.last},
                       {"most", line.most},
+                      {"tenths", json::value_from(line.tenths)},
                       {"bound", line.bound.most},
                       {"ok", line.ok()}});
   const Tally::Findings& found = result.findings;

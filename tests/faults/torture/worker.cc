@@ -1,6 +1,7 @@
 #include "tests/faults/torture/worker.h"
 
 #include <csignal>
+#include <cstdlib>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
@@ -79,8 +80,7 @@ Worker::Worker(Options options, History& history)
 
 Worker::~Worker() = default;
 
-void Worker::start(const std::map<std::string, std::string>& environment,
-                   const std::vector<std::string>& before) {
+void Worker::start(const std::map<std::string, std::string>& environment) {
   std::vector<int> ports;
   for (const auto& gate : gates_) ports.push_back(gate->port());
   const std::string toml = fmt::format(
@@ -90,15 +90,13 @@ void Worker::start(const std::map<std::string, std::string>& environment,
       "[worker]\ninstance = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n"
       "[log]\nlevel = \"{}\"\nformat = \"json\"\n{}",
       joined(ports, "127.0.0.1"), joined(ports, ""), options_.database,
-      options_.pooler ? "pooler = \"transaction\"\n" : "",
-      options_.instance.empty() ? options_.name : options_.instance, options_.log_level,
+      options_.pooler ? "pooler = \"transaction\"\n" : "", instance(), options_.log_level,
       options_.settings);
   const std::filesystem::path config = options_.folder / (options_.name + ".toml");
   std::ofstream(config) << toml;
   log_ = options_.folder / (options_.name + ".log");
   log_start_ = std::filesystem::exists(log_) ? std::filesystem::file_size(log_) : 0;
-  std::vector<std::string> command = before;
-  command.insert(command.end(), {options_.outfall, "run", "--config", config.string()});
+  const std::vector<std::string> command = {options_.outfall, "run", "--config", config.string()};
   std::map<std::string, std::string> all = environment;
   all.insert(options_.environment.begin(), options_.environment.end());
   process_ = std::make_unique<test::ChildProcess>(
@@ -107,7 +105,7 @@ void Worker::start(const std::map<std::string, std::string>& environment,
                                   .output_file = options_.folder / (options_.name + ".out"),
                                   .error_file = log_});
   expected_ = false;
-  wrapped_ = !before.empty();
+  last_end_.reset();
   history_.worker(options_.name, "started");
 }
 
@@ -120,9 +118,10 @@ void Worker::ended(test::ExitStatus status) {
     history_.worker(options_.name, "killed", SIGKILL);
   } else {
     history_.worker(options_.name, "exited", status.code.value_or(-status.signal.value_or(0)));
-    // A crash point may have asked it to end, which is code 0, or 130 where it was the second time.
-    if (!expected_ && status.code != 0 && status.code != 130) crash_ = status.to_string();
   }
+  // An orderly end, too, is none that a worker may come to by itself.
+  if (!expected_ && status != tolerated_) crash_ = status.to_string();
+  last_end_ = status;
   process_.reset();
 }
 
@@ -136,11 +135,15 @@ void Worker::terminate() {
   if (!process_) return;
   expected_ = true;
   history_.worker(options_.name, "terminated");
-  if (wrapped_) {
-    process_->signal_group(SIGTERM);
-  } else {
-    process_->signal(SIGTERM);
-  }
+  process_->signal(SIGTERM);
+}
+
+void Worker::pause() {
+  if (process_) process_->signal(SIGSTOP);
+}
+
+void Worker::resume() {
+  if (process_) process_->signal(SIGCONT);
 }
 
 void Worker::freeze() {
@@ -221,6 +224,24 @@ bool Worker::frozen() const {
   return name_end != std::string::npos && text.compare(name_end + 2, 1, "T") == 0;
 }
 
+// A clock that jumped was right for some of the time. All that is logged happened a moment ago, and
+// a time that lies minutes off is of the wrong clock.
+std::int64_t Worker::by_right_clock(std::int64_t at_us) const {
+  const std::int64_t ahead_us = std::chrono::microseconds(clock_ahead_).count();
+  const std::int64_t now = now_us();
+  return std::abs(at_us - ahead_us - now) < std::abs(at_us - now) ? at_us - ahead_us : at_us;
+}
+
+bool Worker::logs_by_wrong_clock() const {
+  const std::string text = test::read_file(log_);
+  const std::string name = "\"ts\":\"";
+  const std::size_t last = text.rfind(name);
+  if (last == std::string::npos) return false;
+  const std::size_t begin = last + name.size();
+  const auto at = parse_time(std::string_view(text).substr(begin, text.find('"', begin) - begin));
+  return at && by_right_clock(*at) != *at;
+}
+
 void Worker::collect_log() {
   if (log_.empty() || !std::filesystem::exists(log_)) return;
   const std::string text = test::read_file(log_);
@@ -237,8 +258,7 @@ void Worker::collect_log() {
     if (!event || !at) continue;
     // Milliseconds are cut off; nothing of it happened before that.
     constexpr std::int64_t kRestOfMillisecondUs = 999;
-    (*event)["at_us"] =
-        *at + kRestOfMillisecondUs - std::chrono::microseconds(clock_ahead_).count();
+    (*event)["at_us"] = by_right_clock(*at) + kRestOfMillisecondUs;
     (*event)["worker"] = options_.name;
     history_.add(std::move(*event));
   }

@@ -37,9 +37,8 @@ class Worker {
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
-  // On top of its environment (OUTFALL_CRASH_AT …), and with a program that starts it (faketime …).
-  void start(const std::map<std::string, std::string>& environment = {},
-             const std::vector<std::string>& before = {});
+  // On top of its environment (OUTFALL_CRASH_AT …).
+  void start(const std::map<std::string, std::string>& environment = {});
   void kill();
   void terminate();  // SIGTERM; wait with stopped()
   void freeze();
@@ -50,16 +49,32 @@ class Worker {
   int stop();
   // Waits for the end that it was asked for.
   int await_end();
+  // From now on it may end in this way without being asked, as by a point that kills it; with
+  // nothing it may not. Any other end is a crash().
+  void tolerate(std::optional<test::ExitStatus> end) { tolerated_ = end; }
+  // How its last process ended; nothing while it runs.
+  [[nodiscard]] const std::optional<test::ExitStatus>& last_end() const { return last_end_; }
+  // Stops its process for a moment that no history has to know of.
+  void pause();
+  void resume();
   // Whether its present process has logged this text.
   [[nodiscard]] bool logged(const std::string& text) const;
-  // How it once ended although nobody had asked for that and nobody had killed it; empty: never.
+  // How it once ended although nobody had asked for that; empty: never.
   [[nodiscard]] const std::string& crash() const { return crash_; }
-  // By how much its clock is ahead, so that the times of its log can be read.
-  void set_clock_ahead(std::chrono::seconds offset) { clock_ahead_ = offset; }
+  // By how much its clock is ahead some of the time, so that the times of its log can be read:
+  // minutes, since what it logs is read within less.
+  void set_clock_ahead(std::chrono::minutes offset) { clock_ahead_ = offset; }
+  // Whether what it has logged last is of the wrong clock.
+  [[nodiscard]] bool logs_by_wrong_clock() const;
   // Whether the process is stopped by SIGSTOP.
   [[nodiscard]] bool frozen() const;
 
   [[nodiscard]] const std::string& name() const { return options_.name; }
+  [[nodiscard]] const std::filesystem::path& folder() const { return options_.folder; }
+  // What it calls itself in the database.
+  [[nodiscard]] const std::string& instance() const {
+    return options_.instance.empty() ? options_.name : options_.instance;
+  }
   [[nodiscard]] pid_t pid() const;
   [[nodiscard]] std::vector<std::unique_ptr<test::TcpGate>>& gates() { return gates_; }
   // The log lines since the last call that are of use to the checker.
@@ -70,6 +85,7 @@ class Worker {
 
  private:
   void ended(test::ExitStatus status);
+  [[nodiscard]] std::int64_t by_right_clock(std::int64_t at_us) const;
   [[nodiscard]] std::string admin_address() const;  // empty: not logged yet
 
   Options options_;
@@ -77,13 +93,14 @@ class Worker {
   std::vector<std::unique_ptr<test::TcpGate>> gates_;
   std::unique_ptr<test::ChildProcess> process_;
   bool expected_ = false;  // somebody has asked it to end
-  bool wrapped_ = false;   // by a program that has it as a child, and hands no signal on
+  std::optional<test::ExitStatus> tolerated_;
+  std::optional<test::ExitStatus> last_end_;
   std::string crash_;
   std::filesystem::path log_;
   std::size_t log_read_ = 0;
   // Where what the present process has logged begins.
   std::size_t log_start_ = 0;
-  std::chrono::seconds clock_ahead_{0};
+  std::chrono::minutes clock_ahead_{0};
 };
 
 }  // namespace outfall::torture
