@@ -60,8 +60,9 @@ class Server {
                       routes(), Logger::null()};
 };
 
+// 429 is for an address that has sent many wrong tokens, as this one does before long.
 bool is_status(std::string_view digits) {
-  for (const char* known : {"200", "400", "401", "404", "405", "413", "431", "100"}) {
+  for (const char* known : {"200", "400", "401", "404", "405", "413", "429", "431", "100"}) {
     if (digits == known) return true;
   }
   return false;

@@ -24,6 +24,15 @@ sockaddr_in loopback(std::uint16_t port) {
   throw std::system_error(errno, std::generic_category(), what);
 }
 
+// libFuzzer's alarm interrupts calls every few seconds. Also for connect(): Linux goes on with the
+// one that was interrupted.
+template <typename Call>
+auto uninterrupted(const Call& call) {
+  auto result = call();
+  while (result < 0 && errno == EINTR) result = call();
+  return result;
+}
+
 int make_socket() {
   const int descriptor = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (descriptor < 0) fail("socket");
@@ -38,7 +47,8 @@ Socket::~Socket() {
 
 bool Socket::send(std::string_view bytes) const {
   while (!bytes.empty()) {
-    const ssize_t sent = ::send(descriptor_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    const ssize_t sent = uninterrupted(
+        [&] { return ::send(descriptor_, bytes.data(), bytes.size(), MSG_NOSIGNAL); });
     if (sent <= 0) return false;
     bytes.remove_prefix(static_cast<std::size_t>(sent));
   }
@@ -49,7 +59,8 @@ std::string Socket::read(std::string_view until) const {
   std::string all;
   std::array<char, 16'384> buffer{};
   while (until.empty() || all.find(until) == std::string::npos) {
-    const ssize_t got = ::recv(descriptor_, buffer.data(), buffer.size(), 0);
+    const ssize_t got =
+        uninterrupted([&] { return ::recv(descriptor_, buffer.data(), buffer.size(), 0); });
     if (got <= 0) break;
     all.append(buffer.data(), static_cast<std::size_t>(got));
   }
@@ -64,7 +75,9 @@ std::string exchange(std::uint16_t port, std::string_view bytes) {
   const timeval patience{.tv_sec = 10, .tv_usec = 0};
   ::setsockopt(socket.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   const sockaddr_in address = loopback(port);
-  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+  if (uninterrupted([&] {
+        return ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+      }) != 0) {
     fail("connect");
   }
   socket.send(bytes);

@@ -25,8 +25,12 @@ std::vector<std::string_view> segments(std::string_view url) {
   return all;
 }
 
+// Of the path: a host may be a dot, and climbs nowhere. Before the path there are the scheme,
+// nothing, and the host.
 std::ptrdiff_t dots(const std::vector<std::string_view>& all) {
-  return std::ranges::count_if(all, [](std::string_view s) { return s == "." || s == ".."; });
+  constexpr std::size_t kBeforePath = 3;
+  return std::ranges::count_if(all.begin() + std::min(all.size(), kBeforePath), all.end(),
+                               [](std::string_view s) { return s == "." || s == ".."; });
 }
 
 bool is_printable(std::string_view text) {
