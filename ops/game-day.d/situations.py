@@ -119,6 +119,10 @@ def answer_well(sink):
     sink.released.clear()
 
 
+def partners(here):
+    return (here.partner, here.other_partner)
+
+
 def pause_as_by_default(here, stream):
     """Lets the pauses between a stream's attempts grow as they do by default, so that nothing is given up meanwhile."""
     before, after = here.worker.configuration.split(f"[streams.{stream}]")
@@ -202,11 +206,11 @@ class PartnersWithoutRoute:
     prepare = PartnerWithoutRoute.prepare
 
     def begin(here):
-        for partner in (here.partner, here.other_partner):
+        for partner in partners(here):
             answer(partner, 404)
 
     def mend(here, _):
-        for partner in (here.partner, here.other_partner):
+        for partner in partners(here):
             answer_well(partner)
 
 
@@ -250,11 +254,11 @@ class SomeSlow:
            also=("OutfallDeadLetters",))
 class EverythingRefused:
     def begin(here):
-        for partner in (here.partner, here.other_partner):
+        for partner in partners(here):
             answer(partner, 422)
 
     def others(here, _):
-        for partner in (here.partner, here.other_partner):
+        for partner in partners(here):
             answer_well(partner)
 
     def mend(here, _):

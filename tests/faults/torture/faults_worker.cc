@@ -144,7 +144,10 @@ class ClockFault final : public Fault {
     }
     // libfaketime does not know the C11 waits of librdkafka: with a clock that is behind they are
     // over at once, and a producer that is being made gives up.
-    if (!jumps() && skewed_->logged("\"settled\"")) set_clock(off());
+    if (!jumps() && !turned_ && skewed_->logged("\"settled\"")) {
+      set_clock(off());
+      turned_ = true;
+    }
     // It must have begun to work with the clock that it starts with.
     if (injection_.point.empty() && !skewed_->logged("\"claimed\"")) return false;
     return Fault::inject();
@@ -188,6 +191,7 @@ class ClockFault final : public Fault {
   }
 
   Worker* skewed_ = nullptr;
+  bool turned_ = false;
 };
 
 // F16: one entry kills whoever sends it. Workers are started again until it is given up.

@@ -225,10 +225,6 @@ Case random_pair(const std::string& emitter, std::uint64_t seed) {
   return {emitter, first->name + "+" + second->name, "any", seed};
 }
 
-}  // namespace
-
-namespace {
-
 std::string with_mode(const FaultKind& kind, const std::string& mode) {
   return mode.empty() ? kind.name : kind.name + "." + mode;
 }
