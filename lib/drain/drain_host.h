@@ -44,7 +44,7 @@ class DrainHost {
   // A claim begins that may bring `most`: until it has ended, that counts against everybody's
   // allowance, or the claims of several streams would each take the same room.
   virtual void claim_begins(const StreamDrain& stream, Amount most) = 0;
-  // It has ended, with nothing or with `came`, which is held from here on.
+  // Gives back `most` of that: `came` of it is held from here on, and the rest will not come.
   virtual void claim_brings(const StreamDrain& stream, Amount most, Amount came) = 0;
   // An entry that was held has its outcome.
   virtual void let_go(const StreamDrain& stream, std::int64_t bytes) = 0;

@@ -96,7 +96,7 @@ struct HeldClaim {
   bool under_way = false;
   // Its answer was lost: it may have taken effect, so it is asked again for the same lease.
   bool in_doubt = false;
-  bool given_up = false;  // with all leases, while it was under way
+  bool given_up = false;  // what it brings is given back
   // The answer, with what was known when it was asked for.
   std::optional<ClaimResult> answer;
   std::uint64_t presence = 0;

@@ -38,8 +38,9 @@ bool StreamDrain::claim() {
   const DrainHost::Amount allowance = host_.allowance(*this);
   // The first claim is in doubt where it is not under way: what is answered was taken in.
   HeldClaim* again = !claims_.empty() && !claims_.front().under_way ? &claims_.front() : nullptr;
-  if (again != nullptr && again->leased) {
-    // It has its lease, and what was claimed after it waits for it, in the room that there is.
+  if (again != nullptr && (again->leased || again->given_up)) {
+    // It has its lease, and the room for it, and what was claimed after it waits for it; or what it
+    // brings is given back.
     submit_claim(*again, make_request({.entries = 1, .bytes = 1}, again->lease_id));
     return true;
   }
@@ -69,6 +70,8 @@ bool StreamDrain::claim() {
     again->lease_id = request.lease_id;
     ++claims_begun_;
   }
+  again->may_bring = {request.max_entries, request.max_bytes};
+  host_.claim_begins(*this, again->may_bring);
   submit_claim(*again, std::move(request));
   return true;
 }
@@ -81,8 +84,7 @@ bool StreamDrain::has_room(DrainHost::Amount allowance) {
 
 bool StreamDrain::may_begin_claim() const {
   if (!claim_under_way()) return true;
-  return claims_.size() == 1 && claims_.front().leased && claims_.front().leased->more &&
-         may_read_ahead();
+  return claims_.size() == 1 && may_read_ahead(claims_.front());
 }
 
 bool StreamDrain::claim_under_way() const {
@@ -90,10 +92,13 @@ bool StreamDrain::claim_under_way() const {
                      [](const HeldClaim& claim) { return claim.under_way; });
 }
 
-// While the entries of a lease are read nobody knows their lanes. So there is no claim beside that
-// where several lanes share the stream, or where its only one is not open.
-bool StreamDrain::may_read_ahead() const {
-  return options_.lane.empty() && !churning_ &&
+// While the entries of a lease are read nobody knows their lanes and keys. So there is no claim
+// beside that where several lanes share the stream, where its only one is not open, or where one
+// key may be full. Nor beside one that is asked again: it may find its lease gone and take others.
+bool StreamDrain::may_read_ahead(const HeldClaim& claim) const {
+  return claim.leased && claim.leased->more && !claim.in_doubt && options_.lane.empty() &&
+         !churning_ &&
+         keys_.largest_room_taken() + claim.leased->largest_key < options_.key_limit() &&
          (lanes_.empty() || lanes_.begin()->second->breaker.state() == BreakerState::closed);
 }
 
@@ -106,9 +111,6 @@ std::int32_t StreamDrain::leased_soon() const {
 
 void StreamDrain::submit_claim(HeldClaim& claim, ClaimRequest request) {
   claim.under_way = true;
-  claim.given_up = false;
-  claim.may_bring = {request.max_entries, request.max_bytes};
-  host_.claim_begins(*this, claim.may_bring);
   const MonotonicTime asked_at = host_.now();
   const Uuid lease_id = request.lease_id;
   auto result = std::make_shared<ClaimResult>();
@@ -220,7 +222,7 @@ HeldClaim* StreamDrain::claim_of(const Uuid& lease_id) {
 // another connection's, and the server can do both at once.
 void StreamDrain::claim_leased(const Uuid& lease_id, const LeasedSoon& leased) {
   HeldClaim* claim = claim_of(lease_id);
-  if (claim == nullptr || !claim->under_way) return;
+  if (claim == nullptr || !claim->under_way || claim->given_up) return;
   claim->leased = leased;
   const DrainHost::Amount less{claim->may_bring.entries - leased.entries, 0};
   claim->may_bring = claim->may_bring - less;
@@ -235,7 +237,7 @@ void StreamDrain::claim_failed(const StoreError& error, const Uuid& lease_id) {
   claim.under_way = false;
   // Entries of a lease that this worker does not know of would be overtaken by later ones.
   claim.in_doubt = true;
-  host_.claim_brings(*this, std::exchange(claim.may_bring, {}), {});
+  let_room_go(claim);
   host_.claim_ended();
   if (!error.session_lost()) {
     const std::string hint =
@@ -260,9 +262,13 @@ void StreamDrain::claim_returned(const Uuid& lease_id, ClaimResult& result, Mono
   // While the stream is busy, a claim in doubt stays so.
   const bool asks_again_later = claim.in_doubt && result.status == ClaimStatus::busy;
   if (asks_again_later) {
-    host_.claim_brings(*this, std::exchange(claim.may_bring, {}), {});
+    let_room_go(claim);
     found_busy();
   } else {
+    // Its lease is gone, and what was claimed after it may come before what it brings now.
+    if (claim.leased && claim.in_doubt && !result.repeated) {
+      for (HeldClaim& each : claims_) each.given_up = true;
+    }
     claim.presence = presence;
     claim.answer = std::move(result);
   }
@@ -272,6 +278,11 @@ void StreamDrain::claim_returned(const Uuid& lease_id, ClaimResult& result, Mono
   if (!asks_again_later && !claims_.empty() && !claim_under_way())
     host_.look_at(*this, host_.now());
   host_.claim_ended();
+}
+
+// A claim that has its lease keeps the room for what is in it.
+void StreamDrain::let_room_go(HeldClaim& claim) {
+  if (!claim.leased) host_.claim_brings(*this, std::exchange(claim.may_bring, {}), {});
 }
 
 // Another claim of the stream is under way, mostly for a millisecond or two.
@@ -327,12 +338,15 @@ void StreamDrain::take_answer(HeldClaim& claim) {
   }
 }
 
-// All leases are given up, also those that these claims have brought or may bring. What is under
-// way is given up when it is answered.
+// All leases are given up, also those that these claims have brought or may bring: what is under
+// way or in doubt is given back when it is answered. Until then the next claim waits, as it may
+// bring what comes after that.
 void StreamDrain::give_up_claims() {
   for (auto it = claims_.begin(); it != claims_.end();) {
-    if (it->under_way) {
+    if (it->under_way || it->in_doubt) {
       it->given_up = true;
+      it->leased.reset();
+      if (!it->under_way) let_room_go(*it);
       ++it;
       continue;
     }

@@ -100,7 +100,8 @@ class StreamDrain {
   void submit_claim(HeldClaim& claim, ClaimRequest request);
   [[nodiscard]] HeldClaim* claim_of(const Uuid& lease_id);
   [[nodiscard]] std::int32_t leased_soon() const;
-  [[nodiscard]] bool may_read_ahead() const;
+  [[nodiscard]] bool may_read_ahead(const HeldClaim& claim) const;
+  void let_room_go(HeldClaim& claim);
   void claim_leased(const Uuid& lease_id, const LeasedSoon& leased);
   void claim_returned(const Uuid& lease_id, ClaimResult& result, MonotonicTime asked_at,
                       std::uint64_t presence);

@@ -77,8 +77,9 @@ enum class ClaimStatus : std::uint8_t {
 // What a claim brought, and what it did beside that. Plain data.
 struct ClaimResult {
   ClaimStatus status = ClaimStatus::empty;
-  bool more = false;  // claim again at once
-  LeasedBatch batch;  // with status batch
+  bool more = false;      // claim again at once
+  bool repeated = false;  // an earlier try of this claim had taken effect, and this is its lease
+  LeasedBatch batch;      // with status batch
   // That hold leases of this stream; null where the claim did not come to look.
   std::optional<std::vector<Uuid>> other_workers;
   std::int32_t taken_over = 0;     // leases taken from dead workers

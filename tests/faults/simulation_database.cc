@@ -85,10 +85,11 @@ void ModelDatabase::claim(int worker, const ClaimRequest& request,
     return;
   }
   stream_locked_ = true;
-  if (const ModelLease* lease = find(request.lease_id)) {
+  if (ModelLease* lease = find(request.lease_id); lease != nullptr && !lease->released) {
     claim->result.status = ClaimStatus::batch;
     claim->result.more = true;
-    find(request.lease_id)->expires = world_.now() + request.lease;
+    claim->result.repeated = true;
+    lease->expires = world_.now() + request.lease;
     fill(*claim, *lease, claim->result.batch);
     stream_locked_ = false;
     claim->done({std::move(claim->result), std::nullopt});

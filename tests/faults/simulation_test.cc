@@ -69,7 +69,13 @@ TEST_P(Regression, Holds) {
 // The database crashed and undid a confirmed settle of entry 1 of a key; that of entry 2, which was
 // under way, was written after the restart. The consumer saw 1, 2, 1, 3.
 INSTANTIATE_TEST_SUITE_P(ARestartOfTheDatabaseLeavesNoGap, Regression,
-                         testing::Values(2864, 4610, 9551));
+                         testing::Values(2709, 2723, 3379));
+
+// The connection over which a lease's entries were read hung while the database went away. The
+// claim was given up with all leases and the next one made, and then it was asked again: its own
+// lease was gone, and it took what came after the next one's.
+INSTANTIATE_TEST_SUITE_P(AClaimThatWasGivenUpOvertakesNothing, Regression,
+                         testing::Values(2928, 9693, 11753));
 
 // ---- broken variants
 
@@ -110,7 +116,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Variant{Flaw::answer, {Anomaly::lost}}, Variant{Flaw::outage, {}, true},
                     Variant{Flaw::late_commits, {Anomaly::reorder, Anomaly::stuck}},
                     Variant{Flaw::restart, {Anomaly::gap}, false, 2600},
-                    Variant{Flaw::gate, {Anomaly::reorder, Anomaly::gap}, false, 2200}),
+                    Variant{Flaw::gate, {Anomaly::reorder, Anomaly::gap}}),
     [](const auto& variant) {
       std::string name(to_string(variant.param.flaw));
       for (char& c : name) c = c == '-' ? '_' : c;

@@ -55,11 +55,19 @@ void ModelWorker::complete(Completion completion) {
 }
 
 DrainHost::Amount ModelWorker::allowance(const StreamDrain&) const {
-  return {.entries = options_.max_in_flight - held_entries_ - unwritten_entries_, .bytes = 1 << 20};
+  return {.entries = options_.max_in_flight - claimed_entries_ - held_entries_ - unwritten_entries_,
+          .bytes = 1 << 20};
 }
 
-void ModelWorker::claim_brings(const StreamDrain&, Amount, Amount came) {
+void ModelWorker::claim_begins(const StreamDrain&, Amount most) {
+  claimed_entries_ += most.entries;
+}
+
+void ModelWorker::claim_brings(const StreamDrain&, Amount most, Amount came) {
+  claimed_entries_ -= most.entries;
   held_entries_ += came.entries;
+  if (came.entries < most.entries && std::exchange(without_room_, false))
+    look_at(stream_, world_.now());
 }
 
 void ModelWorker::let_go(const StreamDrain&, std::int64_t) {
@@ -420,7 +428,8 @@ void ModelWorker::answer_soon(const CallPtr& call, const std::function<void()>& 
       call->leased(soon);
     });
   });
-  world_.after(world_.between(800, 6000), reply);
+  world_.after(world_.chance(0.3) ? world_.between(6000, 400'000) : world_.between(800, 6000),
+               reply);
 }
 
 void ModelWorker::answer(const CallPtr& call) {
@@ -456,8 +465,10 @@ void ModelWorker::database_crashed() {
   connected_ = false;
   for (const CallPtr& call : calls_) {
     call->lost = true;
-    later(world_.now() + world_.between(100, 50'000),
-          [this, call] { fail(call, StoreErrorKind::unavailable); });
+    // Where a machine has died, nobody says so: one may wait while others are back at work.
+    const auto noticed =
+        world_.chance(0.7) ? world_.between(50'000, 3'000'000) : world_.between(100, 50'000);
+    later(world_.now() + noticed, [this, call] { fail(call, StoreErrorKind::unavailable); });
   }
   database_.unlock(number_);
   later(world_.now() + world_.between(100, 50'000), [this] { lose_presence(); });

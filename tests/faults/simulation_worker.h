@@ -104,7 +104,7 @@ class ModelWorker final : public DrainHost {
     later(when, std::move(handler));
   }
   [[nodiscard]] Amount allowance(const StreamDrain&) const override;
-  void claim_begins(const StreamDrain&, Amount) override {}  // there is one stream
+  void claim_begins(const StreamDrain&, Amount most) override;
   void claim_brings(const StreamDrain&, Amount, Amount came) override;
   void let_go(const StreamDrain&, std::int64_t) override;
   void unwritten(Amount more) override { unwritten_entries_ += more.entries; }
@@ -168,6 +168,7 @@ class ModelWorker final : public DrainHost {
   std::uint64_t renewal_number_ = 0;
   bool without_room_ = false;
   std::int32_t claims_running_ = 0;
+  std::int32_t claimed_entries_ = 0;  // that claims under way may bring
   std::int32_t held_entries_ = 0;
   std::int32_t unwritten_entries_ = 0;
   bool polling_ = false;

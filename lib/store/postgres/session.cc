@@ -162,6 +162,7 @@ ClaimResult PostgresSession::claim(const ClaimRequest& request,
   if (status != "batch" && status != "repeated") return result;
 
   result.status = ClaimStatus::batch;
+  result.repeated = status == "repeated";
   result.batch.lease_id = request.lease_id;
   result.batch.lease_no = answer.int8(0, column("lease_no"));
   result.batch.valid_until = asked_at + request.lease;
