@@ -83,7 +83,7 @@ class Blame {
   const Index index_;
 };
 
-// What an entry has counted stays counted, until a replay or what undoes commits.
+// What an entry has counted stays counted, also when it is replayed, unless commits are undone.
 void judge_counts(Case& c) {
   const auto& entries = c.history.entries;
   std::vector<CountedAttempts> all = c.history.counted_attempts;
@@ -98,8 +98,6 @@ void judge_counts(Case& c) {
     const CountedAttempts& before = all[i - 1];
     const CountedAttempts& after = all[i];
     if (before.entry != after.entry || before.attempts <= after.attempts) continue;
-    const Entry& entry = entries[after.entry];
-    if (entry.replayed && before.at <= entry.replayed_at) continue;
     if (c.commits_undone_between(before.at, after.at)) continue;
     c.found(Anomaly::miscounted, c.name(after.entry) + " had counted " +
                                      std::to_string(before.attempts) + " attempts at " +
