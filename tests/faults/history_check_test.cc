@@ -15,36 +15,8 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-const boost::json::object kWorker1 = {{"workers", boost::json::array{"w1"}}};
-const boost::json::object kDatabase = {{"database", true}};
-const boost::json::object kUndoes = {{"undoes_commits", true}};
-const boost::json::object kSink = {{"sinks", boost::json::array{"sink"}}};
-
-// Three entries of one key, delivered.
-Scene plain() {
-  Scene scene;
-  scene.commit("a", 1, "k", 1).commit("b", 2, "k", 2).commit("c", 3, "k", 3);
-  return scene;
-}
-
-Scene delivered() {
-  Scene scene = plain();
-  scene.arrive("a", 10).arrive("b", 11).arrive("c", 12);
-  return scene;
-}
-
-std::set<std::string> found(const Scene& scene) {
-  const Verdict verdict = scene.judged();
-  for (const Verdict::Sample& sample : verdict.samples) {
-    EXPECT_FALSE(sample.text.empty());
-  }
-  return names(verdict);
-}
-
-// ---- what must be accepted
-
 TEST(GoodHistory, WithoutFaults) {
-  const Verdict verdict = delivered().end({"a", "b", "c"}).judged();
+  const Verdict verdict = three_that_arrived().end({"a", "b", "c"}).judged();
   EXPECT_TRUE(verdict.ok());
   EXPECT_EQ(verdict.committed, 3U);
   EXPECT_EQ(verdict.delivered, 3U);
@@ -65,9 +37,9 @@ TEST(GoodHistory, KeysOfAStreamWithoutOrder) {
 }
 
 TEST(GoodHistory, AKillWithADuplicate) {
-  Scene scene = plain();
+  Scene scene = three_of_a_key();
   scene.claim("l1", {"a", "b", "c"}, 9).arrive("a", 10).arrive("b", 11);
-  scene.fault("F1-sigkill", 12, 12, kWorker1);
+  scene.fault("F1-sigkill", 12, 12, kTouchesWorker);
   scene.claim("l2", {"a", "b", "c"}, 1600, "w2")
       .arrive("a", 1601)
       .arrive("b", 1602)
@@ -82,31 +54,31 @@ TEST(GoodHistory, AKillWithADuplicate) {
 }
 
 TEST(GoodHistory, AKeyThatStartsAgainInTheMiddle) {
-  Scene scene = delivered();
-  scene.fault("F1-sigkill", 13, 13, kWorker1).arrive("b", 1600).arrive("c", 1601);
+  Scene scene = three_that_arrived();
+  scene.fault("F1-sigkill", 13, 13, kTouchesWorker).arrive("b", 1600).arrive("c", 1601);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
 }
 
 TEST(GoodHistory, TwoKillsAndTwoCopies) {
-  Scene scene = plain();
-  scene.arrive("a", 10).fault("F1-sigkill", 11, 11, kWorker1).arrive("a", 1600);
+  Scene scene = three_of_a_key();
+  scene.arrive("a", 10).fault("F1-sigkill", 11, 11, kTouchesWorker).arrive("a", 1600);
   scene.fault("F1-sigkill", 1601, 1601, {{"workers", boost::json::array{"w2"}}});
   scene.arrive("a", 3200).arrive("b", 3201).arrive("c", 3202);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
 }
 
 TEST(GoodHistory, ADatabaseThatUndidASettle) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.claim("l1", {"c"}, 9)
       .settle("l1", {"c"}, 14)
-      .fault("F7-immediate-stop", 15, 900, kDatabase, kUndoes);
+      .fault("F7-immediate-stop", 15, 900, kTouchesDatabase, kUndoes);
   scene.arrive("c", 1000).claim("l2", {"c"}, 950).settle("l2", {"c"}, 1010);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
 }
 
 TEST(GoodHistory, LostAnswersOfASink) {
-  Scene scene = plain();
-  scene.fault("F12-ack-lost", 5, 500, kSink);
+  Scene scene = three_of_a_key();
+  scene.fault("F12-ack-lost", 5, 500, kTouchesSink);
   scene.arrive("a", 10).arrive("a", 110).arrive("a", 310).arrive("a", 600).arrive("b", 601).arrive(
       "c", 602);
   const Verdict verdict = scene.end({"a", "b", "c"}).judged();
@@ -116,8 +88,8 @@ TEST(GoodHistory, LostAnswersOfASink) {
 
 // A frozen worker's request arrives after its successor has gone on.
 TEST(GoodHistory, TheLastSendOfAFrozenWorkerArrivesLate) {
-  Scene scene = plain();
-  scene.fault("F3-sigstop", 9, 2100, kWorker1);
+  Scene scene = three_of_a_key();
+  scene.fault("F3-sigstop", 9, 2100, kTouchesWorker);
   scene.arrive("a", 1600).arrive("b", 1601).arrive("a", 2100).arrive("c", 2101);
   const Verdict verdict = scene.end({"a", "b", "c"}).judged();
   EXPECT_THAT(names(verdict), IsEmpty());
@@ -125,20 +97,20 @@ TEST(GoodHistory, TheLastSendOfAFrozenWorkerArrivesLate) {
 }
 
 TEST(GoodHistory, ADeadLetterThatItsKeyGoesOnWithout) {
-  Scene scene = plain();
+  Scene scene = three_of_a_key();
   scene.arrive("a", 10).arrive("c", 12);
   EXPECT_THAT(found(scene.poison("b").end({"a", "c"}, {"b"})), IsEmpty());
 }
 
 TEST(GoodHistory, AReplay) {
-  Scene scene = plain().poison("b");
+  Scene scene = three_of_a_key().poison("b");
   scene.arrive("a", 10).arrive("c", 12).note("replayed", "b", 500).arrive("b", 510);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
 }
 
 // Its answer was lost before it became a dead letter: the replay explains the second copy.
 TEST(GoodHistory, AReplayOfWhatHadArrived) {
-  Scene scene = delivered().poison("b");
+  Scene scene = three_that_arrived().poison("b");
   scene.claim("l1", {"b"}, 9)
       .add({{"f", "settled"},
             {"at_us", 20'000},
@@ -154,28 +126,28 @@ TEST(GoodHistory, AReplayOfWhatHadArrived) {
 }
 
 TEST(GoodHistory, AKeyThatIsStillHeld) {
-  Scene scene = plain().poison("b");
+  Scene scene = three_of_a_key().poison("b");
   scene.add({{"f", "stream"}, {"stream", "orders"}, {"on_dead_letter", "hold-key"}});
   scene.arrive("a", 10);
   EXPECT_THAT(found(scene.end({"a"}, {"b"}, {{"held", list({"c"})}, {"holds", 1}})), IsEmpty());
 }
 
 TEST(GoodHistory, AKeyThatWasHeldUntilTheReplay) {
-  Scene scene = plain().poison("b");
+  Scene scene = three_of_a_key().poison("b");
   scene.add({{"f", "stream"}, {"stream", "orders"}, {"on_dead_letter", "hold-key"}});
   scene.arrive("a", 10).note("replayed", "b", 500).arrive("b", 510).arrive("c", 511);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
 }
 
 TEST(GoodHistory, AKeyThatWasHeldUntilTheDiscard) {
-  Scene scene = plain().poison("b");
+  Scene scene = three_of_a_key().poison("b");
   scene.add({{"f", "stream"}, {"stream", "orders"}, {"on_dead_letter", "hold-key"}});
   scene.arrive("a", 10).note("discarded", "b", 500).arrive("c", 511);
   EXPECT_THAT(found(scene.end({"a", "c"})), IsEmpty());
 }
 
 TEST(GoodHistory, ACommitInDoubtThatTookEffect) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.begin("d", 4, "k", 4).note("commit_unknown", "d", 5).arrive("d", 13);
   const Verdict verdict = scene.end({"a", "b", "c", "d"}).judged();
   EXPECT_THAT(names(verdict), IsEmpty());
@@ -183,13 +155,13 @@ TEST(GoodHistory, ACommitInDoubtThatTookEffect) {
 }
 
 TEST(GoodHistory, ACommitInDoubtThatDidNot) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.begin("d", 4, "k", 4).note("commit_unknown", "d", 5);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
 }
 
 TEST(GoodHistory, AProducerThatDiedInItsCommit) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.begin("d", 4, "k", 4).begin("e", 4, "k", 5).arrive("e", 14);
   EXPECT_THAT(found(scene.end({"a", "b", "c", "e"})), IsEmpty());
 }
@@ -204,14 +176,14 @@ TEST(GoodHistory, ARollbackLeavesAGapInThePlaces) {
 }
 
 TEST(GoodHistory, AStreamWithoutReceipts) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.add({{"f", "stream"}, {"stream", "orders"}, {"receipts", false}});
   EXPECT_THAT(found(scene.end({})), IsEmpty());
 }
 
 TEST(GoodHistory, AnAsynchronousStandbyForgetsItsTail) {
-  Scene scene = plain();
-  scene.arrive("a", 10).fault("F9-async-failover", 20, 2000, kDatabase,
+  Scene scene = three_of_a_key();
+  scene.arrive("a", 10).fault("F9-async-failover", 20, 2000, kTouchesDatabase,
                               {{"forgets_from_us", 2500}});
   const Verdict verdict = scene.arrive("b", 2100).end({"a", "b"}).judged();
   EXPECT_THAT(names(verdict), IsEmpty());
@@ -219,28 +191,28 @@ TEST(GoodHistory, AnAsynchronousStandbyForgetsItsTail) {
 }
 
 TEST(GoodHistory, WhatAnAsynchronousStandbyForgotIsNoGapInARedelivery) {
-  Scene scene = plain();
-  scene.arrive("a", 10).arrive("b", 11).fault("F9-async-failover", 20, 2000, kDatabase,
+  Scene scene = three_of_a_key();
+  scene.arrive("a", 10).arrive("b", 11).fault("F9-async-failover", 20, 2000, kTouchesDatabase,
                                               {{"forgets_from_us", 1500}});
   EXPECT_THAT(found(scene.arrive("a", 2100).arrive("c", 2101).end({"a", "c"})), IsEmpty());
 }
 
 TEST(GoodHistory, AScheduledEntryBlocksNobody) {
-  Scene scene = plain();
+  Scene scene = three_of_a_key();
   scene.records[2]["scheduled"] = true;  // b
   EXPECT_THAT(found(scene.arrive("a", 10).arrive("c", 11).arrive("b", 900).end({"a", "b", "c"})),
               IsEmpty());
 }
 
 TEST(GoodHistory, OneKeyInTwoStreamsAndTwoSinks) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.commit("x", 1, "k", 1, "bills").commit("y", 2, "k", 2, "bills");
   scene.arrive("x", 9, "other").arrive("y", 10, "other");
   EXPECT_THAT(found(scene.end({"a", "b", "c", "x", "y"})), IsEmpty());
 }
 
 TEST(GoodHistory, FinalRecordsAreMerged) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.end({"a"}).add(
       {{"f", "final"}, {"delivered", boost::json::array{{{"id", "b"}, {"attempts", 1}}}}});
   scene.add({{"f", "final"}, {"delivered", list({"c"})}, {"healed_us", 5}});
@@ -248,7 +220,7 @@ TEST(GoodHistory, FinalRecordsAreMerged) {
 }
 
 TEST(GoodHistory, CountersAndGauges) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.add({{"f", "counter"},
              {"at_us", 1},
              {"worker", "w1"},
@@ -269,61 +241,60 @@ TEST(GoodHistory, CountersAndGauges) {
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
 }
 
-// ---- what must be rejected
-
 TEST(Lost, CommittedAndNowhere) {
-  Scene scene = plain();
+  Scene scene = three_of_a_key();
   scene.arrive("a", 10).arrive("c", 12);
   EXPECT_THAT(found(scene.end({"a", "c"})), ElementsAre("lost"));
 }
 
 TEST(Lost, AReceiptWithoutAnArrival) {
-  Scene scene = plain();
+  Scene scene = three_of_a_key();
   scene.arrive("a", 10).arrive("b", 11);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("lost"));
 }
 
 TEST(Lost, GoneWithoutAReceipt) {
-  EXPECT_THAT(found(delivered().end({"a", "b"})), ElementsAre("lost"));
+  EXPECT_THAT(found(three_that_arrived().end({"a", "b"})), ElementsAre("lost"));
 }
 
 TEST(Lost, ACommitInDoubtThatHasAReceiptAndNeverArrived) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.begin("d", 4, "k", 4).note("commit_unknown", "d", 5);
   EXPECT_THAT(found(scene.end({"a", "b", "c", "d"})), ElementsAre("lost"));
 }
 
 TEST(Lost, CommittedBeforeWhatTheFailoverForgot) {
-  Scene scene = plain();
-  scene.fault("F9-async-failover", 20, 2000, kDatabase, {{"forgets_from_us", 2500}});
+  Scene scene = three_of_a_key();
+  scene.fault("F9-async-failover", 20, 2000, kTouchesDatabase, {{"forgets_from_us", 2500}});
   EXPECT_THAT(found(scene.arrive("b", 2100).arrive("c", 2101).end({"b", "c"})),
               ElementsAre("lost"));
 }
 
 TEST(Phantom, ARolledBackEntryArrived) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.begin("d", 4, "k", 4).note("rolled_back", "d", 5).arrive("d", 13);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("phantom"));
 }
 
 TEST(Phantom, NobodyWroteIt) {
-  EXPECT_THAT(found(delivered().arrive("z", 13).end({"a", "b", "c"})), ElementsAre("phantom"));
+  EXPECT_THAT(found(three_that_arrived().arrive("z", 13).end({"a", "b", "c"})),
+              ElementsAre("phantom"));
 }
 
 TEST(Phantom, ItArrivedBeforeItsCommit) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   EXPECT_THAT(found(scene.commit("d", 20, "k", 4).arrive("d", 15).end({"a", "b", "c", "d"})),
               ElementsAre("phantom"));
 }
 
 TEST(Phantom, ADeadLetterThatWasRolledBack) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.begin("d", 4, "k", 4).note("rolled_back", "d", 5);
   EXPECT_THAT(found(scene.end({"a", "b", "c"}, {"d"})), ElementsAre("phantom"));
 }
 
 TEST(Phantom, AnotherKeyThanCommitted) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.add({{"f", "arrived"},
              {"at_us", 13'000},
              {"sink", "sink"},
@@ -337,25 +308,28 @@ TEST(Phantom, AnotherKeyThanCommitted) {
 }
 
 TEST(DupUnexplained, WithoutAnyFault) {
-  EXPECT_THAT(found(delivered().arrive("c", 13).end({"a", "b", "c"})),
+  EXPECT_THAT(found(three_that_arrived().arrive("c", 13).end({"a", "b", "c"})),
               ElementsAre("dup-unexplained"));
 }
 
 TEST(DupUnexplained, AfterTheFaultWasLongOver) {
-  Scene scene = plain();
-  scene.fault("F1-sigkill", 1, 1, kWorker1).arrive("a", 5000).arrive("b", 5001).arrive("c", 5002);
+  Scene scene = three_of_a_key();
+  scene.fault("F1-sigkill", 1, 1, kTouchesWorker)
+      .arrive("a", 5000)
+      .arrive("b", 5001)
+      .arrive("c", 5002);
   EXPECT_THAT(found(scene.arrive("c", 5003).end({"a", "b", "c"})), ElementsAre("dup-unexplained"));
 }
 
 TEST(DupUnexplained, BeforeTheFault) {
-  Scene scene = delivered();
-  scene.arrive("c", 13).fault("F1-sigkill", 14, 14, kWorker1);
+  Scene scene = three_that_arrived();
+  scene.arrive("c", 13).fault("F1-sigkill", 14, 14, kTouchesWorker);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("dup-unexplained"));
 }
 
 TEST(DupUnexplained, MoreCopiesThanKills) {
-  Scene scene = delivered();
-  scene.fault("F1-sigkill", 13, 13, kWorker1).arrive("c", 1600).arrive("c", 1601);
+  Scene scene = three_that_arrived();
+  scene.fault("F1-sigkill", 13, 13, kTouchesWorker).arrive("c", 1600).arrive("c", 1601);
   const Verdict verdict = scene.end({"a", "b", "c"}).judged();
   EXPECT_THAT(names(verdict), ElementsAre("dup-unexplained"));
   EXPECT_EQ(verdict.count(Anomaly::dup_unexplained), 1U);
@@ -363,133 +337,138 @@ TEST(DupUnexplained, MoreCopiesThanKills) {
 }
 
 TEST(DupUnexplained, TheFaultTouchedAnotherSink) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.fault("F12-ack-lost", 1, 100, {{"sinks", boost::json::array{"other"}}}).arrive("c", 13);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("dup-unexplained"));
 }
 
 TEST(DupUnexplained, TheFaultTouchedAWorkerThatNeverHadIt) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.fault("F1-sigkill", 13, 13, {{"workers", boost::json::array{"w3"}}}).arrive("c", 1600);
   scene.claim("l1", {"c"}, 9, "w1").claim("l2", {"c"}, 1599, "w2");
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("dup-unexplained"));
 }
 
 TEST(Reorder, ALaterEntryFirst) {
-  Scene scene = plain();
+  Scene scene = three_of_a_key();
   EXPECT_THAT(found(scene.arrive("a", 10).arrive("c", 11).arrive("b", 12).end({"a", "b", "c"})),
               ElementsAre("reorder"));
 }
 
 TEST(Reorder, AlsoUnderAFault) {
-  Scene scene = plain();
-  scene.fault("F3-sigstop", 9, 2000, kWorker1);
+  Scene scene = three_of_a_key();
+  scene.fault("F3-sigstop", 9, 2000, kTouchesWorker);
   EXPECT_THAT(found(scene.arrive("b", 10).arrive("a", 11).arrive("c", 12).end({"a", "b", "c"})),
               ElementsAre("reorder"));
 }
 
 TEST(Reorder, PastADeadLetterThatHoldsItsKey) {
-  Scene scene = plain().poison("b");
+  Scene scene = three_of_a_key().poison("b");
   scene.add({{"f", "stream"}, {"stream", "orders"}, {"on_dead_letter", "hold-key"}});
   EXPECT_THAT(found(scene.arrive("a", 10).arrive("c", 11).end({"a", "c"}, {"b"})),
               ElementsAre("reorder"));
 }
 
 TEST(Reorder, BeforeTheDiscardOfWhatHoldsItsKey) {
-  Scene scene = plain().poison("b");
+  Scene scene = three_of_a_key().poison("b");
   scene.add({{"f", "stream"}, {"stream", "orders"}, {"on_dead_letter", "hold-key"}});
   scene.arrive("a", 10).arrive("c", 400).note("discarded", "b", 500);
   EXPECT_THAT(found(scene.end({"a", "c"})), ElementsAre("reorder"));
 }
 
 TEST(Reorder, BeforeTheReplayOfWhatHoldsItsKey) {
-  Scene scene = plain().poison("b");
+  Scene scene = three_of_a_key().poison("b");
   scene.add({{"f", "stream"}, {"stream", "orders"}, {"on_dead_letter", "hold-key"}});
   scene.arrive("a", 10).arrive("c", 400).note("replayed", "b", 500).arrive("b", 510);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("reorder"));
 }
 
 TEST(Gap, ARestartThatLeavesOneOut) {
-  Scene scene = delivered();
-  scene.fault("F1-sigkill", 13, 13, kWorker1).arrive("a", 1600).arrive("c", 1601);
+  Scene scene = three_that_arrived();
+  scene.fault("F1-sigkill", 13, 13, kTouchesWorker).arrive("a", 1600).arrive("c", 1601);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("gap"));
 }
 
 TEST(Gap, ARestartThatStopsAndGoesOnWithNewOnes) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.commit("d", 4, "k", 4);
-  scene.fault("F1-sigkill", 13, 13, kWorker1).arrive("a", 1600).arrive("b", 1601).arrive("d", 1602);
+  scene.fault("F1-sigkill", 13, 13, kTouchesWorker)
+      .arrive("a", 1600)
+      .arrive("b", 1601)
+      .arrive("d", 1602);
   EXPECT_THAT(found(scene.end({"a", "b", "c", "d"})), ElementsAre("gap"));
 }
 
 TEST(Gap, AFreezeOfAnotherTimeIsNoExcuse) {
-  Scene scene = delivered();
-  scene.fault("F3-sigstop", 30'000, 40'000, kWorker1);
-  scene.fault("F1-sigkill", 13, 13, kWorker1).arrive("a", 1600).arrive("c", 1601);
+  Scene scene = three_that_arrived();
+  scene.fault("F3-sigstop", 30'000, 40'000, kTouchesWorker);
+  scene.fault("F1-sigkill", 13, 13, kTouchesWorker).arrive("a", 1600).arrive("c", 1601);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("gap"));
 }
 
 TEST(DoubleTerminal, TwoReceipts) {
-  EXPECT_THAT(found(delivered().end({"a", "b", "c", "c"})), ElementsAre("double-terminal"));
+  EXPECT_THAT(found(three_that_arrived().end({"a", "b", "c", "c"})),
+              ElementsAre("double-terminal"));
 }
 
 TEST(DoubleTerminal, DeliveredAndADeadLetter) {
-  EXPECT_THAT(found(delivered().end({"a", "b", "c"}, {"c"})), ElementsAre("double-terminal"));
+  EXPECT_THAT(found(three_that_arrived().end({"a", "b", "c"}, {"c"})),
+              ElementsAre("double-terminal"));
 }
 
 TEST(DoubleTerminal, SettledTwiceByOneLease) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.claim("l1", {"c"}, 9).settle("l1", {"c"}, 20).settle("l1", {"c"}, 30);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("double-terminal"));
 }
 
 TEST(DoubleTerminal, ADatabaseFaultThatUndoesNothingIsNoExcuse) {
-  Scene scene = delivered();
-  scene.fault("F6-terminate", 15, 900, kDatabase);
+  Scene scene = three_that_arrived();
+  scene.fault("F6-terminate", 15, 900, kTouchesDatabase);
   scene.claim("l1", {"c"}, 9).settle("l1", {"c"}, 20).settle("l1", {"c"}, 30);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("double-terminal"));
 }
 
 TEST(Resurrect, DeliveredAndStillThere) {
-  EXPECT_THAT(found(delivered().end({"a", "b", "c"}, {}, {{"entries", list({"c"})}})),
+  EXPECT_THAT(found(three_that_arrived().end({"a", "b", "c"}, {}, {{"entries", list({"c"})}})),
               ElementsAre("resurrect", "stuck"));
 }
 
 TEST(Resurrect, ClaimedAfterItWasSettled) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.claim("l1", {"c"}, 9).settle("l1", {"c"}, 20).claim("l2", {"c"}, 30, "w2");
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("resurrect"));
 }
 
 TEST(Resurrect, ArrivedLongAfterItWasSettled) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.claim("l1", {"c"}, 9).settle("l1", {"c"}, 20).arrive("c", 5000);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("resurrect"));
 }
 
 TEST(Resurrect, ADatabaseFaultOfAnotherTimeIsNoExcuse) {
-  Scene scene = delivered();
-  scene.fault("F7-immediate-stop", 1, 2, kDatabase, kUndoes);
+  Scene scene = three_that_arrived();
+  scene.fault("F7-immediate-stop", 1, 2, kTouchesDatabase, kUndoes);
   scene.claim("l1", {"c"}, 9).settle("l1", {"c"}, 20).claim("l2", {"c"}, 30, "w2");
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("resurrect"));
 }
 
 TEST(Resurrect, ADatabaseFaultThatUndoesNothingIsNoExcuse) {
-  Scene scene = delivered();
-  scene.fault("F10-read-only", 15, 900, kDatabase);
+  Scene scene = three_that_arrived();
+  scene.fault("F10-read-only", 15, 900, kTouchesDatabase);
   scene.claim("l1", {"c"}, 9).settle("l1", {"c"}, 20).claim("l2", {"c"}, 30, "w2");
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("resurrect"));
 }
 
 TEST(ZombieWrite, SettledAfterAnotherLeaseHadIt) {
-  Scene scene = delivered();
-  scene.fault("F3-sigstop", 9, 2000, kWorker1);
+  Scene scene = three_that_arrived();
+  scene.fault("F3-sigstop", 9, 2000, kTouchesWorker);
   scene.claim("l1", {"c"}, 9).claim("l2", {"c"}, 1600, "w2").settle("l1", {"c"}, 2001);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("zombie-write"));
 }
 
 TEST(ZombieWrite, LeaseNumbersCountWhereTheLogWasLate) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.claim("l1", {"c"}, 2000).records.back()["lease_no"] = 1;
   scene.claim("l2", {"c"}, 1600, "w2").records.back()["lease_no"] = 2;
   EXPECT_THAT(found(scene.settle("l1", {"c"}, 2001).end({"a", "b", "c"})),
@@ -498,9 +477,9 @@ TEST(ZombieWrite, LeaseNumbersCountWhereTheLogWasLate) {
 
 // A crash undid the claim of l1 and gave its number, or a smaller one, to l2.
 TEST(ZombieWrite, LeaseNumbersMayGoBackWithTheDatabase) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.claim("l1", {"c"}, 1500).records.back()["lease_no"] = 35;
-  scene.fault("F7-immediate-stop", 1510, 1590, kDatabase, kUndoes);
+  scene.fault("F7-immediate-stop", 1510, 1590, kTouchesDatabase, kUndoes);
   scene.claim("l2", {"c"}, 1600).records.back()["lease_no"] = 34;
   scene.settle("l2", {"c"}, 1700);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre());
@@ -509,24 +488,19 @@ TEST(ZombieWrite, LeaseNumbersMayGoBackWithTheDatabase) {
 }
 
 TEST(ZombieWrite, LeaseNumbersStayWhereNothingIsUndone) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.claim("l1", {"c"}, 1500).records.back()["lease_no"] = 35;
-  scene.fault("F22-connections", 1510, 1590, kDatabase);
+  scene.fault("F22-connections", 1510, 1590, kTouchesDatabase);
   scene.claim("l2", {"c"}, 1600).records.back()["lease_no"] = 34;
   scene.settle("l2", {"c"}, 1700);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("zombie-write"));
 }
 
 TEST(ZombieWrite, AlsoWhereASettleOnlyCounts) {
-  Scene scene = delivered();
-  scene.fault("F3-sigstop", 9, 2000, kWorker1);
+  Scene scene = three_that_arrived();
+  scene.fault("F3-sigstop", 9, 2000, kTouchesWorker);
   scene.claim("l1", {"c"}, 9).claim("l2", {"c"}, 1600, "w2");
-  scene.add({{"f", "outcome"},
-             {"at_us", 13'000},
-             {"worker", "w1"},
-             {"lease", "l1"},
-             {"id", "c"},
-             {"outcome", "delivered"}});
+  scene.outcome("c", "delivered", 13);
   scene.add({{"f", "settled"},
              {"at_us", 2'001'000},
              {"worker", "w1"},
@@ -536,23 +510,25 @@ TEST(ZombieWrite, AlsoWhereASettleOnlyCounts) {
 }
 
 TEST(Stuck, AnEntryIsLeft) {
-  Scene scene = plain();
+  Scene scene = three_of_a_key();
   scene.arrive("a", 10).arrive("b", 11);
   EXPECT_THAT(found(scene.end({"a", "b"}, {}, {{"entries", list({"c"})}})), ElementsAre("stuck"));
 }
 
 TEST(Stuck, ALeaseIsLeft) {
-  EXPECT_THAT(found(delivered().end({"a", "b", "c"}, {}, {{"leases", 1}})), ElementsAre("stuck"));
-  EXPECT_THAT(found(delivered().end({"a", "b", "c"}, {}, {{"expired_leases", 1}})),
+  EXPECT_THAT(found(three_that_arrived().end({"a", "b", "c"}, {}, {{"leases", 1}})),
+              ElementsAre("stuck"));
+  EXPECT_THAT(found(three_that_arrived().end({"a", "b", "c"}, {}, {{"expired_leases", 1}})),
               ElementsAre("stuck"));
 }
 
 TEST(Stuck, AHoldIsLeft) {
-  EXPECT_THAT(found(delivered().end({"a", "b", "c"}, {}, {{"holds", 1}})), ElementsAre("stuck"));
+  EXPECT_THAT(found(three_that_arrived().end({"a", "b", "c"}, {}, {{"holds", 1}})),
+              ElementsAre("stuck"));
 }
 
 TEST(Stuck, HeldBehindNothing) {
-  Scene scene = plain();
+  Scene scene = three_of_a_key();
   scene.add({{"f", "stream"}, {"stream", "orders"}, {"on_dead_letter", "hold-key"}});
   scene.arrive("a", 10).arrive("b", 11);
   EXPECT_THAT(found(scene.end({"a", "b"}, {}, {{"held", list({"c"})}, {"holds", 1}})),
@@ -560,14 +536,14 @@ TEST(Stuck, HeldBehindNothing) {
 }
 
 TEST(Stuck, ARecoveryThatTookTooLong) {
-  Scene scene = plain();
-  scene.fault("F1-sigkill", 5, 5, kWorker1, {{"recover_within_us", 1'500'000}});
+  Scene scene = three_of_a_key();
+  scene.fault("F1-sigkill", 5, 5, kTouchesWorker, {{"recover_within_us", 1'500'000}});
   scene.arrive("a", 1600).arrive("b", 1601).arrive("c", 1602);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("stuck"));
 }
 
 TEST(Unbounded, AGaugeAboveItsBound) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.add({{"f", "bounds"}, {"rss_bytes", 1000}})
       .add({{"f", "bounds"}, {"worker", "w1"}, {"rss_bytes", 100}});
   scene.add({{"f", "gauge"}, {"at_us", 1}, {"worker", "w1"}, {"rss_bytes", 101}});
@@ -576,7 +552,7 @@ TEST(Unbounded, AGaugeAboveItsBound) {
 }
 
 TEST(NotIsolated, ASlowSinkDelaysAnother) {
-  Scene scene = plain();
+  Scene scene = three_of_a_key();
   scene.fault("F13-slow", 1, 1000, {{"sinks", boost::json::array{"other"}}},
               {{"isolate_within_us", 100'000}});
   scene.arrive("a", 10).arrive("b", 11).arrive("c", 500);
@@ -584,10 +560,10 @@ TEST(NotIsolated, ASlowSinkDelaysAnother) {
 }
 
 TEST(NotIsolated, UnlessSomethingElseWasWrong) {
-  Scene scene = plain();
+  Scene scene = three_of_a_key();
   scene.fault("F13-slow", 1, 1000, {{"sinks", boost::json::array{"other"}}},
               {{"isolate_within_us", 100'000}});
-  scene.fault("F7-immediate-stop", 20, 490, kDatabase);
+  scene.fault("F7-immediate-stop", 20, 490, kTouchesDatabase);
   scene.arrive("a", 10).arrive("b", 11).arrive("c", 500);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
 }
@@ -605,7 +581,7 @@ TEST(NotIsolated, UnlessTheMachineWasAsSlowBefore) {
 }
 
 TEST(Miscounted, MoreThanThereWere) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.add({{"f", "counter"},
              {"at_us", 2},
              {"worker", "w1"},
@@ -617,7 +593,7 @@ TEST(Miscounted, MoreThanThereWere) {
 }
 
 TEST(Miscounted, FewerThanThereWereWithoutAFault) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.add({{"f", "counter"},
              {"at_us", 2},
              {"worker", "w1"},
@@ -639,71 +615,61 @@ Scene& count(Scene& scene, const std::string& worker, const std::string& outcome
                     {"value", value}});
 }
 
-Scene& log_outcome(Scene& scene, const std::string& id, const std::string& outcome,
-                   std::int64_t at) {
-  return scene.add({{"f", "outcome"},
-                    {"at_us", at * 1000},
-                    {"worker", "w1"},
-                    {"lease", "l1"},
-                    {"id", id},
-                    {"outcome", outcome}});
-}
-
 Scene& end_worker(Scene& scene, const std::string& worker, std::int64_t at) {
   return scene.add(
       {{"f", "worker"}, {"at_us", at * 1000}, {"worker", worker}, {"event", "terminated"}});
 }
 
 TEST(Miscounted, FewerThanThereWereByAWorkerThatToldInTimeBeforeItEnded) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.fault("F17-duplicate", 1, 20, {});
   count(scene, "w1", "delivered", 2, 30);
   EXPECT_THAT(found(end_worker(scene, "w1", 40).end({"a", "b", "c"})), ElementsAre("miscounted"));
 }
 
 TEST(GoodHistory, FewerWereCountedByAWorkerThatEndedBeforeItCouldTell) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   end_worker(scene, "w1", 11);
   count(scene, "w1", "delivered", 2, 30);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
 }
 
 TEST(GoodHistory, FewerWereCountedWhereAFaultLostAnswers) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.fault("F12-sink", 1, 20, {{"sinks", "all"}});
   count(scene, "w1", "delivered", 2, 30);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
 }
 
 TEST(Miscounted, RetriesThatTheLogDoesNotHave) {
-  Scene scene = delivered();
-  log_outcome(scene, "a", "retryable_failure", 9);
+  Scene scene = three_that_arrived();
+  scene.outcome("a", "retryable_failure", 9);
   count(scene, "w1", "retryable_failure", 2, 30);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("miscounted"));
 }
 
 TEST(Miscounted, FewerRetriesThanTheLogHasWhateverTheFault) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.fault("F15-http", 1, 20, {{"sinks", "all"}});
-  log_outcome(scene, "a", "retryable_failure", 8);
-  log_outcome(scene, "a", "retryable_failure", 9);
+  scene.outcome("a", "retryable_failure", 8);
+  scene.outcome("a", "retryable_failure", 9);
   count(scene, "w1", "retryable_failure", 1, 30);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("miscounted"));
 }
 
 TEST(GoodHistory, RetriesAreCountedAsLogged) {
-  Scene scene = delivered();
+  Scene scene = three_that_arrived();
   scene.fault("F15-http", 1, 20, {{"sinks", "all"}});
-  log_outcome(scene, "a", "retryable_failure", 9);
+  scene.outcome("a", "retryable_failure", 9);
   count(scene, "w1", "retryable_failure", 1, 30);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
 }
 
 TEST(Miscounted, MoreDeadLettersThanThereAreUnlessTheDatabaseForgot) {
   for (const bool forgot : {false, true}) {
-    Scene scene = delivered();
+    Scene scene = three_that_arrived();
     scene.commit("d", 5, "l", 1).poison("d");
-    if (forgot) scene.fault("F7-restart", 1, 20, kDatabase);
+    if (forgot) scene.fault("F7-restart", 1, 20, kTouchesDatabase);
     scene.add({{"f", "counter"},
                {"at_us", 30'000},
                {"worker", "w1"},
@@ -715,8 +681,6 @@ TEST(Miscounted, MoreDeadLettersThanThereAreUnlessTheDatabaseForgot) {
   }
 }
 
-// ---- what cannot be judged
-
 std::string refusal(const Scene& scene) {
   try {
     static_cast<void>(scene.judged());
@@ -727,12 +691,13 @@ std::string refusal(const Scene& scene) {
 }
 
 TEST(BadHistory, SaysWhyNothingCanBeDecided) {
-  EXPECT_THAT(refusal(delivered()), HasSubstr("no final record"));
+  EXPECT_THAT(refusal(three_that_arrived()), HasSubstr("no final record"));
   EXPECT_THAT(refusal(Scene().end({})), HasSubstr("nothing was committed"));
-  EXPECT_THAT(refusal(delivered().note("committed", "z", 5).end({})), HasSubstr("not begun"));
-  EXPECT_THAT(refusal(delivered().commit("z", 5, "k", 3).end({})),
+  EXPECT_THAT(refusal(three_that_arrived().note("committed", "z", 5).end({})),
+              HasSubstr("not begun"));
+  EXPECT_THAT(refusal(three_that_arrived().commit("z", 5, "k", 3).end({})),
               HasSubstr("two entries with n 3"));
-  Scene twice = delivered();
+  Scene twice = three_that_arrived();
   twice.records.push_back(twice.records.back());
   EXPECT_THAT(refusal(twice.end({})), HasSubstr("two arrivals with seq 30"));
 }

@@ -4,6 +4,8 @@
 #include <sstream>
 #include <utility>
 
+#include <gtest/gtest.h>
+
 #include "tests/faults/history_reader.h"
 
 namespace outfall::test::history {
@@ -70,6 +72,15 @@ Scene& Scene::settle(const std::string& lease, const std::vector<std::string>& i
               {"ids", list(ids)}});
 }
 
+Scene& Scene::outcome(const std::string& id, const std::string& outcome, std::int64_t at) {
+  return add({{"f", "outcome"},
+              {"at_us", at * 1000},
+              {"worker", "w1"},
+              {"lease", "l1"},
+              {"id", id},
+              {"outcome", outcome}});
+}
+
 Scene& Scene::fault(const std::string& kind, std::int64_t at, std::int64_t until,
                     json::object touches, json::object more) {
   json::object record{{"f", "fault"},
@@ -115,5 +126,28 @@ std::set<std::string> names(const Verdict& verdict) {
   }
   return names;
 }
+
+std::set<std::string> found(const Scene& scene) {
+  const Verdict verdict = scene.judged();
+  for (const Verdict::Sample& sample : verdict.samples) EXPECT_FALSE(sample.text.empty());
+  return names(verdict);
+}
+
+Scene three_of_a_key() {
+  Scene scene;
+  scene.commit("a", 1, "k", 1).commit("b", 2, "k", 2).commit("c", 3, "k", 3);
+  return scene;
+}
+
+Scene three_that_arrived() {
+  Scene scene = three_of_a_key();
+  scene.arrive("a", 10).arrive("b", 11).arrive("c", 12);
+  return scene;
+}
+
+const json::object kTouchesWorker = {{"workers", json::array{"w1"}}};
+const json::object kTouchesDatabase = {{"database", true}};
+const json::object kTouchesSink = {{"sinks", json::array{"sink"}}};
+const json::object kUndoes = {{"undoes_commits", true}};
 
 }  // namespace outfall::test::history

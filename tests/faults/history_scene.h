@@ -31,6 +31,8 @@ class Scene {
                const std::string& worker = "w1");
   Scene& settle(const std::string& lease, const std::vector<std::string>& ids, std::int64_t at,
                 const std::string& worker = "w1");
+  // As w1 logs it of its lease l1.
+  Scene& outcome(const std::string& id, const std::string& outcome, std::int64_t at);
   Scene& fault(const std::string& kind, std::int64_t at, std::int64_t until,
                boost::json::object touches, boost::json::object more = {});
   Scene& end(const std::vector<std::string>& delivered, const std::vector<std::string>& dead = {},
@@ -46,5 +48,17 @@ class Scene {
 [[nodiscard]] boost::json::array list(const std::vector<std::string>& items);
 // The names of what was found; empty for a good history.
 [[nodiscard]] std::set<std::string> names(const Verdict& verdict);
+[[nodiscard]] std::set<std::string> found(const Scene& scene);
+
+// a, b and c, of one key and committed in this order.
+[[nodiscard]] Scene three_of_a_key();
+// They arrived in this order, too, and there is no end yet.
+[[nodiscard]] Scene three_that_arrived();
+
+// What a fault touches, and what more it does.
+extern const boost::json::object kTouchesWorker;  // w1
+extern const boost::json::object kTouchesDatabase;
+extern const boost::json::object kTouchesSink;
+extern const boost::json::object kUndoes;
 
 }  // namespace outfall::test::history

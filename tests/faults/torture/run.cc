@@ -10,6 +10,7 @@
 #include "tests/faults/torture/faults.h"
 #include "tests/faults/torture/gauges.h"
 #include "tests/faults/torture/play.h"
+#include "tests/support/temp_folder.h"
 #include "tests/support/wait_until.h"
 
 namespace outfall::torture {
@@ -161,7 +162,7 @@ class Runner::Run {
     return std::any_of(plan_.injections.begin(), plan_.injections.end(),
                        [&](const Injection& each) { return each.kind == kind; });
   }
-  // An emitter that is slow all the time, and one that bears it.
+  // The noop emitter is slow all the time here, so that it needs room for much at once.
   [[nodiscard]] bool slow() const { return plan_.of.emitter == "noop" && plays("F4-slow"); }
 
   Worker& hire(const std::string& instance) {

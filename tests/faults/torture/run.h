@@ -8,7 +8,6 @@
 #include "tests/faults/torture/database.h"
 #include "tests/faults/torture/plan.h"
 #include "tests/faults/torture/result.h"
-#include "tests/support/temp_folder.h"
 #include "tests/support/temp_kafka.h"
 
 namespace outfall::torture {
@@ -35,7 +34,6 @@ class Runner {
   [[nodiscard]] test::TempKafka& kafka();
 
   const Settings settings_;
-  test::TempFolder folder_;
   std::unique_ptr<Servers> plain_;
   std::unique_ptr<Servers> with_standbys_;  // of one run
   std::unique_ptr<test::TempKafka> kafka_;
