@@ -164,6 +164,8 @@ class StatusText {
 };
 
 ExitCode show_status(const Context& context, const std::vector<std::string>& workers) {
+  // A mistake in the command line is one whatever the database says.
+  check_workers(workers);
   return with_store(context, Access::look, [&](OperatorStore& store, const Config& config) {
     const std::vector<WorkerView> views = ask_workers(workers_to_ask(workers, config));
     json::object status = status_document(store, config);

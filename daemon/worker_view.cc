@@ -16,21 +16,19 @@ namespace json = boost::json;
 
 constexpr Milliseconds kWorkerTimeout{1000};
 
-json::array breakers(const std::vector<WorkerView>& workers) {
+// Throws where the document is not a worker's, as of another program at that address.
+json::array breakers_of(const std::string& address, const json::object& status) {
   json::array rows;
-  for (const WorkerView& worker : workers) {
-    if (!worker.status) continue;
-    for (const json::value& value : array_field(*worker.status, "streams")) {
-      const json::object& stream = value.as_object();
-      for (const json::value& one : array_field(stream, "breakers")) {
-        const json::object& breaker = one.as_object();
-        rows.push_back(json::object{{"address", worker.address},
-                                    {"stream", text_field(stream, "stream")},
-                                    {"lane", text_field(breaker, "lane")},
-                                    {"state", text_field(breaker, "state")},
-                                    {"away_seconds", integer_field(breaker, "away_seconds")},
-                                    {"error", text_field(breaker, "error")}});
-      }
+  for (const json::value& value : array_field(status, "streams")) {
+    const json::object& stream = value.as_object();
+    for (const json::value& one : array_field(stream, "breakers")) {
+      const json::object& breaker = one.as_object();
+      rows.push_back(json::object{{"address", address},
+                                  {"stream", text_field(stream, "stream")},
+                                  {"lane", text_field(breaker, "lane")},
+                                  {"state", text_field(breaker, "state")},
+                                  {"away_seconds", integer_field(breaker, "away_seconds")},
+                                  {"error", text_field(breaker, "error")}});
     }
   }
   return rows;
@@ -39,8 +37,8 @@ json::array breakers(const std::vector<WorkerView>& workers) {
 json::array asked(const std::vector<WorkerView>& workers) {
   json::array rows;
   for (const WorkerView& worker : workers) {
-    json::object row{{"address", worker.address}, {"answers", worker.status.has_value()}};
-    if (worker.status) row["worker"] = text_field(*worker.status, "worker");
+    json::object row{{"address", worker.address}, {"answers", worker.id.has_value()}};
+    if (worker.id) row["worker"] = *worker.id;
     if (!worker.problem.empty()) row["problem"] = worker.problem;
     rows.push_back(std::move(row));
   }
@@ -48,9 +46,12 @@ json::array asked(const std::vector<WorkerView>& workers) {
 }
 
 WorkerView ask_worker(const std::string& address) {
-  WorkerView view{.address = address, .status = {}, .problem = {}};
+  WorkerView view{.address = address, .id = {}, .breakers = {}, .problem = {}};
   try {
-    view.status = json::parse(admin_get(address, "/status", kWorkerTimeout)).as_object();
+    const json::object status =
+        json::parse(admin_get(address, "/status", kWorkerTimeout)).as_object();
+    view.breakers = breakers_of(address, status);
+    view.id = text_field(status, "worker");
   } catch (const std::exception& error) {
     view.problem = error.what();
   }
@@ -66,14 +67,18 @@ void add_worker_option(CLI::App& command, std::vector<std::string>& workers) {
       ->type_name("HOST:PORT");
 }
 
-std::vector<std::string> workers_to_ask(const std::vector<std::string>& named,
-                                        const Config& config) {
+void check_workers(const std::vector<std::string>& named) {
   for (const std::string& worker : named) {
     if (worker.find(':') == std::string::npos) {
       throw CommandError(ExitCode::usage, fmt::format("--worker: \"{}\" has no port", worker),
                          "write HOST:PORT, as admin.listen of that worker says");
     }
   }
+}
+
+std::vector<std::string> workers_to_ask(const std::vector<std::string>& named,
+                                        const Config& config) {
+  check_workers(named);
   if (!named.empty()) return named;
   const std::string own = own_worker(config);
   return own.empty() ? std::vector<std::string>{} : std::vector{own};
@@ -86,7 +91,10 @@ std::vector<WorkerView> ask_workers(const std::vector<std::string>& addresses) {
 }
 
 void add_worker_views(json::object& document, const std::vector<WorkerView>& workers) {
-  document["breakers"] = breakers(workers);
+  json::array breakers;
+  for (const WorkerView& worker : workers)
+    breakers.insert(breakers.end(), worker.breakers.begin(), worker.breakers.end());
+  document["breakers"] = std::move(breakers);
   document["asked_workers"] = asked(workers);
 }
 

@@ -15,17 +15,20 @@
 
 namespace outfall {
 
-// The /status of one worker.
+// What one worker told.
 struct WorkerView {
-  std::string address;  // HOST:PORT
-  std::optional<boost::json::object> status;
-  std::string problem;  // why there is none
+  std::string address;            // HOST:PORT
+  std::optional<std::string> id;  // none where no worker answers
+  boost::json::array breakers;    // that are not closed
+  std::string problem;            // why nothing was told
 };
 
 // --worker HOST:PORT, again and again.
 void add_worker_option(CLI::App& command, std::vector<std::string>& workers);
+// Throws CommandError (usage) for an address without a port.
+void check_workers(const std::vector<std::string>& named);
 // Those that were named, else the one of this configuration; none where that has no port that could
-// be asked. Throws CommandError (usage) for an address without a port.
+// be asked. Checks them.
 [[nodiscard]] std::vector<std::string> workers_to_ask(const std::vector<std::string>& named,
                                                       const Config& config);
 // One after the other. Blocks for at most a second each, beyond the time that looking up a host's

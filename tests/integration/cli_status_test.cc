@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "tests/integration/operate_fixture.h"
+#include "tests/support/http_recorder.h"
 #include "tests/support/wait_until.h"
 
 namespace outfall::test {
@@ -108,6 +109,21 @@ TEST_F(CliStatus, ItSaysWhereItCannotKnowOfBreakers) {
               HasSubstr("\nbreakers: no worker answers at " + nobody + " ("));
   EXPECT_THAT(text_of(refused(64, {"status", "--worker", "elsewhere"}), "message"),
               HasSubstr("has no port"));
+  EXPECT_EQ(run({OUTFALL_BINARY, "status", "--worker", "elsewhere"},
+                {.environment = {{"OUTFALL_DATABASE__URL", "postgresql://shop@127.0.0.1:1/shop"}}})
+                .status.code,
+            64)
+      << "also where the database is away";
+}
+
+TEST_F(CliStatus, AnotherProgramAtTheAddressOfAWorkerIsSaidToBeNone) {
+  HttpRecorder other;
+  other.answer_next({.status = 200,
+                     .headers = {{"Server", "outfall"}, {"Content-Type", "application/json"}},
+                     .body = R"({"streams":[1]})",
+                     .close_after = true});
+  const std::string address = fmt::format("127.0.0.1:{}", other.port());
+  EXPECT_EQ(only(done({"status", "--worker", address}), "asked_workers").at("answers"), false);
 }
 
 TEST_F(CliStatus, PausesAndDeadLettersLeadToTheirCommands) {
