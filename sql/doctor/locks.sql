@@ -16,15 +16,15 @@ WITH waiting AS MATERIALIZED (
    WHERE NOT EXISTS (SELECT FROM waiting o WHERE o.pid = b.pid)
    GROUP BY b.pid
 ), standing AS (
-  SELECT DISTINCT l.pid, true AS rows, 0::bigint AS waiting, 'streams' AS tables
+  SELECT DISTINCT coalesce(l.pid, 0) AS pid, true AS rows, 0::bigint AS waiting, 'streams' AS tables
     FROM pg_catalog.pg_locks l
     JOIN pg_catalog.pg_class c ON c.oid = l.relation AND c.relname = 'streams'
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = $1
-    JOIN pg_catalog.pg_stat_activity s ON s.pid = l.pid
+    LEFT JOIN pg_catalog.pg_stat_activity s ON s.pid = l.pid
    WHERE l.granted AND l.mode IN ('RowShareLock', 'RowExclusiveLock')
      AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())
-     AND (s.state LIKE 'idle in transaction%' OR s.query_start > s.xact_start + interval '1 second')
-     AND NOT EXISTS (SELECT FROM holding h WHERE h.pid = l.pid)
+     AND (l.pid IS NULL OR s.state LIKE 'idle in transaction%' OR s.query_start > s.xact_start + interval '1 second')
+     AND NOT EXISTS (SELECT FROM holding h WHERE h.pid = coalesce(l.pid, 0))
 )
 SELECT coalesce(json_agg(json_build_object(
          'pid', h.pid,

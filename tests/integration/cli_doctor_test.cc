@@ -320,6 +320,20 @@ TEST_F(CliDoctor, AnOpenTransactionThatHasChangedAStreamsRow) {
   EXPECT_EQ(diagnose().code, 0);
 }
 
+TEST_F(CliDoctor, APreparedTransactionThatHasChangedAStreamsRow) {
+  sql_.exec("SELECT register_streams(ARRAY['orders'])");
+  database_.connect().exec(
+      "BEGIN; SELECT outbox.pause_stream('orders', p_actor => 'ana', p_reason => 'a look');"
+      "PREPARE TRANSACTION 'half a pause'");
+  const Diagnosis locked = diagnose();
+  EXPECT_THAT(locked.checks(), ElementsAre("critical lock"));
+  EXPECT_THAT(locked.only("lock").what,
+              AllOf(HasSubstr("a prepared transaction has changed or locked rows of streams"),
+                    HasSubstr("nothing is claimed from these streams until it ends")));
+  database_.connect().exec("ROLLBACK PREPARED 'half a pause'");
+  EXPECT_EQ(diagnose().code, 0);
+}
+
 TEST_F(CliDoctor, APreparedTransactionThatNobodyFinishes) {
   PgClient manager = database_.connect();
   manager.exec("BEGIN; SELECT txid_current(); PREPARE TRANSACTION 'the owner''s'");
