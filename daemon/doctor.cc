@@ -117,20 +117,24 @@ void judge_retried(const json::object& stream, const DoctorLimits& limits, Findi
        "retry.max_attempts is used up, or pause it (`outfall destinations pause`)"});
 }
 
-// What an operator must know of one stream of the configuration.
-void judge_stream(const json::object& stream, const DoctorLimits& limits, Findings& findings) {
+void judge_held(const json::object& stream, const DoctorLimits& limits, Findings& findings) {
+  const std::string name = printable(text_field(stream, "stream"));
+  const double held_seconds = number_field(stream, "oldest_blocked_seconds");
+  if (held_seconds * 1000 >= static_cast<double>(limits.held.count())) {
+    findings.push_back({"held", Severity::warning, name,
+                        fmt::format("{} of the stream {} {} held behind others, the oldest for {}",
+                                    counted(integer_field(stream, "held"), "entry"), name,
+                                    integer_field(stream, "held") == 1 ? "is" : "are",
+                                    age_of_seconds(held_seconds)),
+                        "`outfall entry show` of one says what it waits for"});
+  }
+}
+
+// Whether a running worker serves it, and whether that helps.
+void judge_served(const json::object& stream, const DoctorLimits& limits, Findings& findings) {
   const std::string name = printable(text_field(stream, "stream"));
   const double due_seconds = number_field(stream, "oldest_due_seconds");
   const json::value* served = stream.if_contains("served");
-  if (flag_field(stream, "paused")) {
-    findings.push_back(
-        {"paused", Severity::note, name,
-         fmt::format("the stream {} was paused by {}: {}", name,
-                     printable(text_field(stream, "paused_by"), 60),
-                     printable(text_field(stream, "paused_reason"), 200)),
-         fmt::format("`outfall streams resume {} --reason ...`", shell_quoted(name))});
-    return;
-  }
   if (served != nullptr && served->is_bool() && !served->as_bool()) {
     const bool waits = due_seconds > 0;
     findings.push_back(
@@ -150,15 +154,22 @@ void judge_stream(const json::object& stream, const DoctorLimits& limits, Findin
          "`outfall health` says whether the worker answers, its log why nothing goes out, and "
          "`outfall top` whether the backlog shrinks"});
   }
-  const double held_seconds = number_field(stream, "oldest_blocked_seconds");
-  if (held_seconds * 1000 >= static_cast<double>(limits.held.count())) {
-    findings.push_back({"held", Severity::warning, name,
-                        fmt::format("{} of the stream {} {} held behind others, the oldest for {}",
-                                    counted(integer_field(stream, "held"), "entry"), name,
-                                    integer_field(stream, "held") == 1 ? "is" : "are",
-                                    age_of_seconds(held_seconds)),
-                        "`outfall entry show` of one says what it waits for"});
+}
+
+// What an operator must know of one stream of the configuration.
+void judge_stream(const json::object& stream, const DoctorLimits& limits, Findings& findings) {
+  const std::string name = printable(text_field(stream, "stream"));
+  if (flag_field(stream, "paused")) {
+    findings.push_back(
+        {"paused", Severity::note, name,
+         fmt::format("the stream {} was paused by {}: {}", name,
+                     printable(text_field(stream, "paused_by"), 60),
+                     printable(text_field(stream, "paused_reason"), 200)),
+         fmt::format("`outfall streams resume {} --reason ...`", shell_quoted(name))});
+    return;
   }
+  judge_served(stream, limits, findings);
+  judge_held(stream, limits, findings);
   judge_retried(stream, limits, findings);
   if (const std::int64_t dead = integer_field(stream, "dead_letters"); dead > 0) {
     findings.push_back(

@@ -356,17 +356,8 @@ void StreamDrain::give_up_claims() {
   }
 }
 
-// Puts a batch's entries under their keys and lanes and hands them on. Asked for in another
-// presence, or before all leases were given up, the lease may be gone, and its entries are given
-// back. It may be there as well, if the claim took effect later than that: nobody else would ever
-// end a lease of a worker that lives.
-void StreamDrain::arrived(LeasedBatch batch, const HeldClaim& claim) {
-  auto owned = std::make_unique<HeldLease>();
-  HeldLease& lease = *owned;
-  lease.stream = this;
-  lease.batch = std::move(batch);
-  lease.open = static_cast<std::int32_t>(lease.batch.entries.size());
-  lease.deadline = std::make_shared<SendDeadline>(lease.batch.valid_until - send_margin());
+// Puts the entries of a lease under their keys and lanes.
+void StreamDrain::place_entries(HeldLease& lease) {
   lease.entries.resize(lease.batch.entries.size());
   const bool by_key = options_.policy.ordering == Ordering::key;
   const MonotonicTime now = host_.now();
@@ -385,6 +376,20 @@ void StreamDrain::arrived(LeasedBatch batch, const HeldClaim& claim) {
       keys_.note_fill(*entry.key, *envelope.key, options_.key_limit(), now);
     }
   }
+}
+
+// Hands a batch's entries on. Asked for in another
+// presence, or before all leases were given up, the lease may be gone, and its entries are given
+// back. It may be there as well, if the claim took effect later than that: nobody else would ever
+// end a lease of a worker that lives.
+void StreamDrain::arrived(LeasedBatch batch, const HeldClaim& claim) {
+  auto owned = std::make_unique<HeldLease>();
+  HeldLease& lease = *owned;
+  lease.stream = this;
+  lease.batch = std::move(batch);
+  lease.open = static_cast<std::int32_t>(lease.batch.entries.size());
+  lease.deadline = std::make_shared<SendDeadline>(lease.batch.valid_until - send_margin());
+  place_entries(lease);
   host_.log().debug("claimed", {{"stream", options_.name},
                                 {"lease_id", lease.batch.lease_id},
                                 {"lease_no", lease.batch.lease_no},

@@ -111,6 +111,7 @@ class StreamDrain {
   void take_answer(HeldClaim& claim);
   void give_up_claims();
   void arrived(LeasedBatch batch, const HeldClaim& claim);
+  void place_entries(HeldLease& lease);
   void back_off(bool found_entries);
   [[nodiscard]] bool something_unwritten() const;
   void clear_keys();

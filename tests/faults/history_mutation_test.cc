@@ -231,9 +231,13 @@ bool claim_again_beside_a_fault(Mutant& m, bool undoes_commits) {
   return true;
 }
 
-// A copy that comes more than the send timeout after the settle, with a fault all the while.
-bool deliver_again_beside(Mutant& m, const std::string& kind, const json::object& touches,
-                          const json::object& more = {}) {
+struct Late {
+  std::int64_t settled = 0;
+  std::int64_t copied = 0;
+};
+
+// A copy that comes more than the send timeout after the settle.
+std::optional<Late> deliver_long_after_its_settle(Mutant& m) {
   for (int tries = 0; tries < 50; ++tries) {
     const std::size_t arrival = *m.lonely_arrival();
     const auto story = m.settled(Mutant::id(m.records()[arrival]));
@@ -241,29 +245,34 @@ bool deliver_again_beside(Mutant& m, const std::string& kind, const json::object
     const std::int64_t at = Mutant::at(m.records()[arrival]);
     const std::int64_t then = story->settled + 1'000'001;
     if (!m.quiet(at, then)) continue;
-    const json::object copy = m.copy_of(arrival, then - at);
-    m.scene().add(copy);
-    m.scene().fault(kind, story->settled / 1000, then / 1000, touches, more);
-    return true;
+    m.scene().add(m.copy_of(arrival, then - at));
+    return Late{.settled = story->settled, .copied = then};
   }
-  return false;
+  return {};
 }
 
-// The settle of an entry that arrived once, by another lease of the same worker.
-bool settle_by(Mutant& m, const std::string& lease) {
-  const auto settle = m.pick([](const json::object& r) {
+// With a fault all the while.
+bool deliver_again_beside(Mutant& m, const std::string& kind, const json::object& touches,
+                          const json::object& more = {}) {
+  const auto late = deliver_long_after_its_settle(m);
+  if (late) m.scene().fault(kind, late->settled / 1000, late->copied / 1000, touches, more);
+  return late.has_value();
+}
+
+std::size_t any_settle(Mutant& m) {
+  return *m.pick([](const json::object& r) {
     return Mutant::is(r, "settled") && !r.at("ids").as_array().empty();
   });
-  json::object& record = m.records()[*settle];
-  record["lease"] = lease;
+}
+
+// By another lease of the same worker.
+bool settle_by(Mutant& m, const std::string& lease) {
+  m.records()[any_settle(m)]["lease"] = lease;
   return true;
 }
 
 bool settle_twice(Mutant& m) {
-  const auto settle = m.pick([](const json::object& r) {
-    return Mutant::is(r, "settled") && !r.at("ids").as_array().empty();
-  });
-  json::object again = m.records()[*settle];
+  json::object again = m.records()[any_settle(m)];
   again["at_us"] = Mutant::at(again) + 10;
   m.scene().add(again);
   return true;
@@ -431,21 +440,7 @@ std::vector<Mutation> of_fencing() {
   return {
       {"deliver what was settled long ago",
        {"resurrect"},
-       [](Mutant& m) {
-         const auto last = m.pick([](const json::object& r) { return Mutant::is(r, "final"); });
-         for (int tries = 0; tries < 50; ++tries) {
-           const std::size_t arrival = *m.lonely_arrival();
-           const auto story = m.settled(Mutant::id(m.records()[arrival]));
-           if (!story) continue;
-           const std::int64_t at = Mutant::at(m.records()[arrival]);
-           const std::int64_t then = story->settled + 1'000'001;
-           if (!m.quiet(at, then)) continue;
-           json::object copy = m.copy_of(arrival, then - at);
-           m.insert_after(*last, copy);
-           return true;
-         }
-         return false;
-       }},
+       [](Mutant& m) { return deliver_long_after_its_settle(m).has_value(); }},
       {"deliver what was settled long ago beside a database that takes no writes",
        {"resurrect"},
        [](Mutant& m) {

@@ -149,9 +149,7 @@ ClaimResult PostgresSession::claim(const ClaimRequest& request,
       });
   OUTFALL_CRASH_POINT("claim", "committed");
   const Result& answer = both.first;
-  const Result& rows = both.second;
-  const auto column = [&](const char* name) { return answer.column(name); };
-  const std::string_view status = answer.bytes(0, column("status"));
+  const std::string_view status = answer.bytes(0, answer.column("status"));
   if (status == "unregistered") {
     const std::string streams[] = {request.stream};
     register_streams(streams);
@@ -163,20 +161,26 @@ ClaimResult PostgresSession::claim(const ClaimRequest& request,
 
   result.status = ClaimStatus::batch;
   result.repeated = status == "repeated";
-  result.batch.lease_id = request.lease_id;
-  result.batch.lease_no = answer.int8(0, column("lease_no"));
   result.batch.valid_until = asked_at + request.lease;
   result.batch.asked_at = asked_at;
-  result.batch.claimed_at = answer.timestamp(0, column("claimed_at"));
-  result.batch.suspect = answer.boolean(0, column("suspect"));
-  fill_batch(result.batch, rows, request.stream);
-  if (rows.rows() != answer.int4(0, column("entries"))) {
-    throw StoreError(StoreErrorKind::defect, "lease " + request.lease_id.to_string() + " holds " +
-                                                 std::to_string(answer.int4(0, column("entries"))) +
-                                                 " entries but " + std::to_string(rows.rows()) +
-                                                 " could be read");
-  }
+  fill_lease(request, answer, both.second, result.batch);
   return result;
+}
+
+void PostgresSession::fill_lease(const ClaimRequest& request, const Result& answer,
+                                 const Result& rows, LeasedBatch& batch) {
+  const auto column = [&](const char* name) { return answer.column(name); };
+  batch.lease_id = request.lease_id;
+  batch.lease_no = answer.int8(0, column("lease_no"));
+  batch.claimed_at = answer.timestamp(0, column("claimed_at"));
+  batch.suspect = answer.boolean(0, column("suspect"));
+  fill_batch(batch, rows, request.stream);
+  const std::int32_t entries = answer.int4(0, column("entries"));
+  if (rows.rows() != entries) {
+    throw StoreError(StoreErrorKind::defect, "lease " + request.lease_id.to_string() + " holds " +
+                                                 std::to_string(entries) + " entries but " +
+                                                 std::to_string(rows.rows()) + " could be read");
+  }
 }
 
 // All that a claim answers but for the lease itself. It runs before the entries are read, so that

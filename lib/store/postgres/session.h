@@ -35,6 +35,8 @@ class PostgresSession final : public StoreSession {
   void take_answer(const Result& answer, const std::string& stream, std::uint64_t generation,
                    MonotonicTime asked_at, ClaimResult& result);
   static void take_takeover(const Result& answer, ClaimResult& result);
+  static void fill_lease(const ClaimRequest& request, const Result& answer, const Result& rows,
+                         LeasedBatch& batch);
   void take_report(const Result& answer, const std::string& stream, std::uint64_t generation,
                    MonotonicTime asked_at, ClaimResult& result);
 

@@ -131,6 +131,22 @@ class Runner::Run {
           {.emitter = "stdout", .folder = folder_.path(), .sink = Sink::kAside, .stream = "audit"},
           history_);
     for (int i = 0; i < plan_.workers; ++i) hire("worker-" + std::to_string(i)).start();
+    make_loads();
+    scene_ = std::make_unique<Scene>(
+        Scene{.plan = plan_,
+              .history = history_,
+              .servers = servers_,
+              .database = database_,
+              .sink = *sink_,
+              .load = *load_,
+              .workers = workers_,
+              .disk = disk_.get(),
+              .judge_times = settings_.judge_times,
+              .hire = [this](const std::string& instance) -> Worker& { return hire(instance); },
+              .complain = [this](const std::string& what) { complain(what); }});
+  }
+
+  void make_loads() {
     load_ =
         std::make_unique<Load>(Load::Options{.dsn = servers_.dsn(database_),
                                              .stream = "orders",
@@ -144,18 +160,6 @@ class Runner::Run {
                                                          .pause = milliseconds{40},
                                                          .seed = plan_.of.seed + 1},
                                            history_);
-    scene_ = std::make_unique<Scene>(
-        Scene{.plan = plan_,
-              .history = history_,
-              .servers = servers_,
-              .database = database_,
-              .sink = *sink_,
-              .load = *load_,
-              .workers = workers_,
-              .disk = disk_.get(),
-              .judge_times = settings_.judge_times,
-              .hire = [this](const std::string& instance) -> Worker& { return hire(instance); },
-              .complain = [this](const std::string& what) { complain(what); }});
   }
 
   [[nodiscard]] bool plays(const std::string& kind) const {
