@@ -1,0 +1,4 @@
+outfall_test(drain_stream_test
+  SOURCES ${CMAKE_CURRENT_LIST_DIR}/drain_stream_test.cc
+  LIBS outfall_drain outfall_telemetry spdlog::spdlog
+  LABELS unit)

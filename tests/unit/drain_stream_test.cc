@@ -1,0 +1,265 @@
+// Goal: what StreamDrain does and tells at moments between two calls of the database that no real
+// server can be held at. Method: a host, a session and an emitter that do nothing by themselves:
+// the test takes each step.
+#include <algorithm>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <span>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <spdlog/sinks/ostream_sink.h>
+
+#include "drain/stream_drain.h"
+#include "telemetry/metrics.h"
+
+namespace outfall {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+// A table of entries, each with a key of its own.
+class TableSession final : public StoreSession {
+ public:
+  explicit TableSession(EntryId entries) {
+    for (EntryId id = 1; id <= entries; ++id) free_.push_back(id);
+  }
+  ClaimResult claim(const ClaimRequest& request,
+                    const std::function<void(const LeasedSoon&)>&) override {
+    ClaimResult result;
+    if (free_.empty()) return result;
+    result.status = ClaimStatus::batch;
+    LeasedBatch& batch = result.batch;
+    batch.lease_id = request.lease_id;
+    batch.lease_no = ++leases_;
+    batch.valid_until = system_clock().monotonic() + request.lease;
+    for (std::size_t i = 0; i < at_a_time && !free_.empty(); ++i) {
+      batch.entries.push_back(entry(free_.front()));
+      free_.pop_front();
+    }
+    claimed += batch.entries.size();
+    result.more = !free_.empty();
+    return result;
+  }
+  SettleResult settle(const SettleRequest& request) override {
+    settled.push_back(request.lease_id.to_string());
+    if (on_settle) on_settle();
+    free_.insert(free_.end(), request.returned.begin(), request.returned.end());
+    return {};
+  }
+  std::vector<Uuid> renew(std::span<const Uuid> asked, Milliseconds) override {
+    return {asked.begin(), asked.end()};
+  }
+  std::vector<std::string> due_streams(std::span<const std::string>) override { return {}; }
+  bool park_destination(const std::string&, const std::string&, const std::string&) override {
+    return false;
+  }
+  void register_streams(std::span<const std::string>) override {}
+  void release() override {}
+  void forgive(std::span<const EntryId>) override {}
+
+  std::size_t at_a_time = 1000;
+  std::size_t claimed = 0;
+  std::vector<std::string> settled;  // leases
+  std::function<void()> on_settle;
+
+ private:
+  static LeasedEntry entry(EntryId id) {
+    LeasedEntry entry;
+    entry.envelope.entry_id = id;
+    entry.envelope.stream = "orders";
+    entry.envelope.type = "order.placed";
+    entry.envelope.key = "customer";
+    entry.key_hash = static_cast<std::int32_t>(id);
+    return entry;
+  }
+
+  std::deque<EntryId> free_;
+  std::int64_t leases_ = 0;
+};
+
+class HoldingEmitter final : public Emitter {
+ public:
+  [[nodiscard]] const Capabilities& capabilities() const noexcept override { return capabilities_; }
+  void emit(EmitBatch batch) noexcept override {
+    for (const EmitItem& item : batch.items) tokens.push_back(item.token);
+  }
+  void stop(Milliseconds) noexcept override {}
+  [[nodiscard]] Health check(Milliseconds) noexcept override { return {}; }
+
+  std::vector<std::uint64_t> tokens;
+
+ private:
+  const Capabilities capabilities_;
+};
+
+// Keeps jobs of the database and calls of the loop until the test asks for them.
+class StepwiseHost final : public DrainHost {
+ public:
+  explicit StepwiseHost(Logger& log) : log_(log) {}
+
+  // The most urgent job that waits, which the pool runs first, too.
+  void run_job(StoreSession& session) {
+    ASSERT_FALSE(jobs_.empty());
+    const auto first = std::ranges::min_element(jobs_, {}, &DatabasePool::Job::urgency);
+    const DatabasePool::Job job = std::move(*first);
+    jobs_.erase(first);
+    try {
+      job.run(session);
+    } catch (const StoreError& error) {
+      job.failed(error);
+    }
+  }
+  void run_loop() {
+    while (!handlers_.empty()) {
+      const std::function<void()> handler = std::move(handlers_.front());
+      handlers_.pop_front();
+      handler();
+    }
+  }
+  [[nodiscard]] bool has_jobs() const { return !jobs_.empty(); }
+
+  [[nodiscard]] const DrainOptions& options() const override { return options_; }
+  [[nodiscard]] MonotonicTime now() const override { return system_clock().monotonic(); }
+  [[nodiscard]] Random& random() override { return system_random(); }
+  [[nodiscard]] Logger& log() override { return log_; }
+  void submit(DatabasePool::Job job) override { jobs_.push_back(std::move(job)); }
+  void post(std::function<void()> handler) override { handlers_.push_back(std::move(handler)); }
+  void post_at(MonotonicTime, std::function<void()>) override {}
+  [[nodiscard]] Amount allowance(const StreamDrain&) const override {
+    return {options_.max_in_flight, options_.max_in_flight_bytes};
+  }
+  void claim_begins(const StreamDrain&, Amount) override {}
+  void claim_brings(const StreamDrain&, Amount, Amount) override {}
+  void let_go(const StreamDrain&, std::int64_t) override {}
+  void unwritten(Amount) override {}
+  void written(Amount) override {}
+  void wants_room(StreamDrain&) override {}
+  void look_at(StreamDrain&, MonotonicTime) override {}
+  void claim_ended() override {}
+  [[nodiscard]] std::uint64_t presence() const override { return 1; }
+  [[nodiscard]] bool may_send() const override { return true; }
+  [[nodiscard]] bool may_claim() const override { return true; }
+  [[nodiscard]] std::vector<Uuid> dead_workers() const override { return {}; }
+  void saw_workers(const StreamDrain&, const std::vector<Uuid>&) override {}
+
+ private:
+  const DrainOptions options_;
+  Logger& log_;
+  std::deque<DatabasePool::Job> jobs_;
+  std::deque<std::function<void()>> handlers_;
+};
+
+class DrainStream : public testing::Test {
+ protected:
+  void run_jobs() {
+    while (host_.has_jobs()) host_.run_job(session_);
+  }
+  void claim() {
+    ASSERT_TRUE(stream_.claim());
+    run_jobs();
+    host_.run_loop();
+  }
+  // Of all that the emitter has.
+  void complete_all(OutcomeKind kind) {
+    for (const std::uint64_t token : std::exchange(emitter_.tokens, {})) {
+      Completion completion{token, {}};
+      completion.outcome.kind = kind;
+      stream_.completed(*reinterpret_cast<HeldEntry*>(token), completion);
+    }
+    stream_.end_of_turn();
+  }
+  // The lines of the log with this message.
+  [[nodiscard]] std::vector<std::string> told(const std::string& message) const {
+    std::vector<std::string> lines;
+    std::istringstream in(out_.str());
+    for (std::string line; std::getline(in, line);) {
+      if (line.find("\"msg\":\"" + message + "\"") != std::string::npos) lines.push_back(line);
+    }
+    return lines;
+  }
+
+  static constexpr std::size_t kEntries = 100;
+
+  std::ostringstream out_;
+  Logger log_{system_clock(), LogLevel::debug, LogFormat::json,
+              std::make_shared<spdlog::sinks::ostream_sink_mt>(out_)};
+  Metrics metrics_{{}, system_clock()};
+  StepwiseHost host_{log_};
+  TableSession session_{kEntries};
+  HoldingEmitter emitter_;
+  StreamDrain stream_{orders(), emitter_, metrics_.stream("orders"), host_};
+
+ private:
+  static StreamOptions orders() {
+    StreamOptions options;
+    options.name = "orders";
+    options.emitter = "out";
+    options.provider = "test";
+    return options;
+  }
+};
+
+// The emitter gives back what it had for an endpoint that was silent, and it is claimed again
+// before the worker hears that this is written, which is what its keys wait for. So it is given
+// back once more; a claim that was under way meanwhile brought it again, and so on, for ten
+// seconds.
+TEST_F(DrainStream, WhatMustWaitIsNotClaimedAndGivenBackInACircle) {
+  claim();
+  ASSERT_EQ(emitter_.tokens.size(), kEntries);
+  ASSERT_TRUE(stream_.claim()) << "the next claim is under way";
+  complete_all(OutcomeKind::blocked);
+  for (int turn = 0; turn < 50 && emitter_.tokens.empty(); ++turn) {
+    run_jobs();
+    host_.run_loop();
+    (void)stream_.claim();
+  }
+  EXPECT_EQ(emitter_.tokens.size(), kEntries) << "they are sent";
+  EXPECT_EQ(session_.claimed, 3 * kEntries);
+}
+
+// A settle of several leases tells of all of them when the last one is answered. Where the server
+// crashed before that, it had undone what it had confirmed of the first, and whoever reads the log
+// took the line for a write under a lease that was another worker's.
+TEST_F(DrainStream, ALeaseThatACrashHasUndoneIsNotToldAsSettled) {
+  session_.at_a_time = 1;
+  claim();
+  claim();
+  ASSERT_EQ(emitter_.tokens.size(), 2U);
+  session_.on_settle = [&] {
+    if (session_.settled.size() == 2) throw StoreError(StoreErrorKind::unavailable, "a crash");
+  };
+  complete_all(OutcomeKind::delivered);
+  run_jobs();
+  ASSERT_EQ(session_.settled.size(), 2U);
+  // The worker sees that the server has restarted before it hears how the settle ended.
+  stream_.lose_all();
+  host_.run_loop();
+  run_jobs();
+  host_.run_loop();
+  EXPECT_EQ(session_.settled.size(), 2U) << "nothing more is written";
+  EXPECT_TRUE(stream_.idle());
+  EXPECT_THAT(told("settled"), IsEmpty());
+  EXPECT_THAT(told("settled before its lease was given up"),
+              ElementsAre(HasSubstr(session_.settled.front())));
+}
+
+TEST_F(DrainStream, ALeaseThatIsSettledIsToldAsThat) {
+  claim();
+  complete_all(OutcomeKind::delivered);
+  run_jobs();
+  host_.run_loop();
+  EXPECT_THAT(told("settled"), ElementsAre(HasSubstr(session_.settled.front())));
+  EXPECT_THAT(told("settled before its lease was given up"), IsEmpty());
+}
+
+}  // namespace
+}  // namespace outfall
