@@ -25,6 +25,7 @@ endif()
 outfall_test(webhook_worker_test
   SOURCES
     ${CMAKE_CURRENT_LIST_DIR}/admin_client.cc
+    ${CMAKE_CURRENT_LIST_DIR}/webhook_claims_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/webhook_sample_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/webhook_worker_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/worker_fixture.cc
