@@ -1,5 +1,6 @@
 // Out of memory in the webhook's dispatcher: each allocation of its thread fails once in turn, and
 // whatever was under way then, each item is completed once, by an outcome that gives nothing up.
+// And how many allocations there are, which is how much it does.
 #include <cstdlib>
 #include <limits>
 #include <new>
@@ -35,11 +36,13 @@ struct Shortage {
 };
 
 thread_local Shortage shortage;
+thread_local std::size_t allocations = 0;
 
 }  // namespace
 }  // namespace outfall::test
 
 void* operator new(std::size_t size) {
+  ++outfall::test::allocations;
   if (outfall::test::shortage.takes(size)) throw std::bad_alloc();
   void* const memory = std::malloc(size == 0 ? 1 : size);
   if (memory == nullptr) throw std::bad_alloc();
@@ -69,6 +72,16 @@ class WholeMemory {
 
  private:
   bool before_;
+};
+
+// The time of a dispatcher that must not sweep.
+class StandingClock final : public Clock {
+ public:
+  [[nodiscard]] MonotonicTime monotonic() const noexcept override { return now_; }
+  [[nodiscard]] WallTime wall() const noexcept override { return system_clock().wall(); }
+
+ private:
+  const MonotonicTime now_ = system_clock().monotonic();
 };
 
 class QuietReporter final : public EmitterReporter {
@@ -122,7 +135,7 @@ class WebhookMemory : public testing::Test {
       Dispatcher dispatcher(options, {.name = "test",
                                       .settings = settings_.values(),
                                       .sink = sink,
-                                      .clock = system_clock(),
+                                      .clock = *clock_,
                                       .random = system_random(),
                                       .reporter = reporter_});
       shortage = {.allowed = first, .failures = failures, .least_bytes = least_bytes_};
@@ -156,6 +169,19 @@ class WebhookMemory : public testing::Test {
   }
 
   std::vector<OutcomeKind> outcomes_;
+  // What one delivery of so many entries allocates for each of them, where each has a URL of its
+  // own that is gone.
+  std::size_t allocations_for_each_of(std::size_t entries) {
+    std::vector<Entry> gone;
+    for (std::size_t i = 0; i < entries; ++i)
+      gone.push_back({"", "gone-for-good-and-of-an-entry-of-its-own-" + std::to_string(i)});
+    const std::size_t before = allocations;
+    deliver(gone, 0, 0);
+    EXPECT_THAT(outcomes_, testing::Each(OutcomeKind::destination_unavailable));
+    return (allocations - before) / entries;
+  }
+
+  const Clock* clock_ = &system_clock();
   std::size_t least_bytes_ = 0;
   HttpRecorder server_;
   const EmitterKind kind_ = webhook_emitter_kind();
@@ -244,6 +270,21 @@ TEST_F(WebhookMemory, ALastingShortageDoesNotKeepTheThread) {
     }
     EXPECT_GT(first, 0U);
   }
+}
+
+// Each such answer looked through all that waited, and made the URL of each, which is an
+// allocation. The sweep, which looks at all of them too, comes by the clock.
+TEST_F(WebhookMemory, ManyUrlsThatAreGoneAreNotMadeAgainForEachAnswer) {
+  const StandingClock clock;
+  clock_ = &clock;
+  settings_.number("max_in_flight", 32);
+  server_.answer_by([](const HttpRequest&) { return HttpAnswer{.status = 410}; });
+  const std::size_t of_few = allocations_for_each_of(100);
+  const std::size_t of_many = allocations_for_each_of(2000);
+  RecordProperty("of_few", std::to_string(of_few));
+  RecordProperty("of_many", std::to_string(of_many));
+  EXPECT_GT(of_few, 0U);
+  EXPECT_LT(of_many, 2 * of_few) << "of 100 it is " << of_few;
 }
 
 }  // namespace
