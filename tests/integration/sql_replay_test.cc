@@ -311,6 +311,23 @@ TEST_F(SqlReplay, AChunkIsBoundedByBytes) {
       "2");
 }
 
+// They counted for nothing, so that a chunk of 10,000 was as large as its headers are.
+TEST_F(SqlReplay, HeadersCountAsBytesOfAChunk) {
+  for (int i = 0; i < 5; ++i) {
+    sql_.exec(
+        "INSERT INTO entries (stream, type, headers) VALUES ('big', 'a', "
+        "jsonb_build_object('text', repeat('compressible', 2500000)))");
+  }
+  worker_.session().register_streams(std::vector<std::string>{"big"});
+  sql_.exec(
+      std::string("DO $$ BEGIN FOR i IN 1..5 LOOP PERFORM dead_letter_entry(p_entry_id => i") +
+      kReplayWho + "; END LOOP; END; $$");
+  EXPECT_EQ(replay("p_stream => 'big'"), (PgRow{"3", "0", "3", "t"}));
+  EXPECT_EQ(sql_.value("SELECT discarded FROM discard_dead_letters(p_stream => 'big'" +
+                       std::string(kReplayWho)),
+            "2");
+}
+
 TEST_F(SqlReplay, DiscardRecordsEachDeadLetter) {
   const EntryId id = enqueue("orders", "k");
   const std::string envelope = envelope_of(id);
