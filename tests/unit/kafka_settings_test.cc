@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include <gtest/gtest.h>
+#include <librdkafka/rdkafka.h>
 
 #include "emitters/kafka/kafka.h"
 #include "emitters/kafka/passthrough.h"
@@ -49,6 +50,23 @@ TEST_F(KafkaSettingsTest, TheDefaultsAreSafeAndLibrdkafkaTakesThem) {
   EXPECT_EQ(property("acks"), "all");
   EXPECT_EQ(property("partitioner"), "murmur2_random");
   EXPECT_EQ(property("security.protocol"), "");
+}
+
+// It waits in whole milliseconds, rounded down, and went round without a pause for what was left of
+// the last one: three times for each record, with 2 ms and four partitions.
+TEST_F(KafkaSettingsTest, LibrdkafkaIsGivenNoLingerOfWholeMillisecondsForWhichItSpins) {
+  for (const int linger : {1, 2, 5, 50, 999, 1000}) {
+    values_.number("linger", linger);
+    const std::string given = property("linger.ms");
+    const double rest = std::stod(given) - linger;
+    EXPECT_GT(rest, 0.05) << given;
+    EXPECT_LT(rest, 0.5) << given << " is another linger";
+    rd_kafka_conf_t* const conf = rd_kafka_conf_new();
+    EXPECT_EQ(rd_kafka_conf_set(conf, "linger.ms", given.c_str(), nullptr, 0), RD_KAFKA_CONF_OK);
+    rd_kafka_conf_destroy(conf);
+  }
+  values_.number("linger", 0);
+  EXPECT_EQ(property("linger.ms"), "0") << "each record goes at once";
 }
 
 TEST_F(KafkaSettingsTest, TemplatesAndHeadersAreChecked) {
