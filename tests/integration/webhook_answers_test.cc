@@ -170,6 +170,16 @@ TEST_F(WebhookAnswers, AnAnswerThatIsNotHttpParksNothing) {
   }
 }
 
+// libcurl takes any number of digits behind HTTP/2 for a status.
+TEST_F(WebhookAnswers, AStatusOfMoreThanThreeDigitsIsNotReportedAsThatStatus) {
+  for (const char* answer : {"HTTP/22222222\r\n\r\n", "HTTP/2 2000\r\n\r\n",
+                             "HTTP/2 4100 Gone\r\n\r\n", "HTTP/2 99999 \r\n\r\n"}) {
+    server_.answer_next({.body = answer, .fault = HttpFault::no_head});
+    emitter_.reset();
+    EXPECT_EQ(told(deliver_one()), "possibly_delivered webhook.connection_lost lost") << answer;
+  }
+}
+
 // libcurl calls a head above 1 MiB a lack of memory, for which an entry waited again and again.
 TEST_F(WebhookAnswers, HeadersThatNoRequestCanCarryAreTheEntrysOwnFault) {
   settings_.list("forward_headers", {"x-*"});
