@@ -9,6 +9,7 @@ outfall_test(kafka_test
     ${CMAKE_CURRENT_LIST_DIR}/kafka_judges_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/kafka_outage_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/kafka_refusals_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/kafka_tls_test.cc
   LIBS outfall_emitter_kafka outfall_test_emitter outfall_test_kafka outfall_json
   TIMEOUT 900
   SHARDS 2

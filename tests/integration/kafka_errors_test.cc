@@ -2,11 +2,9 @@
 // give, and what becomes of the others.
 #include <algorithm>
 #include <deque>
-#include <filesystem>
 
 #include "emitters/kafka/partitions.h"
 #include "tests/integration/kafka_fixture.h"
-#include "tests/support/leaks_of_others.h"
 
 namespace outfall::test {
 namespace {
@@ -278,56 +276,6 @@ TEST_F(KafkaErrorsTest, ALoginByScramWorksOrIsSaidNotToBeThePasswordsFault) {
   EXPECT_EQ(error_code(tokens[0]), "kafka.authentication_failed");
   const std::string& message = drain_.item(tokens[0]).outcome->error->message;
   EXPECT_NE(message.find(note), std::string::npos) << message;
-}
-
-// The broker takes nobody without one.
-TEST_F(KafkaErrorsTest, TlsVerifiesTheBrokerAndShowsAClientCertificate) {
-  const std::string topic = fresh_topic();
-  TestSettings settings = kafka_settings(topic);
-  settings.text("brokers", shared_kafka().tls_brokers())
-      .number("tls.enabled", 1)
-      .text("tls.ca_file", shared_kafka().tls_file("ca.pem"));
-  start(settings);
-  EXPECT_FALSE(emitter_->check(milliseconds(2000)).ok);
-  const auto without = emit(numbered(1, 1));
-  drain_.wait_for_all();
-  EXPECT_EQ(drain_.kind(without[0]), OutcomeKind::destination_unavailable);
-  drain_.new_runs();
-  settings.text("tls.certificate_file", shared_kafka().tls_file("client.pem"))
-      .text("tls.key_file", shared_kafka().tls_file("client.key"));
-  start(settings);
-  EXPECT_TRUE(emitter_->check(milliseconds(5000)).ok);
-  deliver_all(numbered(100, 10));
-  settings.text("tls.ca_file", shared_kafka().tls_file("stranger-ca.pem"));
-  start(settings);
-  const auto tokens = emit(numbered(1, 1));
-  drain_.wait_for_all();
-  EXPECT_EQ(drain_.kind(tokens[0]), OutcomeKind::destination_unavailable);
-  EXPECT_EQ(error_code(tokens[0]), "kafka.tls_failed");
-  EXPECT_EQ(shared_kafka().count(topic), 100);
-}
-
-TEST_F(KafkaErrorsTest, AClientCertificateInPkcs12IsShown) {
-  const TempFolder folder;
-  const std::string store = folder / "client.p12";
-  const Finished made =
-      run({"openssl", "pkcs12", "-export", "-in", shared_kafka().tls_file("client.pem"), "-inkey",
-           shared_kafka().tls_file("client.key"), "-passout", "pass:swordfish", "-out", store});
-  ASSERT_EQ(made.status.code, 0) << made.error_output;
-  const std::string topic = fresh_topic();
-  TestSettings settings = kafka_settings(topic);
-  settings.text("brokers", shared_kafka().tls_brokers())
-      .number("tls.enabled", 1)
-      .text("tls.ca_file", shared_kafka().tls_file("ca.pem"))
-      .text("tls.key_password", "swordfish")
-      .map("librdkafka", {{"ssl.keystore.location", store}});
-  {
-    // librdkafka 2.0.2 does not free the keystore that it has read, 500 bytes a producer.
-    const LeaksOfOthers leaks;
-    start(settings);
-  }
-  deliver_all(numbered(10, 10));
-  EXPECT_EQ(shared_kafka().count(topic), 10);
 }
 
 TEST_F(KafkaErrorsTest, ThePartitionOfAKeyIsKnownBeforeLibrdkafkaChoosesIt) {

@@ -6,7 +6,7 @@
 namespace outfall::test {
 
 TempKafka& shared_kafka() {
-  static TempKafka kafka({.gate = true, .sasl = true, .tls = true});
+  static TempKafka kafka({.gate = true, .sasl = true, .tls = true, .wrong_tls = true});
   return kafka;
 }
 

@@ -1,6 +1,8 @@
 #include "tests/support/temp_kafka.h"
 
+#include <algorithm>
 #include <array>
+#include <cctype>
 #include <functional>
 #include <sstream>
 #include <stdexcept>
@@ -15,6 +17,7 @@ namespace {
 
 constexpr int kTimeoutMs = 30'000;
 constexpr const char* kClusterId = "MkU3OEVBNTcwNTJENDM2Qk";
+constexpr const char* kOwnNames = "IP:127.0.0.1,DNS:localhost";
 
 std::vector<std::string> java(std::vector<std::string> arguments) {
   std::vector<std::string> command = {
@@ -111,6 +114,16 @@ void run_or_throw(const std::vector<std::string>& command, const ChildOptions& o
   }
 }
 
+// In this folder; where a time is given in the words of faketime, at that time.
+void openssl(const std::filesystem::path& folder, std::vector<std::string> arguments,
+             const std::string& time = {}) {
+  arguments.insert(arguments.begin(), "openssl");
+  if (!time.empty()) arguments.insert(arguments.begin(), {"faketime", time});
+  ChildOptions options;
+  options.working_folder = folder;
+  run_or_throw(arguments, options);
+}
+
 }  // namespace
 
 std::string KafkaRecord::header(const std::string& name) const {
@@ -142,7 +155,8 @@ TempKafka::TempKafka(const KafkaOptions& options)
       {"listeners", "PLAINTEXT://" + address(port_) + ",CONTROLLER://" + address(controller_port_)},
       {"advertised.listeners", "PLAINTEXT://" + address(port_)},
       {"listener.security.protocol.map",
-       "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,GATED:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL"},
+       "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,GATED:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL,"
+       "MISNAMED:SSL,EXPIRED:SSL"},
       {"log.dirs", folder_ / "data"},
       {"offsets.topic.replication.factor", "1"},
       {"transaction.state.log.replication.factor", "1"},
@@ -168,6 +182,7 @@ TempKafka::TempKafka(const KafkaOptions& options)
   }
   if (options_.sasl) add_sasl();
   if (options_.tls) add_tls();
+  if (options_.wrong_tls) add_wrong_tls();
   for (const auto& [name, value] : options_.settings) settings_[name] = value;
   write_settings();
   format();
@@ -207,38 +222,54 @@ void TempKafka::add_sasl() {
   settings_["listener.name.sasl.plain.sasl.jaas.config"] = login + ";";
 }
 
-void TempKafka::make_certificates() {
-  ChildOptions options;
-  options.working_folder = folder_.path();
-  const auto openssl = [&](std::vector<std::string> arguments) {
-    arguments.insert(arguments.begin(), "openssl");
-    run_or_throw(arguments, options);
-  };
+void TempKafka::make_authorities() {
   for (const std::string name : {"ca", "stranger-ca"}) {
-    openssl({"req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+    openssl(folder_.path(),
+            {"req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
              "/CN=outfall-test-" + name, "-keyout", name + ".key", "-out", name + ".pem"});
-  }
-  folder_.write("names.cnf", "subjectAltName=IP:127.0.0.1,DNS:localhost\n");
-  for (const std::string name : {"server", "client"}) {
-    openssl({"req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=" + name, "-keyout",
-             name + ".key", "-out", name + ".csr"});
-    openssl({"x509", "-req", "-days", "2", "-in", name + ".csr", "-CA", "ca.pem", "-CAkey",
-             "ca.key", "-CAcreateserial", "-extfile", "names.cnf", "-out", name + ".pem"});
   }
 }
 
+// For two days from now on, or from the time that is given in the words of faketime.
+void TempKafka::make_certificate(const std::string& name, const std::string& alternatives,
+                                 const std::string& from) {
+  folder_.write(name + ".cnf", "subjectAltName=" + alternatives + "\n");
+  openssl(folder_.path(), {"req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=" + name,
+                           "-keyout", name + ".key", "-out", name + ".csr"});
+  openssl(folder_.path(),
+          {"x509", "-req", "-days", "2", "-in", name + ".csr", "-CA", "ca.pem", "-CAkey", "ca.key",
+           "-CAcreateserial", "-extfile", name + ".cnf", "-out", name + ".pem"},
+          from);
+}
+
+// Its port.
+int TempKafka::add_tls_listener(const std::string& listener, const std::string& certificate) {
+  folder_.write(certificate + "-all.pem", read_file(folder_ / (certificate + ".key")) +
+                                              read_file(folder_ / (certificate + ".pem")));
+  const int port = free_port();
+  settings_["listeners"] += "," + listener + "://" + address(port);
+  settings_["advertised.listeners"] += "," + listener + "://localhost:" + std::to_string(port);
+  std::string prefix = "listener.name." + listener + ".ssl.";
+  std::ranges::transform(prefix, prefix.begin(), [](unsigned char c) { return std::tolower(c); });
+  settings_[prefix + "keystore.type"] = "PEM";
+  settings_[prefix + "keystore.location"] = folder_ / (certificate + "-all.pem");
+  settings_[prefix + "truststore.type"] = "PEM";
+  settings_[prefix + "truststore.location"] = folder_ / "ca.pem";
+  settings_[prefix + "client.auth"] = "required";
+  return port;
+}
+
 void TempKafka::add_tls() {
-  make_certificates();
-  folder_.write("server-all.pem",
-                read_file(folder_ / "server.key") + read_file(folder_ / "server.pem"));
-  tls_port_ = free_port();
-  settings_["listeners"] += ",TLS://" + address(tls_port_);
-  settings_["advertised.listeners"] += ",TLS://localhost:" + std::to_string(tls_port_);
-  settings_["listener.name.tls.ssl.keystore.type"] = "PEM";
-  settings_["listener.name.tls.ssl.keystore.location"] = folder_ / "server-all.pem";
-  settings_["listener.name.tls.ssl.truststore.type"] = "PEM";
-  settings_["listener.name.tls.ssl.truststore.location"] = folder_ / "ca.pem";
-  settings_["listener.name.tls.ssl.client.auth"] = "required";
+  make_authorities();
+  for (const char* name : {"server", "client"}) make_certificate(name, kOwnNames);
+  tls_port_ = add_tls_listener("TLS", "server");
+}
+
+void TempKafka::add_wrong_tls() {
+  make_certificate("misnamed", "DNS:other.example");
+  misnamed_port_ = add_tls_listener("MISNAMED", "misnamed");
+  make_certificate("expired", kOwnNames, "10 days ago");
+  expired_port_ = add_tls_listener("EXPIRED", "expired");
 }
 
 void TempKafka::write_settings() {

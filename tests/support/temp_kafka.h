@@ -25,6 +25,8 @@ struct KafkaOptions {
   bool gate = false;  // one more listener, behind a TcpGate
   bool sasl = false;  // one with SASL/PLAIN and SCRAM; and ACLs, which bind only its users
   bool tls = false;   // one with TLS that wants a client certificate
+  // Two more like it, with certificates that no client may take.
+  bool wrong_tls = false;
   // Becomes node 2 of this one's cluster, which is node 1 and outlives it.
   const TempKafka* joins = nullptr;
 };
@@ -68,6 +70,13 @@ class TempKafka {
   // Files: "ca.pem", "client.pem",
   // "client.key", "stranger-ca.pem".
   [[nodiscard]] std::string tls_brokers() const { return "localhost:" + std::to_string(tls_port_); }
+  // Of the same authority, for another name, and one whose time is over.
+  [[nodiscard]] std::string misnamed_brokers() const {
+    return "localhost:" + std::to_string(misnamed_port_);
+  }
+  [[nodiscard]] std::string expired_brokers() const {
+    return "localhost:" + std::to_string(expired_port_);
+  }
   [[nodiscard]] std::string tls_file(const std::string& name) const { return folder_ / name; }
 
   // Each partition is kept by the nodes `replicas`, of which the first leads; empty: by any one.
@@ -108,8 +117,12 @@ class TempKafka {
   [[nodiscard]] static std::string address(int port) { return "127.0.0.1:" + std::to_string(port); }
   void join(const TempKafka& first);
   void add_sasl();
-  void make_certificates();
+  void make_authorities();
+  void make_certificate(const std::string& name, const std::string& alternatives,
+                        const std::string& from = {});
+  int add_tls_listener(const std::string& listener, const std::string& certificate);
   void add_tls();
+  void add_wrong_tls();
   void write_settings();
   void format();
   [[nodiscard]] rd_kafka_t* admin() const;
@@ -123,6 +136,8 @@ class TempKafka {
   int gated_port_ = 0;
   int sasl_port_ = 0;
   int tls_port_ = 0;
+  int misnamed_port_ = 0;
+  int expired_port_ = 0;
   std::unique_ptr<TcpGate> gate_;
   std::map<std::string, std::string> settings_;
   std::unique_ptr<ChildProcess> server_;
