@@ -8,6 +8,7 @@ outfall_test(sql_test
     ${CMAKE_CURRENT_LIST_DIR}/sql_operators_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/sql_plans_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/sql_producers_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/sql_reads_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/sql_receipts_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/sql_replay_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/sql_roles_test.cc

@@ -29,8 +29,8 @@ PgClient outbox_session(const std::string& dsn) {
 }
 }  // namespace
 
-Worker::Worker(const std::string& dsn, const std::string& instance)
-    : store_(options_for(dsn), system_random().uuid(), instance, system_clock()),
+Worker::Worker(const std::string& dsn, const std::string& instance, const Clock& clock)
+    : store_(options_for(dsn), system_random().uuid(), instance, clock),
       session_(store_.open_session()) {
 }
 

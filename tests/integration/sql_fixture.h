@@ -21,7 +21,8 @@ namespace outfall::test {
 // A worker as the daemon has it: the PostgreSQL store with one session.
 class Worker {
  public:
-  explicit Worker(const std::string& dsn, const std::string& instance = "worker-1");
+  explicit Worker(const std::string& dsn, const std::string& instance = "worker-1",
+                  const Clock& clock = system_clock());
 
   // Claims up to `limit` entries of a stream, in order per key; an empty batch when there are none.
   LeasedBatch claim(const std::string& stream, int limit = 100,
