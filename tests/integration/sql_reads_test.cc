@@ -122,5 +122,21 @@ TEST_F(SqlReads, ALongBacklogOfAKeyThatMayGoIsNotReadToItsEnd) {
   EXPECT_LT(blocks_read("entries_unfinished"), 20 * kClaims);
 }
 
+// To put a key to sleep, a claim read on from it, through what had gone of the keys after it, until
+// it had found ten rows.
+TEST_F(SqlReads, AKeyThatWaitsIsReadWithoutTheDeadRowsOfOthersBesideAnOpenTransaction) {
+  constexpr int kWaiting = 50;
+  const std::string kRead = "entries_(unfinished|pkey)";
+  const OldTransaction old(connect());
+  fail_and_go();
+  entries("a", kWaiting);
+  worker().settle_all(worker().claim("orders"), EntryStatus::retryable_failure,
+                      std::chrono::hours(1), "http.503");
+  (void)rows_read(kRead);
+  entries("a", kWaiting);
+  EXPECT_THAT(worker().drain("orders"), IsEmpty()) << "they wait for the first";
+  EXPECT_LT(rows_read(kRead), 2000);
+}
+
 }  // namespace
 }  // namespace outfall::test
