@@ -138,5 +138,26 @@ TEST_F(SqlReads, AKeyThatWaitsIsReadWithoutTheDeadRowsOfOthersBesideAnOpenTransa
   EXPECT_LT(rows_read(kRead), 2000);
 }
 
+TEST_F(SqlReads, WhatFailedAndWentIsWalkedOverByOneClaimOfManyBesideAnOpenTransaction) {
+  const OldTransaction old(connect());
+  fail_and_go();
+  const std::string gone = sql_.value("SELECT clock_timestamp()");
+  wait_until(
+      [&] {
+        return sql_.value("SELECT clock_timestamp() > $1::timestamptz + interval '1 second'",
+                          {gone}) == "t";
+      },
+      "what a clock that is set back may hide to be past");
+  const std::string kRead = "entries_(due|waiting|unfinished)";
+  (void)rows_read(kRead);
+  for (int n = 0; n < 20; ++n) {
+    const EntryId id = enqueue("orders", "k");
+    worker().settle_all(worker().claim("orders"), EntryStatus::retryable_failure, Milliseconds{0},
+                        "http.503");
+    EXPECT_THAT(worker().drain("orders"), ElementsAre(id));
+  }
+  EXPECT_LT(rows_read(kRead), 20'000);
+}
+
 }  // namespace
 }  // namespace outfall::test
