@@ -95,7 +95,7 @@ TEST(ClaimLiveness, ABacklogBesideAnotherStreamsIsPassedWithinTheTimeout) {
   EXPECT_THAT(claim_until_batch(worker), ElementsAre(open));
 }
 
-// A claim walks past 20,000 entries of keys that others hold, and no further. What a worker has
+// A claim walks past 4,000 entries of keys that others hold, and no further. What a worker has
 // held for long is passed over by whoever meets it, or the others' keys would wait for that worker.
 TEST(ClaimLiveness, ALongBacklogOfAnotherWorkersSlowKeyIsPassedOver) {
   Scene scene({});

@@ -159,5 +159,24 @@ TEST_F(SqlReads, WhatFailedAndWentIsWalkedOverByOneClaimOfManyBesideAnOpenTransa
   EXPECT_LT(rows_read(kRead), 20'000);
 }
 
+// While a claim walks, the worker that has these keys cannot claim.
+TEST_F(SqlReads, PastWhatAnotherWorkerHoldsAClaimWalksOnlySoFar) {
+  entries("held", 10);
+  ASSERT_EQ(worker().claim("orders").entries.size(), 10U);
+  entries("held", 10, 1000);
+  const EntryId behind = enqueue("orders", "free");
+  (void)rows_read("entries_fresh");  // from here on another worker claims
+
+  // These keys are not held for long yet, however slow this machine is.
+  sql_.exec("UPDATE leases SET claimed_at = clock_timestamp() + interval '1 hour'");
+  EXPECT_THAT(ids_of(worker().claim("orders", 100)), IsEmpty());
+  EXPECT_LT(rows_read("entries_fresh"), 4500);
+
+  sql_.exec("UPDATE leases SET claimed_at = clock_timestamp() - interval '1 second'");
+  const ClaimResult result = worker().try_claim("orders", 100);
+  EXPECT_THAT(ids_of(result.batch), ElementsAre(behind)) << "the rest is passed over";
+  EXPECT_TRUE(result.more);
+}
+
 }  // namespace
 }  // namespace outfall::test
