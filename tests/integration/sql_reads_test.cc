@@ -122,6 +122,33 @@ TEST_F(SqlReads, ALongBacklogOfAKeyThatMayGoIsNotReadToItsEnd) {
   EXPECT_LT(blocks_read("entries_unfinished"), 20 * kClaims);
 }
 
+// Of 1,500 keys a claim looks into 200, and asked of all what waits before them.
+TEST_F(SqlReads, OfKeysThatMayGoOnlyThoseThatAClaimLooksIntoAreAskedForEarlierEntries) {
+  released("k", 1500, 1);
+  EXPECT_EQ(worker().claim("orders", 100).entries.size(), 100U);
+  EXPECT_LT(rows_read("entries_unfinished"), 1000);
+}
+
+TEST_F(SqlReads, WhatOtherKeysLeaveOfTheirShareGoesToTheOneThatHasMore) {
+  released("long", 1, 2000);
+  released("k", 199, 2);
+  ClaimRequest request = worker().request("orders", 1000);
+  for (int k = 1; k <= 199; ++k) request.keys.push_back({"k" + std::to_string(k), 1});
+  EXPECT_EQ(worker().session().claim(request).batch.entries.size(), 1000U);
+}
+
+// The rest waited for the next poll.
+TEST_F(SqlReads, AClaimThatTakesAllItCanOfTheOnlyKeySaysThatThereIsMore) {
+  released("k", 1, 250);
+  std::vector<bool> more;
+  for (int claim = 0; claim < 3; ++claim) {
+    const ClaimResult result = worker().try_claim("orders", 100);
+    more.push_back(result.more);
+    worker().deliver(result.batch);
+  }
+  EXPECT_THAT(more, ElementsAre(true, true, false));
+}
+
 // To put a key to sleep, a claim read on from it, through what had gone of the keys after it, until
 // it had found ten rows.
 TEST_F(SqlReads, AKeyThatWaitsIsReadWithoutTheDeadRowsOfOthersBesideAnOpenTransaction) {
