@@ -33,7 +33,11 @@ class TableSession final : public StoreSession {
     for (EntryId id = 1; id <= entries; ++id) free_.push_back(id);
   }
   ClaimResult claim(const ClaimRequest& request,
-                    const std::function<void(const LeasedSoon&)>&) override {
+                    const std::function<void(const LeasedSoon&)>& leased) override {
+    if (on_read) {
+      leased({.entries = 1, .largest_key = 1, .more = true});
+      on_read();
+    }
     ClaimResult result;
     if (free_.empty()) return result;
     result.status = ClaimStatus::batch;
@@ -69,6 +73,7 @@ class TableSession final : public StoreSession {
   std::size_t at_a_time = 1000;
   std::size_t claimed = 0;
   std::vector<std::string> settled;  // leases
+  std::function<void()> on_read;     // when there is a lease, and its entries are read
   std::function<void()> on_settle;
 
  private:
@@ -224,6 +229,28 @@ TEST_F(DrainStream, WhatMustWaitIsNotClaimedAndGivenBackInACircle) {
   }
   EXPECT_EQ(emitter_.tokens.size(), kEntries) << "they are sent";
   EXPECT_EQ(session_.claimed, 3 * kEntries);
+}
+
+// The connection hangs, as one does whose server's machine is gone, while the others are at the
+// next server and all leases have been given up. Its own is gone as well, so that it takes others,
+// and they come after those of a claim that began meanwhile.
+TEST_F(DrainStream, AClaimThatHungUntilAllLeasesWereGivenUpOvertakesNothing) {
+  session_.on_read = [&] {
+    host_.run_loop();
+    EXPECT_TRUE(stream_.may_begin_claim()) << "the next one need not wait for its entries";
+    stream_.lose_all();
+    EXPECT_FALSE(stream_.may_begin_claim());
+    throw StoreError(StoreErrorKind::unavailable, "the connection is gone");
+  };
+  claim();
+  session_.on_read = {};
+  claim();
+  EXPECT_THAT(emitter_.tokens, IsEmpty()) << "what it brings is given back";
+  run_jobs();
+  host_.run_loop();
+  EXPECT_EQ(session_.settled.size(), 1U);
+  claim();
+  EXPECT_EQ(emitter_.tokens.size(), kEntries);
 }
 
 // A settle of several leases tells of all of them when the last one is answered. Where the server
