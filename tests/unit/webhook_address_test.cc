@@ -59,18 +59,21 @@ INSTANTIATE_TEST_SUITE_P(
         // The same behind IPv6: mapped, compatible, NAT64, 6to4, Teredo.
         Row{"::ffff:169.254.169.254", false, false}, Row{"::169.254.169.254", false, false},
         Row{"64:ff9b::169.254.169.254", false, false}, Row{"64:ff9b::a9fe:a9fe", false, false},
-        Row{"64:ff9b:1::169.254.169.254", false, false},
-        // NAT64 with prefixes of 48, 56 and 64 bits.
-        Row{"64:ff9b:1:a9fe:a9:fe00::", false, false},
-        Row{"64:ff9b:1:a9fe:00a9:fe00:1234:5678", false, false},
-        Row{"64:ff9b:1:12a9:fe:a9fe::", false, false},
-        Row{"64:ff9b:1:1234:a9:fea9:fe00:0", false, false},
-        Row{"64:ff9b:1:0808:0008:0800::", true, false},
-        Row{"64:ff9b:1:1234:a:1:200:0", true, false}, Row{"2002:a9fe:a9fe::1", false, false},
+        Row{"64:ff9b:1::169.254.169.254", false, false}, Row{"2002:a9fe:a9fe::1", false, false},
         Row{"2001:0:1234::5601:5601", false, false}, Row{"::ffff:127.0.0.1", true, false},
         Row{"64:ff9b::10.0.0.1", true, false}, Row{"2002:7f00:1::", true, false},
         Row{"::ffff:8.8.8.8", true, true}, Row{"64:ff9b::8.8.8.8", true, true},
         Row{"2002:808:808::1", true, true}));
+
+INSTANTIATE_TEST_SUITE_P(ANat64PrefixOfANetworksOwnHidesNoMetadataService, AddressTable,
+                         testing::Values(
+                             // Of 48, 56 and 64 bits.
+                             Row{"64:ff9b:1:a9fe:a9:fe00::", false, false},
+                             Row{"64:ff9b:1:a9fe:00a9:fe00:1234:5678", false, false},
+                             Row{"64:ff9b:1:12a9:fe:a9fe::", false, false},
+                             Row{"64:ff9b:1:1234:a9:fea9:fe00:0", false, false},
+                             Row{"64:ff9b:1:0808:0008:0800::", true, false},
+                             Row{"64:ff9b:1:1234:a:1:200:0", true, false}));
 
 TEST(AddressPolicy, DeniedRangesGoBeforeAllowedOnesAndTheseBeforeTheMode) {
   AddressPolicy policy(Mode::public_only);
@@ -90,14 +93,22 @@ TEST(AddressPolicy, DeniedRangesGoBeforeAllowedOnesAndTheseBeforeTheMode) {
   EXPECT_FALSE(allowed(policy, "64:ff9b::10.1.2.3")) << "what is allowed is so in its own form";
 }
 
+TEST(AddressPolicy, ARangeOfIpv6OpensNoAddressOfIpv4) {
+  AddressPolicy policy(Mode::public_only);
+  ASSERT_TRUE(policy.allow("::/0"));
+  EXPECT_TRUE(allowed(policy, "::1"));
+  for (const char* address : {"127.0.0.1", "10.1.2.3", "::ffff:10.1.2.3"})
+    EXPECT_FALSE(allowed(policy, address)) << address;
+  EXPECT_FALSE(AddressRange::parse("::/0")->contains(*Address::parse("1.2.3.4")));
+  EXPECT_FALSE(AddressRange::parse("::/0")->contains(*Address::parse("::ffff:1.2.3.4")));
+}
+
 TEST(AddressPolicy, RangesEndWhereTheirBitsDo) {
   const auto range = AddressRange::parse("10.1.0.0/15");
   ASSERT_TRUE(range);
   EXPECT_TRUE(range->contains(*Address::parse("10.0.255.255")));
   EXPECT_TRUE(range->contains(*Address::parse("10.1.0.0")));
   EXPECT_FALSE(range->contains(*Address::parse("10.2.0.0")));
-  EXPECT_FALSE(AddressRange::parse("::/0")->contains(*Address::parse("1.2.3.4")));
-  EXPECT_FALSE(AddressRange::parse("::/0")->contains(*Address::parse("::ffff:1.2.3.4")));
   EXPECT_TRUE(AddressRange::parse("::/0")->contains(*Address::parse("2606::1")));
   EXPECT_TRUE(AddressRange::parse("::/0")->contains(*Address::parse("::1")));
   EXPECT_TRUE(AddressRange::parse("0.0.0.0/0")->contains(*Address::parse("1.2.3.4")));
