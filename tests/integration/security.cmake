@@ -1,6 +1,7 @@
 outfall_test(security_test
   SOURCES
     ${CMAKE_CURRENT_LIST_DIR}/operate_fixture.cc
+    ${CMAKE_CURRENT_LIST_DIR}/security_database_tls_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/security_http.cc
     ${CMAKE_CURRENT_LIST_DIR}/security_injection_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/security_roles_test.cc
