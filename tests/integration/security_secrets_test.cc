@@ -50,7 +50,7 @@ class SecuritySecrets : public OperateTest, public testing::WithParamInterface<c
     // An endpoint that tells everybody what it was sent, and takes nothing.
     hooks_.answer_by([](const HttpRequest& request) {
       const std::string sent = request.header("authorization").value_or("");
-      return HttpAnswer{.status = 503,
+      return HttpAnswer{.status = request.header("ce-type") == "refused" ? 422 : 503,
                         .headers = {{"X-Request-Id", "Authorization: " + sent}},
                         .body = "{\"authorization\": \"" + sent + "\"}"};
     });
@@ -125,6 +125,8 @@ timeout = "1s"
         "stored errors",
         sql_.value("SELECT string_agg(concat(last_error_code, ' ', last_error_message), ' ') "
                    "FROM entries"));
+    nothing_in("the dead letter",
+               sql_.value("SELECT string_agg(d::text, ' ') FROM dead_letters d"));
     nothing_in("pg_stat_activity",
                sql_.value("SELECT coalesce(string_agg(application_name || ' ' || query, ' '), '') "
                           "FROM pg_stat_activity WHERE pid <> pg_backend_pid()"));
@@ -139,14 +141,24 @@ timeout = "1s"
                                                     {"status"},
                                                     {"entry", "show", envelope_of(1)},
                                                     {"dead-letters", "list"},
-                                                    {"destinations", "list"}}) {
+                                                    {"dead-letters", "export", "--stream", "hooks"},
+                                                    {"destinations", "list"},
+                                                    {"doctor"},
+                                                    {"top", "--once"},
+                                                    {"migrate", "--dry-run"},
+                                                    {"migrate"}}) {
       for (const bool json : {false, true}) {
         std::vector<std::string> arguments = command;
         if (json) arguments.emplace_back("--json");
         const Finished finished = outfall(arguments, environment());
+        EXPECT_NE(finished.status.code, 64) << command[0] << " " << finished.error_output;
         nothing_in("the output of " + command[0], finished.output + finished.error_output);
       }
     }
+    EXPECT_THAT(outfall({"dead-letters", "export", "--stream", "hooks"}, environment()).output,
+                HasSubstr("refused"))
+        << "there is something to export";
+    EXPECT_THAT(outfall({"top", "--once"}, environment()).output, HasSubstr("hooks"));
   }
 
   [[nodiscard]] std::map<std::string, std::string> environment() const {
@@ -161,6 +173,7 @@ timeout = "1s"
 TEST_P(SecuritySecrets, StayInside) {
   write_configuration();
   for (const char* stream : {"hooks", "proxied", "broker", "program"}) enqueue(stream, "k");
+  sql_.exec("INSERT INTO entries (stream, type, payload) VALUES ('hooks', 'refused', '{}')");
   ChildProcess worker({OUTFALL_BINARY, "run"},
                       {.environment = environment(), .working_folder = folder_.path()});
   worker.wait_for_output("started");
@@ -173,6 +186,8 @@ TEST_P(SecuritySecrets, StayInside) {
                2;
       },
       "failures are stored");
+  wait_until([&] { return sql_.number("SELECT count(*) FROM dead_letters") == 1; },
+             "one has failed for good");
   wait_until([&] { return worker.error_output().find("password=***") != std::string::npos; },
              "the program has spoken");
   check_processes(worker);
