@@ -1,9 +1,8 @@
-// SQL injection: everything that somebody outside can write into an entry, a command line or a
-// setting is data, comes out as it went in, and changes nothing else.
+// SQL injection: everything that somebody outside can write into an entry or a command line is
+// data, comes out as it went in, and changes nothing else.
 
-#include <fmt/format.h>
+#include "tests/integration/security_injection.h"
 
-#include "tests/integration/operate_fixture.h"
 #include "tests/support/wait_until.h"
 
 namespace outfall::test {
@@ -12,52 +11,6 @@ namespace {
 using testing::ElementsAre;
 using testing::SizeIs;
 using testing::UnorderedElementsAreArray;
-
-// Each would show in its own way that it was read as something else than a text.
-const std::vector<std::string> kTexts = {
-    "'; DROP TABLE outbox.entries; --",
-    "\"; DROP SCHEMA outbox CASCADE; --",
-    "\\'; SELECT pg_terminate_backend(pid) FROM pg_stat_activity; --",
-    "' OR '1'='1",
-    "$1",
-    "$$; DELETE FROM outbox.entries; $$",
-    "{\"a\",NULL}",
-    "NULL",
-    "%s%n%1$s",
-    ":\"schema\" \\! true",
-    "`id` $(id) ${HOME}",
-    "a,b|c;d",
-    "\\x41\\u0041",
-    "\u00e4\u202e\U0001F600",
-};
-
-// For what takes a process each.
-const std::vector<std::string> kFewTexts(kTexts.begin(), kTexts.begin() + 3);
-
-class SecurityInjection : public OperateTest {
- protected:
-  // The schema as it was made, and the roles of the server.
-  std::string inventory() {
-    return sql_.value(
-        "SELECT string_agg(x, ' ' ORDER BY x) FROM (SELECT relname::text || relkind::text x FROM "
-        "pg_class WHERE relnamespace = 'outbox'::regnamespace UNION ALL SELECT proname FROM "
-        "pg_proc "
-        "WHERE pronamespace = 'outbox'::regnamespace UNION ALL SELECT rolname FROM pg_roles WHERE "
-        "rolname LIKE 'outbox%') y");
-  }
-
-  EntryId add(const std::string& text) {
-    const std::string headers =
-        boost::json::serialize(boost::json::object{{"ext", text}, {"X " + text, text}});
-    return sql_.number(
-        "INSERT INTO entries (stream, key, type, source, subject, content_type, data_schema, "
-        "headers, "
-        "payload) VALUES ('orders', $1, $1, $1, $1, $3, $1, $2, to_json($1::text)) RETURNING id",
-        {text, headers, json_type(text)});
-  }
-  // Of another type a payload of JSON would be told in another way.
-  static std::string json_type(const std::string& text) { return "application/json; x=" + text; }
-};
 
 TEST_F(SecurityInjection, AttributesOfEntriesArriveAsTheyAre) {
   const std::string before = inventory();
@@ -145,54 +98,6 @@ TEST_F(SecurityInjection, ArgumentsOfCommandsAreData) {
   EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"),
             static_cast<std::int64_t>(kFewTexts.size()) + 1);
   EXPECT_EQ(inventory(), before);
-}
-
-TEST_F(SecurityInjection, NamesInTheConfigurationAreNames) {
-  const std::string before = inventory();
-  for (const std::string& text : kTexts) {
-    EXPECT_EQ(outfall({"migrate"}, {{"OUTFALL_DATABASE__SCHEMA", text}}).status.code, 78) << text;
-  }
-  // Taken as they are: an instance's name, and a header that names the lane.
-  for (const std::string& text : {kTexts[0], kTexts[6]}) {
-    const auto quoted = [](const std::string& value) {
-      return boost::json::serialize(boost::json::string(value));
-    };
-    configure("shutdown_timeout = \"0s\"\n[worker]\ninstance = " + quoted(text) +
-              "\n[streams.orders]\nemitter = \"slow\"\nlane = " + quoted("header.X " + text) +
-              "\n[emitters.slow]\nkind = \"noop\"\nlatency = \"1h\"\n");
-    const EntryId id = add(text);
-    const auto worker = run_worker();
-    wait_until(
-        [&] {
-          return sql_.number(
-                     "SELECT count(*) FROM leases WHERE instance = $1 AND ids @> $2::bigint",
-                     {text, std::to_string(id)}) == 1;
-        },
-        "it is in delivery");
-    worker->signal(SIGTERM);
-    worker->wait();
-  }
-  EXPECT_EQ(inventory(), before);
-}
-
-// Words of SQL are names of schemas like any other.
-TEST_F(SecurityInjection, ASchemaMayBeCalledAsSqlIs) {
-  for (const std::string schema : {"select", "_"}) {
-    folder_.write("outfall.toml", "[admin]\nlisten = \"127.0.0.1:0\"\n[database]\nurl = \"" +
-                                      database_.dsn() + "\"\nschema = \"" + schema + "\"\n" +
-                                      one_stream());
-    EXPECT_CODE(outfall({"migrate"}), 0);
-    const auto worker = run_worker();
-    sql_.query("SELECT \"" + schema + "\".enqueue('orders', $1, '1')", {"in." + schema});
-    wait_until(
-        [&] {
-          return delivered("type") != std::vector<std::string>{} &&
-                 delivered("type").back() == "in." + schema;
-        },
-        "it is delivered");
-    EXPECT_EQ(text_of(done({"status"}), "schema"), schema);
-    worker->kill();
-  }
 }
 
 }  // namespace
