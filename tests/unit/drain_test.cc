@@ -39,5 +39,14 @@ TEST(Drain, AfterARestartOfTheDatabaseNothingIsLeasedBeforeOthersSeeTheWorkerAli
   EXPECT_EQ(store.leased_unseen(), 0);
 }
 
+// It was deferred as if the destination had refused it, and the next probes were left to others.
+TEST(Drain, AProbeThatWasNotSentIsGivenBackAndNotPutOff) {
+  ModelStore store;
+  store.insert(1);
+  const ModelWorker worker(store, {OutcomeKind::destination_unavailable, OutcomeKind::shutdown});
+  wait_until([&] { return store.delivered(1); }, "the destination's return to be noticed");
+  EXPECT_EQ(store.deferred(), 0);
+}
+
 }  // namespace
 }  // namespace outfall::test
