@@ -380,5 +380,23 @@ TEST_F(SqlMigrator, PsqlIsRefusedADatabaseOfAnotherEncoding) {
             "t");
 }
 
+// As pg_restore makes one. A settle whose error message the database cannot hold would be refused
+// for ever, and with it all of its batch.
+TEST_F(SqlMigrator, NoWorkerBeginsWhereAnOutboxWasRestoredIntoAnotherEncoding) {
+  Migrator(options()).run();
+  shared_postgres().connect().query(
+      "UPDATE pg_database SET encoding = pg_char_to_encoding('LATIN1') WHERE datname = $1",
+      {database_.name()});
+  postgres::PostgresStore store(options(), system_random().uuid(), "worker-1", system_clock());
+  try {
+    (void)store.open_session();
+    FAIL() << "it began";
+  } catch (const StoreError& error) {
+    EXPECT_EQ(error.kind(), StoreErrorKind::schema);
+    EXPECT_THAT(error.what(), HasSubstr("has the encoding LATIN1, and an outbox needs UTF8"));
+    EXPECT_THAT(error.hint(), HasSubstr("ENCODING 'UTF8'"));
+  }
+}
+
 }  // namespace
 }  // namespace outfall::test
