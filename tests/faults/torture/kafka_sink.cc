@@ -63,7 +63,7 @@ class KafkaSink final : public Sink {
   std::string emitter(int) const override {
     return fmt::format(
         "kind = \"kafka\"\nbrokers = \"{}\"\ntopic = \"{}\"\ndelivery_timeout = \"{}\"\n",
-        kafka_.gated_brokers(), topic_, slow_ ? "10s" : "1s");
+        kafka_.gated_brokers(), topic_, slow_ ? "60s" : "1s");
   }
   std::vector<test::TcpGate*> gates() override { return {&kafka_.gate()}; }
   void go_away(bool frozen) override {
