@@ -103,7 +103,7 @@ class HoldingEmitter final : public Emitter {
   std::vector<std::uint64_t> tokens;
 
  private:
-  const Capabilities capabilities_;
+  const Capabilities capabilities_{};
 };
 
 // Keeps jobs of the database and calls of the loop until the test asks for them.
@@ -157,7 +157,7 @@ class StepwiseHost final : public DrainHost {
   void saw_workers(const StreamDrain&, const std::vector<Uuid>&) override {}
 
  private:
-  const DrainOptions options_;
+  const DrainOptions options_{};
   Logger& log_;
   std::deque<DatabasePool::Job> jobs_;
   std::deque<std::function<void()>> handlers_;

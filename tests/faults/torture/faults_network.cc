@@ -60,7 +60,9 @@ void reopen(TcpGate& gate, const std::string& mode) {
 class DatabasePartition final : public Fault {
  public:
   DatabasePartition(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) {
-    if (injection_.mode != "delay") touch(worker());
+    // A slow database alone is no reason to send twice. Where deliveries take longer than a lease
+    // as well, it is: a renewal that comes too late ends those that are on their way.
+    if (injection_.mode != "delay" || plays(scene.plan, "F4-slow")) touch(worker());
   }
   void strike() override {
     for (const auto& gate : worker().gates()) cut(*gate, injection_.mode);

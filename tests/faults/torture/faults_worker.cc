@@ -18,8 +18,10 @@ class SignalFault : public Fault {
   SignalFault(Scene& scene, Injection injection, std::string signal)
       : Fault(scene, std::move(injection)), signal_(std::move(signal)) {
     if (signal_ != "TERM") touch(worker());
-    // Its second signal ends the process without waiting for what is on its way.
-    if (signal_ == "TERM" && injection_.step == "S8") touch(worker());
+    // Its second signal ends the process without waiting for what is on its way, and a stop waits
+    // for slow answers only so long.
+    if (signal_ == "TERM" && (injection_.step == "S8" || plays(scene.plan, "F4-slow")))
+      touch(worker());
     ends_at_once_ = signal_ == "KILL";
   }
 
@@ -140,6 +142,8 @@ class ClockFault final : public Fault {
       skewed_ = &scene_.hire("skewed");
       skewed_->set_clock_ahead(ahead() ? kOff : -kOff);
       set_clock(jumps() || !ahead() ? "+0" : off());
+      // It is stopped in the end, and answers may come later than a stop waits for them.
+      if (plays(scene_.plan, "F4-slow")) touch(*skewed_);
       if (injection_.point.empty()) skewed_->start(environment());
     }
     // libfaketime does not know the C11 waits of librdkafka: with a clock that is behind they are

@@ -124,6 +124,11 @@ Case parse_case(std::string_view name) {
   return {parts[0], parts[1], parts[2], std::stoull(parts[3])};
 }
 
+bool plays(const Plan& plan, const std::string& kind) {
+  return std::any_of(plan.injections.begin(), plan.injections.end(),
+                     [&](const Injection& each) { return each.kind == kind; });
+}
+
 Plan make_plan(const Case& of) {
   const Names& emitters = emitter_names();
   if (std::find(emitters.begin(), emitters.end(), of.emitter) == emitters.end())

@@ -70,6 +70,8 @@ struct Plan {
   bool operator==(const Plan&) const = default;
 };
 [[nodiscard]] Plan make_plan(const Case& of);
+// Whether a fault of this kind is in it.
+[[nodiscard]] bool plays(const Plan& plan, const std::string& kind);
 
 // Which cases a form of the torture plays. Without crash points in the binary only the step "any"
 // is left of the faults that hit a worker.

@@ -124,7 +124,7 @@ class Runner::Run {
                        .source_folder = settings_.source_folder,
                        .kafka = kafka_,
                        .name = database_ + "-" + std::to_string(plan_.of.seed),
-                       .slow = plays("F4-slow")},
+                       .slow = plays(plan_, "F4-slow")},
                       history_);
     if (plan_.bystander)
       aside_ = make_sink(
@@ -162,12 +162,8 @@ class Runner::Run {
                                            history_);
   }
 
-  [[nodiscard]] bool plays(const std::string& kind) const {
-    return std::any_of(plan_.injections.begin(), plan_.injections.end(),
-                       [&](const Injection& each) { return each.kind == kind; });
-  }
   // The noop emitter is slow all the time here, so that it needs room for much at once.
-  [[nodiscard]] bool slow() const { return plan_.of.emitter == "noop" && plays("F4-slow"); }
+  [[nodiscard]] bool slow() const { return plan_.of.emitter == "noop" && plays(plan_, "F4-slow"); }
 
   Worker& hire(const std::string& instance) {
     const int number = static_cast<int>(workers_.size());
@@ -195,7 +191,7 @@ class Runner::Run {
         "breaker.probe_max = \"1s\"\n{}[emitters.sink]\n{}{}",
         plan_.lease_ms, in_flight, in_flight / 4,
         // Where so few deaths are enough, all that one death leaves behind is tried entry by entry.
-        plays("F16-killer") ? "max_abandoned = 3\n" : "", sink_->emitter(worker),
+        plays(plan_, "F16-killer") ? "max_abandoned = 3\n" : "", sink_->emitter(worker),
         aside_
             ? "[streams.audit]\nemitter = \"aside\"\n[emitters.aside]\n" + aside_->emitter(worker)
             : "");
