@@ -121,7 +121,7 @@ Route refusing(Route route, std::vector<int> refusals) {
   return route;
 }
 
-// --- Fields that several routes share.
+// Fields that several routes share.
 
 RouteField in_path(std::string name, std::string summary, Type type = Type::text) {
   return {.in = In::path,
@@ -208,7 +208,7 @@ Fields entry_fields(In stream_in) {
                          "Its stream, where the envelope is in several.")};
 }
 
-// --- What a request names.
+// What a request names.
 
 EntryTarget entry_of(const Asked& asked) {
   const std::string name = asked.text("entry");
@@ -280,7 +280,7 @@ JobRequest job_request(const Asked& asked) {
   return request;
 }
 
-// --- Jobs.
+// Jobs.
 
 // Of a job that was changed. What it has come to is counted in the database, and a count that fails
 // must not look as if the change had.
@@ -381,7 +381,7 @@ void add_job_routes(const OperatorDesk& desk, std::vector<Route>& routes) {
                             {404, 409}));
 }
 
-// --- Streams and destinations.
+// Streams and destinations.
 
 using StreamChange = OperationRecord (OperatorStore::*)(const std::string&, const Requester&);
 
@@ -444,7 +444,7 @@ void add_destination_routes(const OperatorDesk& desk, std::vector<Route>& routes
   add("resume", "Goes on with a paused destination.", false);
 }
 
-// --- Entries and dead letters.
+// Entries and dead letters.
 
 void add_entry_routes(const OperatorDesk& desk, std::vector<Route>& routes) {
   routes.push_back(refusing(

@@ -311,6 +311,17 @@ def no_sleeps_in_tests(tree):
                 yield Problem(path, number, "a test does not sleep: wait_until() a condition")
 
 
+BANNER = re.compile(r"^\s*//\s*([-=*#~/])\1{2,}")
+
+
+def no_banners(tree):
+    """A comment is a sentence that says why; what needs a ruler is a file of its own."""
+    for path in tree.cpp():
+        for number, line in enumerate(tree.text(path).splitlines(), 1):
+            if BANNER.match(line):
+                yield Problem(path, number, "a banner: say why in a sentence, or make it a file")
+
+
 def sql_documented(tree):
     """Every function that a migration makes is in docs/reference/sql.md."""
     page = "docs/reference/sql.md"
@@ -339,8 +350,8 @@ def shown_version(tree):
 
 
 RULES = (include_direction, owned_headers, sql_in_sql, dead_links, readme_everywhere, pragma_once,
-         file_lengths, function_lengths, unfinished_or_local, no_sleeps_in_tests, sql_documented,
-         shown_version)
+         file_lengths, function_lengths, unfinished_or_local, no_sleeps_in_tests, no_banners,
+         sql_documented, shown_version)
 
 
 def check(root):

@@ -129,6 +129,12 @@ class Rules(unittest.TestCase):
                  "tests/unit/b.cc": "// sleep(1)\n"}
         self.assertEqual(self.problems(house_rules.no_sleeps_in_tests, files), ["tests/unit/a.cc:1"])
 
+    def test_no_banners(self):
+        files = {"lib/core/a.cc": "// ---- the loop\n", "tests/unit/b.h": "  //=====\n",
+                 "lib/core/c.cc": "// Why - in a word.\nint a = b --- c;\n///// deep\n"}
+        self.assertEqual(self.problems(house_rules.no_banners, files),
+                         ["lib/core/a.cc:1", "lib/core/c.cc:3", "tests/unit/b.h:1"])
+
     def test_sql_documented(self):
         files = {"sql/migrations/0001_a.sql": "-- CREATE FUNCTION not_one()\n"
                                               "CREATE FUNCTION outbox.known(a int)\n"

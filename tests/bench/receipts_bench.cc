@@ -23,7 +23,7 @@ double seconds_since(steady_clock::time_point begun) {
   return std::chrono::duration<double>(steady_clock::now() - begun).count();
 }
 
-// ---- writing
+// Writing.
 
 // The same facts as a receipt, a row an entry, indexed for the same questions.
 constexpr auto kPlainTable = R"(
@@ -149,7 +149,7 @@ class SettleCosts {
   std::int64_t next_ = 1;
 };
 
-// ---- finding
+// Finding.
 
 constexpr int kDays = 7;
 

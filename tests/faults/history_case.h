@@ -77,6 +77,6 @@ void judge_keys(Case& c);      // reorder, gap
 void judge_leases(Case& c);    // zombie-write, resurrect, double-terminal
 void judge_recovery(Case& c);  // stuck, not-isolated
 void judge_quantities(Case& c);  // unbounded, miscounted
-void judge_blame(Case& c);       // given-up, attempt-spent
+void judge_blame(Case& c);       // given-up, attempt-spent, miscounted
 
 }  // namespace outfall::test::history

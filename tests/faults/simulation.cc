@@ -97,7 +97,7 @@ class Run {
     workers_.back()->start();
   }
 
-  // ---- producers: each writes its own keys, one transaction after the other
+  // Producers: each writes its own keys, one transaction after the other.
 
   void produce(int producer, int left) {
     if (left == 0) {
@@ -174,7 +174,7 @@ class Run {
     }
   }
 
-  // ---- an operator replays dead letters, all of those that hold their key
+  // An operator replays dead letters, all of those that hold their key.
 
   void operate() {
     world_.after(Milliseconds{700}, [this] {
@@ -192,7 +192,7 @@ class Run {
     });
   }
 
-  // ---- faults
+  // Faults.
 
   Fault& note(std::string kind, microseconds lasts) {
     Fault fault;
@@ -288,7 +288,7 @@ class Run {
     world_.after(lasts, [this] { database_.restart(); });
   }
 
-  // ---- the end
+  // The end.
 
   [[nodiscard]] bool done() const {
     if (producing_ > 0 || pending_ > 0 || !database_.up() || !database_.drained()) return false;

@@ -68,7 +68,7 @@ void ModelDatabase::replay(EntryId id) {
   synchronous();
 }
 
-// ---- the claim
+// The claim.
 
 void ModelDatabase::claim(int worker, const ClaimRequest& request,
                           const postgres::ClaimFloor::Input& floor,
@@ -293,7 +293,7 @@ void ModelDatabase::fill(const Claim& claim, const ModelLease& lease, LeasedBatc
   }
 }
 
-// ---- the others
+// The others.
 
 SettleResult ModelDatabase::settle(int worker, const SettleRequest& request) {
   SettleResult result;

@@ -55,7 +55,7 @@ class ModelDatabase {
  public:
   explicit ModelDatabase(World& world) : world_(world) {}
 
-  // ---- producers
+  // Producers.
   int begin();  // of a transaction that is about to write
   EntryId insert(int transaction, Row row);
   void commit(int transaction);
@@ -66,7 +66,7 @@ class ModelDatabase {
   }
   void replay(EntryId id);
 
-  // ---- workers. What these do is done, also if nobody hears of it.
+  // Workers. What these do is done, also if nobody hears of it.
   struct Claimed {
     ClaimResult result;
     std::optional<postgres::ClaimFloor::Report> report;  // of a completed pick
@@ -81,12 +81,12 @@ class ModelDatabase {
   void release(int worker);
   [[nodiscard]] bool due(const postgres::ClaimFloor::Input& floor) const;
 
-  // ---- presence
+  // Presence.
   void lock(int worker) { absent_since_.erase(worker); }
   void unlock(int worker) { absent_since_.try_emplace(worker, world_.now()); }
   [[nodiscard]] bool absent(int worker, MonotonicTime watched_since) const;
 
-  // ---- faults
+  // Faults.
   void crash();  // undoes the last asynchronous commits
   void restart();
   [[nodiscard]] bool up() const { return up_; }

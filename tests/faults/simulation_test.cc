@@ -57,7 +57,7 @@ TEST(Simulation, ASeedIsTheSameRunEachTime) {
   }
 }
 
-// ---- seeds that once failed, named after what was to be seen
+// Seeds that once failed, named after what was to be seen.
 
 class Regression : public testing::TestWithParam<std::uint64_t> {};
 
@@ -77,7 +77,7 @@ INSTANTIATE_TEST_SUITE_P(ARestartOfTheDatabaseLeavesNoGap, Regression,
 INSTANTIATE_TEST_SUITE_P(AClaimThatWasGivenUpOvertakesNothing, Regression,
                          testing::Values(2928, 9693, 11753));
 
-// ---- broken variants
+// Broken variants.
 
 struct Variant {
   Flaw flaw;

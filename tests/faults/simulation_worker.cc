@@ -42,7 +42,7 @@ void ModelWorker::start() {
   arm_renewal(options_.lease / 3);
 }
 
-// ---- the loop, as in lib/drain/drain.cc
+// The loop, as in lib/drain/drain.cc.
 
 void ModelWorker::complete(Completion completion) {
   completions_.push_back(std::move(completion));
@@ -198,7 +198,7 @@ void ModelWorker::recover_leases() {
               }});
 }
 
-// ---- presence
+// Presence.
 
 void ModelWorker::watch_presence() {
   if (present_ && linked()) {
@@ -233,7 +233,7 @@ void ModelWorker::regain_presence() {
   renew();
 }
 
-// ---- the pool
+// The pool.
 
 struct ModelWorker::Call {
   DatabasePool::Job job;
@@ -500,7 +500,7 @@ void ModelWorker::reconnected() {
   post([this] { take_jobs(); });
 }
 
-// ---- faults
+// Faults.
 
 void ModelWorker::end() {
   alive_ = false;

@@ -81,7 +81,7 @@ class ModelWorker final : public DrainHost {
   // Whether others see it alive, as far as it knows.
   [[nodiscard]] bool present() const { return present_; }
 
-  // ---- faults
+  // Faults.
   void kill();
   void freeze(MonotonicTime until);
   void cut_off(MonotonicTime until);                         // from the database
@@ -93,7 +93,7 @@ class ModelWorker final : public DrainHost {
   void later(MonotonicTime when, std::function<void()> handler);
   void complete(Completion completion);
 
-  // ---- DrainHost
+  // DrainHost.
   [[nodiscard]] const DrainOptions& options() const override { return options_; }
   [[nodiscard]] MonotonicTime now() const override { return world_.now(); }
   [[nodiscard]] Random& random() override { return world_.random; }

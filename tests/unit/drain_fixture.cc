@@ -4,7 +4,7 @@
 
 namespace outfall::test {
 
-// ---- the database
+// The database.
 
 void ModelStore::check(int start) {
   if (start == start_) return;
@@ -50,7 +50,7 @@ SettleResult ModelStore::settle(const SettleRequest& request) {
   return {.stale = false, .repeated = false, .settled_at = system_clock().wall()};
 }
 
-// ---- its sessions
+// Its sessions.
 
 class ModelStore::Session final : public StoreSession {
  public:
@@ -136,7 +136,7 @@ bool ModelStore::leases_in_doubt() {
   return in_doubt_;
 }
 
-// ---- for the test
+// For the test.
 
 void ModelStore::insert(EntryId id) {
   const MutexLock lock(mutex_);
@@ -191,7 +191,7 @@ bool ModelStore::a_look_waits() const {
   return looks_waiting_ > 0 && looks_to_go_ == 0;
 }
 
-// ---- the worker
+// The worker.
 
 void ScriptedEmitter::emit(EmitBatch batch) noexcept {
   std::vector<Completion> completions;
