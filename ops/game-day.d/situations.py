@@ -320,7 +320,7 @@ class UnboundStream:
 
 
 @situation("OutfallUnboundStream", "the only worker of a stream hangs, while another serves the others (SIGSTOP)",
-           workers=2, factor=12, also=("OutfallWorkerGone",))
+           workers=2, factor=6, also=("OutfallWorkerGone",))
 class StreamWorkerHangs:
     def prepare(here):
         other = here.workers[1]
