@@ -85,7 +85,8 @@ class DeadlockFault final : public WitnessedFault {
     client_ = std::make_unique<PgClient>(scene_.servers.dsn(scene_.database));
     client_->exec(
         "SET search_path = outbox; SET lock_timeout = '500ms'; SET statement_timeout = '2s';"
-        "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off");
+        "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;"
+        "SET jit = off");
     before_ = counted();
   }
   // First what leases hold; then, while a settle waits for that, the leases.
