@@ -104,13 +104,32 @@ std::string redact_authority(std::string_view authority) {
   if (at == std::string_view::npos || colon == std::string_view::npos || colon > at) {
     return std::string(authority);
   }
-  return std::string(authority.substr(0, colon + 1)).append(kMask).append(authority.substr(at));
+  // Behind the '@' of a parameter stand others.
+  const bool parameters = authority.find_first_of("&=", at) != std::string_view::npos;
+  return std::string(authority.substr(0, colon + 1))
+      .append(kMask)
+      .append(parameters ? "@***" : authority.substr(at));
+}
+
+// Where the parameters begin. A '?' before the '@' belongs to the password as far as libpq is
+// concerned, unless a '/' stands before both: then there is no user part, and the '@' is a
+// parameter's. Behind a ':' it may still be a password with a bare '/' in it, and not a port.
+std::size_t parameters_of(std::string_view rest) {
+  const std::size_t question = rest.find('?');
+  const std::size_t at = rest.find('@');
+  const std::size_t slash = rest.find('/');
+  if (at == std::string_view::npos || question == std::string_view::npos || question > at)
+    return rest.find('?', at == std::string_view::npos ? 0 : at);
+  const std::size_t bracket = rest.starts_with('[') ? rest.find(']') : 0;
+  const std::size_t colon = rest.find(':', bracket == std::string_view::npos ? 0 : bracket);
+  const bool port = colon < slash && slash != std::string_view::npos &&
+                    std::ranges::all_of(rest.substr(colon + 1, slash - colon - 1),
+                                        [](char c) { return c >= '0' && c <= '9'; });
+  return slash < question && (colon > slash || port) ? question : rest.find('?', at);
 }
 
 std::string redact_uri(std::string_view scheme, std::string_view rest) {
-  // A '?' before the '@' belongs to the password as far as libpq is concerned.
-  const std::size_t at = rest.find('@');
-  const std::size_t query = rest.find('?', at == std::string_view::npos ? 0 : at);
+  const std::size_t query = parameters_of(rest);
   std::string text(scheme);
   text += redact_authority(rest.substr(0, query));
   if (query != std::string_view::npos)

@@ -13,6 +13,21 @@ struct Redaction {
   std::string_view shown;
 };
 
+// A user name like me@server among the parameters was taken for the end of a user part, so that no
+// parameter was looked at.
+TEST(Conninfo, APasswordBesideAUserWithAnAtSignIsMasked) {
+  constexpr auto kCases = std::to_array<Redaction>({
+      {"postgresql://h/d?password=s3cret&user=me@h", "postgresql://h/d?password=***&user=me@h"},
+      {"postgresql://h:5432/d?user=me@h&password=s3cret",
+       "postgresql://h:5432/d?user=me@h&password=***"},
+      {"postgresql://[::1]:5432/d?user=me@h&password=s3cret",
+       "postgresql://[::1]:5432/d?user=me@h&password=***"},
+      {"postgresql://a:1,b:2/d?user=me@h&password=s3cret", "postgresql://a:***@***"},
+      {"postgresql://u:s3/cret?x@h/d", "postgresql://u:***@h/d"},
+  });
+  for (const auto& [given, shown] : kCases) EXPECT_EQ(redact_conninfo(given), shown) << given;
+}
+
 TEST(Conninfo, ShowsWhatIsHarmlessAndMasksTheRest) {
   constexpr auto kCases = std::to_array<Redaction>({
       {"postgresql://shop@localhost/shop", "postgresql://shop@localhost/shop"},
