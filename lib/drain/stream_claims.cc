@@ -378,10 +378,9 @@ void StreamDrain::place_entries(HeldLease& lease) {
   }
 }
 
-// Hands a batch's entries on. Asked for in another
-// presence, or before all leases were given up, the lease may be gone, and its entries are given
-// back. It may be there as well, if the claim took effect later than that: nobody else would ever
-// end a lease of a worker that lives.
+// Hands a batch's entries on. Asked for in another presence, or before all leases were given up,
+// the lease may be gone, and its entries are given back. It may be there as well, if the claim took
+// effect later than that: nobody else would ever end a lease of a worker that lives.
 void StreamDrain::arrived(LeasedBatch batch, const HeldClaim& claim) {
   auto owned = std::make_unique<HeldLease>();
   HeldLease& lease = *owned;
