@@ -368,7 +368,9 @@ SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   c_park_chunk CONSTANT int := CASE WHEN many_ranges(p_parked) THEN 4000 ELSE 500 END;
+  c_walk       CONSTANT int := 4000;  -- as in pick_fresh
   c_holds      CONSTANT int := 200;
+  c_all        CONSTANT bigint := 9223372036854775807;
   v_closed     text[];
   -- Without parkings, what is skipped is short: the usual way.
   v_skip       int8multirange := CASE WHEN p_parked = '{}' THEN p_parked ELSE p_parked + p_active END;
@@ -392,16 +394,19 @@ BEGIN
                        AND NOT EXISTS (SELECT FROM dead_letters d WHERE d.stream = p_stream AND d.key = e.key
                                           AND d.holds_key AND d.id < e.id)))
      ORDER BY e.available_at LIMIT CASE WHEN p_only_suspects THEN 50 ELSE p_limit END
+  ), beginning AS MATERIALIZED (
+    SELECT scan_start(p_stream, p_scan, v_skip) AS id
   ), scanned AS MATERIALIZED (
     SELECT e.id, e.key, lane_of(p_lane, e.type, e.source, e.subject, e.headers) AS lane,
            payload_bytes(e.payload, e.payload_binary, e.headers) AS bytes,
            coalesce(e.key IN (SELECT unnest(p_blocked_keys)), false)
              OR coalesce(lane_of(p_lane, e.type, e.source, e.subject, e.headers) IN (SELECT unnest(p_waiting_lanes)), false) AS waits
-      FROM entries e
-     WHERE NOT p_only_suspects
-       AND (e.stream, e.id) >= (p_stream, (SELECT scan_start(p_stream, p_scan, v_skip))) AND e.stream <= p_stream
-       AND e.status = 'pending' AND e.available_at IS NULL AND NOT e.id <@ p_active AND NOT e.id <@ p_parked
-       AND (e.key IS NULL OR hashtext(e.key) NOT IN (SELECT unnest(p_busy)))
+      FROM (SELECT * FROM entries x
+             WHERE NOT p_only_suspects
+               AND (x.stream, x.id) >= (p_stream, (SELECT b.id FROM beginning b)) AND x.stream <= p_stream
+               AND x.status = 'pending' AND x.available_at IS NULL AND NOT x.id <@ p_active AND NOT x.id <@ p_parked
+             ORDER BY x.stream, x.id LIMIT p_limit + c_park_chunk + c_walk) e
+     WHERE e.key IS NULL OR hashtext(e.key) NOT IN (SELECT unnest(p_busy))
      ORDER BY e.stream, e.id LIMIT p_limit + c_park_chunk
   ), fresh AS MATERIALIZED (
     SELECT s.id, s.key, s.lane, s.bytes FROM scanned s WHERE NOT s.waits ORDER BY s.id LIMIT p_limit
@@ -409,7 +414,12 @@ BEGIN
     -- Every fresh entry up to here was read: an earlier one of a key may lie above it.
     SELECT CASE WHEN (SELECT count(*) FROM fresh) >= p_limit THEN (SELECT max(f.id) FROM fresh f)
                 WHEN (SELECT count(*) FROM scanned) >= p_limit + c_park_chunk THEN (SELECT max(s.id) FROM scanned s)
-                ELSE 9223372036854775807 END AS id
+                WHEN p_busy = '{}' OR p_only_suspects THEN c_all
+                -- Where the walk past busy keys has ended, unless it came to the end of all.
+                ELSE coalesce((SELECT x.id FROM entries x
+                                WHERE (x.stream, x.id) >= (p_stream, (SELECT b.id FROM beginning b)) AND x.stream <= p_stream
+                                  AND x.status = 'pending' AND x.available_at IS NULL AND NOT x.id <@ p_active AND NOT x.id <@ p_parked
+                                ORDER BY x.stream, x.id OFFSET p_limit + c_park_chunk + c_walk - 1 LIMIT 1), c_all) END AS id
   ), passed AS MATERIALIZED (
     -- Fresh entries up to there that are known to wait: they go to their hold.
     SELECT s.id, s.key, s.lane FROM scanned s WHERE s.waits AND s.id <= (SELECT f.id FROM frontier f)

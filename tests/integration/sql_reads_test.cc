@@ -205,5 +205,31 @@ TEST_F(SqlReads, PastWhatAnotherWorkerHoldsAClaimWalksOnlySoFar) {
   EXPECT_TRUE(result.more);
 }
 
+TEST_F(SqlReads, BesideRetriesThatAreDueAClaimWalksOnlySoFarPastWhatAnotherWorkerHolds) {
+  entries("due", 10);
+  const LeasedBatch failed = worker().claim("orders");
+  worker().settle_all(failed, EntryStatus::retryable_failure, Milliseconds{0}, "http.503");
+  sql_.exec("UPDATE entries SET available_at = available_at + interval '1 hour'");
+  entries("held", 10);
+  ASSERT_EQ(worker().claim("orders").entries.size(), 10U);
+  entries("held", 10, 2000);
+  const EntryId earlier = enqueue("orders", "late");
+  const EntryId later = enqueue("orders", "late");
+  sql_.query(
+      "UPDATE entries SET status = 'retryable_failure', available_at = clock_timestamp() "
+      "WHERE id = $1 OR status = 'retryable_failure'",
+      {std::to_string(later)});
+  sql_.exec("UPDATE leases SET claimed_at = clock_timestamp() + interval '1 hour'");
+  (void)rows_read("entries_fresh");  // from here on another worker claims
+
+  EXPECT_EQ(ids_of(worker().claim("orders", 100)), ids_of(failed))
+      << "what the walk did not come to is not overtaken";
+  // To the end of the walk twice: once for what may go, once for where it ends.
+  EXPECT_LT(rows_read("entries_fresh"), 2 * 4700);
+
+  sql_.exec("UPDATE leases SET claimed_at = clock_timestamp() - interval '1 second'");
+  EXPECT_THAT(ids_of(worker().claim("orders", 100)), ElementsAre(earlier, later));
+}
+
 }  // namespace
 }  // namespace outfall::test
