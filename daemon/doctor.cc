@@ -120,14 +120,13 @@ void judge_retried(const json::object& stream, const DoctorLimits& limits, Findi
 void judge_held(const json::object& stream, const DoctorLimits& limits, Findings& findings) {
   const std::string name = printable(text_field(stream, "stream"));
   const double held_seconds = number_field(stream, "oldest_blocked_seconds");
-  if (held_seconds * 1000 >= static_cast<double>(limits.held.count())) {
-    findings.push_back({"held", Severity::warning, name,
-                        fmt::format("{} of the stream {} {} held behind others, the oldest for {}",
-                                    counted(integer_field(stream, "held"), "entry"), name,
-                                    integer_field(stream, "held") == 1 ? "is" : "are",
-                                    age_of_seconds(held_seconds)),
-                        "`outfall entry show` of one says what it waits for"});
-  }
+  if (held_seconds * 1000 < static_cast<double>(limits.held.count())) return;
+  const std::int64_t held = integer_field(stream, "held");
+  findings.push_back({"held", Severity::warning, name,
+                      fmt::format("{} of the stream {} {} held behind others, the oldest for {}",
+                                  counted(held, "entry"), name, held == 1 ? "is" : "are",
+                                  age_of_seconds(held_seconds)),
+                      "`outfall entry show` of one says what it waits for"});
 }
 
 // Whether a running worker serves it, and whether that helps.

@@ -15,33 +15,16 @@
 #include "tests/fuzz/oracle.h"
 #include "tests/fuzz/targets.h"
 #include "tests/fuzz/text_input.h"
+#include "tests/support/result_row.h"
 
 namespace outfall::fuzz {
 namespace {
 
 using namespace postgres;
+using test::result_row;
 using Value = std::optional<std::string>;
 
 constexpr std::size_t kColumns = 17;
-
-Result result_of(const std::vector<Value>& row) {
-  Result result(PQmakeEmptyPGresult(nullptr, PGRES_TUPLES_OK));
-  std::string name = "column";
-  std::vector<PGresAttDesc> columns(row.size());
-  for (PGresAttDesc& column : columns) {
-    column.name = name.data();
-    column.format = 1;
-  }
-  require(PQsetResultAttrs(result.get(), static_cast<int>(columns.size()), columns.data()) != 0,
-          "libpq has memory");
-  for (std::size_t i = 0; i < row.size(); ++i) {
-    std::string bytes = row[i].value_or("");
-    require(PQsetvalue(result.get(), 0, static_cast<int>(i), bytes.data(),
-                       row[i] ? static_cast<int>(bytes.size()) : -1) != 0,
-            "libpq has memory");
-  }
-  return result;
-}
 
 // nullopt: it was refused.
 template <typename Decode>
@@ -99,7 +82,7 @@ void check(const std::optional<Type>& expected, Decode decode) {
 }
 
 void check_scalar(std::string_view type, const std::string& bytes) {
-  const Result result = result_of({bytes});
+  const Result result = result_row({bytes});
   const auto sized = [&](std::size_t size) {
     return bytes.size() == size ? std::optional(number(bytes)) : std::nullopt;
   };
@@ -125,7 +108,7 @@ void check_scalar(std::string_view type, const std::string& bytes) {
 }
 
 void check_array(std::string_view type, const std::string& bytes) {
-  const Result result = result_of({bytes});
+  const Result result = result_row({bytes});
   auto expected = elements(bytes);
   if (type == "text[]") return check(expected, [&] { return result.text_array(0, 0); });
   if (expected && !all_have(*expected, type == "uuid[]" ? 16 : 8)) expected.reset();
@@ -167,7 +150,7 @@ void check_round_trip(std::string_view bytes) {
     row.emplace_back(
         std::string(params.values()[place], static_cast<std::size_t>(params.lengths()[place])));
   }
-  const Result result = result_of(row);
+  const Result result = result_row(row);
   require(result.text_array(0, 0) == texts, "texts come back");
   require(result.int8_array(0, 1) == numbers, "numbers come back");
   require(result.uuid_array(0, 2) == ids, "ids come back");
@@ -182,7 +165,7 @@ void check_entry(std::string_view rest) {
     rest.remove_prefix(std::min(line.size() + 1, rest.size()));
     row.push_back(line == "~" ? Value() : Value(unescaped(line)));
   }
-  const Result result = result_of(row);
+  const Result result = result_row(row);
   LeasedBatch batch;
   const auto filled = decoded([&] {
     fill_batch(batch, result, "orders");

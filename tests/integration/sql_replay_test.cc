@@ -24,6 +24,16 @@ class SqlReplay : public SqlTest {
   PgRow replay(const std::string& filter) {
     return sql_.query("SELECT * FROM replay_dead_letters(" + filter + kReplayWho).at(0);
   }
+  // Five dead letters of the stream `big`, each of 30 MB in this column.
+  void fail_five_big(const std::string& column, const std::string& value) {
+    for (int i = 0; i < 5; ++i)
+      sql_.exec("INSERT INTO entries (stream, type, " + column + ") VALUES ('big', 'a', " + value +
+                ")");
+    worker_.session().register_streams(std::vector<std::string>{"big"});
+    sql_.exec(
+        std::string("DO $$ BEGIN FOR i IN 1..5 LOOP PERFORM dead_letter_entry(p_entry_id => i") +
+        kReplayWho + "; END LOOP; END; $$");
+  }
   // What a statement raises that waits for nobody for long.
   Refusal bounded(const std::string& sql) {
     sql_.exec("SET statement_timeout = '30s'");
@@ -296,15 +306,7 @@ TEST_F(SqlReplay, TwoAtOnceReplayEachDeadLetterOnce) {
 }
 
 TEST_F(SqlReplay, AChunkIsBoundedByBytes) {
-  for (int i = 0; i < 5; ++i) {
-    sql_.exec(
-        "INSERT INTO entries (stream, type, payload_binary) VALUES ('big', 'a', "
-        "decode(repeat('00', 30000000), 'hex'))");
-  }
-  worker_.session().register_streams(std::vector<std::string>{"big"});
-  sql_.exec(
-      std::string("DO $$ BEGIN FOR i IN 1..5 LOOP PERFORM dead_letter_entry(p_entry_id => i") +
-      kReplayWho + "; END LOOP; END; $$");
+  fail_five_big("payload_binary", "decode(repeat('00', 30000000), 'hex')");
   EXPECT_EQ(replay("p_stream => 'big'"), (PgRow{"3", "0", "3", "t"}));
   EXPECT_EQ(
       sql_.value("SELECT replayed FROM replay_dead_letters(p_stream => 'big', p_dry_run => true)"),
@@ -313,15 +315,7 @@ TEST_F(SqlReplay, AChunkIsBoundedByBytes) {
 
 // They counted for nothing, so that a chunk of 10,000 was as large as its headers are.
 TEST_F(SqlReplay, HeadersCountAsBytesOfAChunk) {
-  for (int i = 0; i < 5; ++i) {
-    sql_.exec(
-        "INSERT INTO entries (stream, type, headers) VALUES ('big', 'a', "
-        "jsonb_build_object('text', repeat('compressible', 2500000)))");
-  }
-  worker_.session().register_streams(std::vector<std::string>{"big"});
-  sql_.exec(
-      std::string("DO $$ BEGIN FOR i IN 1..5 LOOP PERFORM dead_letter_entry(p_entry_id => i") +
-      kReplayWho + "; END LOOP; END; $$");
+  fail_five_big("headers", "jsonb_build_object('text', repeat('compressible', 2500000))");
   EXPECT_EQ(replay("p_stream => 'big'"), (PgRow{"3", "0", "3", "t"}));
   EXPECT_EQ(sql_.value("SELECT discarded FROM discard_dead_letters(p_stream => 'big'" +
                        std::string(kReplayWho)),

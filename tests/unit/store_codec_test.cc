@@ -11,10 +11,12 @@
 #include <gtest/gtest.h>
 
 #include "store/postgres/leased_entries.h"
+#include "tests/support/result_row.h"
 
 namespace outfall::postgres {
 namespace {
 
+using test::result_row;
 using testing::StartsWith;
 using Value = std::optional<std::string>;
 
@@ -41,26 +43,9 @@ std::string array_of(const std::vector<std::string>& elements) {
   return bytes;
 }
 
-Result row_of(const std::vector<Value>& row) {
-  Result result(PQmakeEmptyPGresult(nullptr, PGRES_TUPLES_OK));
-  std::string name = "column";
-  std::vector<PGresAttDesc> columns(row.size());
-  for (PGresAttDesc& column : columns) {
-    column.name = name.data();
-    column.format = 1;
-  }
-  EXPECT_NE(PQsetResultAttrs(result.get(), static_cast<int>(columns.size()), columns.data()), 0);
-  for (std::size_t i = 0; i < row.size(); ++i) {
-    std::string bytes = row[i].value_or("");
-    const int length = row[i] ? static_cast<int>(bytes.size()) : -1;
-    EXPECT_NE(PQsetvalue(result.get(), 0, static_cast<int>(i), bytes.data(), length), 0);
-  }
-  return result;
-}
-
 // What `read` says of the damage; "taken" where it takes the value.
 std::string refusal(const Value& value, const std::function<void(const Result&)>& read) {
-  const Result result = row_of({value, std::string(64, '\1')});
+  const Result result = result_row({value, std::string(64, '\1')});
   try {
     read(result);
   } catch (const StoreError& error) {
@@ -124,7 +109,7 @@ TEST(StoreCodec, AnEntryWithADamagedNumberIsRefused) {
   for (const std::size_t column : {3U, 14U, 15U}) row[column] = int4(7);
   const auto fill = [&] {
     LeasedBatch batch;
-    fill_batch(batch, row_of(row), "orders");
+    fill_batch(batch, result_row(row), "orders");
     return batch.entries.size();
   };
   ASSERT_EQ(fill(), 1U);
