@@ -9,6 +9,7 @@ outfall_library(outfall_torture_plan
     ${CMAKE_CURRENT_LIST_DIR}/torture/plan_kinds.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/report.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/result.cc
+    ${CMAKE_CURRENT_LIST_DIR}/torture/soak_bounds.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/tally.cc
   PUBLIC outfall_history outfall_json outfall_test_support fmt::fmt)
 

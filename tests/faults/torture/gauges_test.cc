@@ -2,9 +2,13 @@
 
 #include "tests/faults/torture/gauges.h"
 
+#include <algorithm>
+#include <string>
 #include <unistd.h>
 
 #include <gtest/gtest.h>
+
+#include "tests/faults/torture/soak_bounds.h"
 
 namespace outfall::torture {
 namespace {
@@ -51,6 +55,20 @@ TEST(TortureGauges, WhatNeverGetsSmallerIsShownAndOnlyItsBoundJudged) {
             "size by tenths of the time: 20.0 20.0 20.0 20.0 20.0 90.0 90.0 90.0 90.0 90.0 MiB\n");
   gauges.add("size", 1, 101);
   EXPECT_TRUE(gauges.lines(true).at(0).too_much);
+}
+
+TEST(TortureGauges, ASessionMoreForEachWorkerIsItsPoolsLastOneAndTwoAreALeak) {
+  const auto grows = [](double at_last) {
+    Gauges gauges(soak_bounds(5000, 3));
+    const std::string connections = kSoakOfDatabase[0];
+    for (int i = 0; i <= kLooks; ++i) gauges.add(connections, i / 100.0, i < 50 ? 15 : at_last);
+    const auto lines = gauges.lines(true);
+    return std::find_if(lines.begin(), lines.end(),
+                        [&](const Gauges::Line& line) { return line.bound.name == connections; })
+        ->grows;
+  };
+  EXPECT_FALSE(grows(18));
+  EXPECT_TRUE(grows(19));
 }
 
 TEST(TortureGauges, ASpikeIsNoGrowth) {

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "tests/faults/torture/play.h"
+#include "tests/faults/torture/soak_bounds.h"
 #include "tests/faults/torture/soak_gauges.h"
 #include "tests/support/wait_until.h"
 

@@ -9,9 +9,6 @@
 
 namespace outfall::torture {
 
-// The bounds of a soak with this load: what each stands on is said where they are.
-[[nodiscard]] std::vector<Bound> soak_bounds(double rate, int workers);
-
 // Looks once at everything that has a bound. What is away at the moment is left out. Blocks for the
 // database, for two seconds where it does not answer.
 void look_at_soak(const Servers& servers, const std::string& database,
