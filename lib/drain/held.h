@@ -115,6 +115,7 @@ struct HeldLease {
   bool lost = false;      // taken over: nothing of it is written any more
   bool withheld = false;  // it may be: nothing of it is sent before a renewal has told
   bool settling = false;
+  bool bare = false;       // every entry is decided, and of their texts only the keys are left
   std::int32_t aside = 0;  // outcomes that the database refuses, which are written later
 };
 

@@ -155,6 +155,7 @@ class StreamDrain {
   void lose(HeldLease& lease);
   void forgive(const HeldLease& lease);
   void forget_done_leases();
+  void let_go_of_decided_rows();
 
   // stream_refusals.cc
   struct Settle;  // requests of one turn, in the order of their leases

@@ -1,9 +1,36 @@
 // The leases of StreamDrain: how long they last, and what follows when they do not.
 #include <algorithm>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
 
 #include "drain/stream_drain.h"
 
 namespace outfall {
+
+namespace {
+
+// Of all that the batch's views point to, only the keys are left.
+void keep_only_keys(LeasedBatch& batch) {
+  auto keys = std::make_shared<std::string>();
+  for (const LeasedEntry& leased : batch.entries) *keys += leased.envelope.key.value_or("");
+  std::string_view rest = *keys;
+  for (LeasedEntry& leased : batch.entries) {
+    Envelope& envelope = leased.envelope;
+    for (std::string_view* view : {&envelope.stream, &envelope.type, &envelope.source,
+                                   &envelope.subject, &envelope.content_type, &envelope.data_schema,
+                                   &envelope.headers_json, &envelope.payload}) {
+      *view = {};
+    }
+    if (!envelope.key) continue;
+    envelope.key = rest.substr(0, envelope.key->size());
+    rest.remove_prefix(envelope.key->size());
+  }
+  batch.owner = std::move(keys);
+}
+
+}  // namespace
 
 void StreamDrain::collect_leases(MonotonicTime horizon, std::vector<Uuid>& leases) const {
   for (const auto& lease : leases_) {
@@ -92,6 +119,16 @@ void StreamDrain::lose_all() {
   for (const auto& lease : leases_) lose(*lease);
   forget_done_leases();
   clear_keys();
+}
+
+// Outcomes are written by ids, so that the payloads of a lease that is decided need not wait for
+// the database. Keys stay: of an entry that the database refuses, the key is closed by its name.
+void StreamDrain::let_go_of_decided_rows() {
+  for (const auto& lease : leases_) {
+    if (lease->open > 0 || lease->bare) continue;
+    lease->bare = true;
+    keep_only_keys(lease->batch);
+  }
 }
 
 void StreamDrain::forget_done_leases() {

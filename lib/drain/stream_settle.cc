@@ -41,6 +41,7 @@ void StreamDrain::end_of_turn() {
   metrics_.in_flight_entries.Set(held_entries_);
   metrics_.in_flight_bytes.Set(static_cast<double>(held_bytes_));
   forget_done_leases();
+  let_go_of_decided_rows();
   settle();
 }
 

@@ -19,7 +19,8 @@ inline constexpr std::array kSoakOfDatabase{"connections of the workers",
                                             "oldest snapshot, time",
                                             "age of the oldest entry"};
 
-// The bounds of a soak with this load, entries a second: what each stands on is said where they are.
+// The bounds of a soak with this load, entries a second: what each stands on is said where they
+// are.
 [[nodiscard]] std::vector<Bound> soak_bounds(double rate, int workers);
 
 }  // namespace outfall::torture
