@@ -10,6 +10,7 @@ outfall_library(outfall_torture_plan
     ${CMAKE_CURRENT_LIST_DIR}/torture/report.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/result.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/soak_bounds.cc
+    ${CMAKE_CURRENT_LIST_DIR}/torture/soak_faults.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/tally.cc
   PUBLIC outfall_history outfall_json outfall_test_support fmt::fmt)
 
@@ -48,6 +49,7 @@ outfall_test(torture_plan_test
     ${CMAKE_CURRENT_LIST_DIR}/torture/jobs_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/plan_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/report_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/torture/soak_faults_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/tally_test.cc
   LIBS outfall_torture_plan
   LABELS unit)

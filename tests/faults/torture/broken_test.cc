@@ -53,6 +53,17 @@ TEST(TortureSoak, AShortOneIsClean) {
   EXPECT_NE(finished.output.find("0 lost, 0 phantom"), std::string::npos) << finished.output;
 }
 
+// One that waited for lines which its workers did not log never struck, and the soak was content.
+TEST(TortureSoak, AWorkerWithAWrongClockIsAmongItsFaults) {
+  const test::Finished finished = test::run(
+      {OUTFALL_TORTURE, "--soak", "20s", "--kind", "F5-clock", "--rate", "200", "--workers", "2"},
+      {}, std::chrono::minutes(8));
+  EXPECT_EQ(finished.status.code, 0) << finished.error_output << finished.output;
+  EXPECT_NE(finished.output.find(" faults: "), std::string::npos) << finished.output;
+  EXPECT_NE(finished.output.find(" F5-clock\n"), std::string::npos) << finished.output;
+  EXPECT_EQ(finished.output.find("did not strike"), std::string::npos) << finished.output;
+}
+
 // It ran for its time and said that nothing was noticed, as if the torture were blind.
 TEST(TortureSoak, ABrokenBuildThatItCannotShowIsRefusedWithTheCommandThatShowsIt) {
   for (const char* name : {"fencing-off", "renewal-off"}) {

@@ -1,8 +1,8 @@
 #include "tests/faults/torture/soak.h"
 
 #include <algorithm>
+#include <csignal>
 #include <fstream>
-#include <map>
 
 #include <boost/json.hpp>
 #include <fmt/format.h>
@@ -42,6 +42,9 @@ class Soak {
       : settings_(settings),
         options_(options),
         result_(result),
+        // Before any server: what names no fault is a mistake of whoever asked.
+        injections_(
+            soak_injections(kEmitter, options.workers, options.lasts, options.seed, options.kind)),
         // A crashed server is back after reading half a minute of its log, not half an hour.
         servers_(false, {{"checkpoint_timeout", "30s"}}),
         gauges_(soak_bounds(options.rate, options.workers)) {
@@ -96,20 +99,22 @@ class Soak {
                                                  .seldom = kSeldom,
                                                  .seed = options_.seed},
                                    tally_);
-    scene_ = std::make_unique<Scene>(
-        Scene{.plan = plan_,
-              .history = tally_,
-              .servers = servers_,
-              .database = kDatabase,
-              .sink = *sink_,
-              .load = *load_,
-              .workers = workers_,
-              .hire = [this](const std::string& instance) -> Worker& { return hire(instance); },
-              .complain = [this](const std::string& what) { complain(what); }});
+    scene_ = std::make_unique<Scene>(Scene{
+        .plan = plan_,
+        .history = tally_,
+        .servers = servers_,
+        .database = kDatabase,
+        .sink = *sink_,
+        .load = *load_,
+        .workers = workers_,
+        // Faults wait for what a worker that they have added logs of its deliveries; all
+        // workers would log too much in half an hour of this load.
+        .hire = [this](const std::string& instance) -> Worker& { return hire(instance, "debug"); },
+        .complain = [this](const std::string& what) { complain(what); }});
   }
 
   // Batches and limits as shipped, unlike those of the short runs.
-  Worker& hire(const std::string& instance) {
+  Worker& hire(const std::string& instance, const std::string& log_level = "info") {
     const std::string settings = fmt::format(
         "[drain]\nlease = \"{}ms\"\nshutdown_timeout = \"10s\"\n"
         "[streams.orders]\nemitter = \"sink\"\n[emitters.sink]\n{}",
@@ -122,7 +127,7 @@ class Soak {
                                                  .server_ports = servers_.ports(),
                                                  .database = kDatabase,
                                                  .settings = settings,
-                                                 .log_level = "info"},
+                                                 .log_level = log_level},
                                  tally_));
   }
 
@@ -132,8 +137,6 @@ class Soak {
   }
 
   void go_on() {
-    injections_ =
-        soak_injections(kEmitter, options_.workers, options_.lasts, options_.seed, options_.kind);
     const std::int64_t begun_us = now_us();
     const std::int64_t lasts_us = std::chrono::microseconds(options_.lasts).count();
     const std::int64_t look_every_us = std::clamp<std::int64_t>(lasts_us / 60, 500'000, 5'000'000);
@@ -168,27 +171,44 @@ class Soak {
     play_->advance(now_us() - quiet_since_us_);
     if (!play_->ended()) return;
     const Fault& fault = play_->fault();
+    const Injection injection = fault.injection();
     if (play_->state() == Play::State::over) {
-      result_.injected.push_back(fault.injection().kind);
+      result_.faults.struck(injection);
+    } else {
+      result_.faults.missed(injection);
+    }
+    // One that met nobody may have had consequences all the same.
+    if (fault.from_us() != 0)
       disturbances_.push_back({.from_us = fault.from_us(),
                                .until_us = fault.until_us(),
                                .copies = fault.copies(),
                                .late = fault.may_be_late()});
-    }
     play_.reset();
+    look_after_workers(injection.kind);
     quiet_since_us_ = now_us();
-    look_after_workers();
   }
 
   // Those that a fault has added go with it; nobody else may be gone.
-  void look_after_workers() {
-    workers_.resize(static_cast<std::size_t>(options_.workers));
+  void look_after_workers(const std::string& fault) {
+    for (; workers_.size() > static_cast<std::size_t>(options_.workers); workers_.pop_back())
+      dismiss(*workers_.back(), fault);
     for (const auto& worker : workers_) {
       if (worker->gone()) {
-        complain(worker->name() + " was gone after " + result_.injected.back());
+        complain(worker->name() + " was gone after " + fault);
         worker->start();
       }
     }
+  }
+
+  // It is asked to end, and so settles what it has sent: a worker that is just taken away leaves
+  // copies that no fault explains. The signal itself ends one that has not come to handle it yet,
+  // and has sent nothing.
+  void dismiss(Worker& worker, const std::string& fault) {
+    const bool by_itself = worker.gone() && !worker.crash().empty();
+    worker.stop();
+    const auto& end = worker.last_end();
+    if (by_itself || (end && end->code != 0 && end->signal != SIGTERM))
+      complain(fmt::format("{}, added by {}, ended by {}", worker.name(), fault, end->to_string()));
   }
 
   void wind_down() {
@@ -212,7 +232,12 @@ class Soak {
     result_.findings = tally_.judge(disturbances_, kSentBeforeUs);
     result_.growth_judged = options_.lasts >= kGrowthShowsIn;
     result_.gauges = gauges_.lines(result_.growth_judged);
-    const double rate = static_cast<double>(result_.findings.committed) / result_.seconds;
+    const double last_due_ms =
+        kNoFaultBehind * static_cast<double>(std::chrono::milliseconds(options_.lasts).count());
+    for (const std::string& problem :
+         result_.faults.problems(injections_.front().after_ms < last_due_ms))
+      complain(problem);
+    const double rate = result_.committed_per_second();
     if (result_.growth_judged && rate < kEnoughLoad * options_.rate)
       complain(fmt::format("the machine is too slow: {:.0f} entries a second instead of {:.0f}",
                            rate, options_.rate));
@@ -236,6 +261,7 @@ class Soak {
   const Settings& settings_;
   const SoakOptions options_;
   SoakResult& result_;
+  const std::vector<Injection> injections_;
   Servers servers_;
   test::TempFolder folder_;
   Plan plan_;
@@ -246,27 +272,21 @@ class Soak {
   int hired_ = 0;
   std::unique_ptr<Load> load_;
   std::unique_ptr<Scene> scene_;
-  std::vector<Injection> injections_;
   std::size_t next_ = 0;
   std::unique_ptr<Play> play_;
   std::int64_t quiet_since_us_ = 0;
   std::vector<Tally::Disturbance> disturbances_;
 };
 
-std::string counted(const std::vector<std::string>& names) {
-  std::map<std::string, int> counts;
-  for (const std::string& name : names) ++counts[name];
-  std::string text;
-  for (const auto& [name, count] : counts)
-    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, name);
-  return text;
-}
-
 }  // namespace
 
 bool SoakResult::ok() const {
   return problems.empty() && findings.ok() && !gauges.empty() &&
          std::all_of(gauges.begin(), gauges.end(), [](const auto& line) { return line.ok(); });
+}
+
+double SoakResult::committed_per_second() const {
+  return seconds > 0 ? static_cast<double>(findings.committed) / seconds : 0;
 }
 
 SoakResult play_soak(const Settings& settings, const SoakOptions& options) {
@@ -289,9 +309,9 @@ std::string soak_table(const SoakOptions& options, const SoakResult& result) {
       "{:.0f} s of load by {} workers, seed {}: {} entries committed ({:.0f}/s), {} rolled back, "
       "{} "
       "in doubt\n",
-      result.seconds, options.workers, options.seed, found.committed,
-      static_cast<double>(found.committed) / result.seconds, found.rolled_back, found.in_doubt);
-  text += fmt::format("{} faults: {}\n", result.injected.size(), counted(result.injected));
+      result.seconds, options.workers, options.seed, found.committed, result.committed_per_second(),
+      found.rolled_back, found.in_doubt);
+  text += result.faults.told() + "\n";
   text += fmt::format(
       "{} delivered, the last {:.1f} s after the end of the load: {} lost, {} phantom, {} copies "
       "explained, {} unexplained, {} reorder, {} gap\n",
@@ -322,7 +342,8 @@ void write_soak_json(const SoakOptions& options, const SoakResult& result,
                                       {"rate", options.rate},
                                       {"workers", options.workers},
                                       {"seconds", result.seconds},
-                                      {"injected", json::value_from(result.injected)},
+                                      {"injected", json::value_from(result.faults.struck())},
+                                      {"missed", json::value_from(result.faults.missed())},
                                       {"committed", found.committed},
                                       {"rolled_back", found.rolled_back},
                                       {"in_doubt", found.in_doubt},

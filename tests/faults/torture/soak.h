@@ -8,6 +8,7 @@
 
 #include "tests/faults/torture/gauges.h"
 #include "tests/faults/torture/run.h"
+#include "tests/faults/torture/soak_faults.h"
 #include "tests/faults/torture/tally.h"
 
 namespace outfall::torture {
@@ -27,16 +28,19 @@ struct SoakOptions {
 struct SoakResult {
   Tally::Findings findings;
   std::vector<Gauges::Line> gauges;
-  std::vector<std::string> injected;  // kinds, in their order
+  SoakFaults faults;
   std::vector<std::string> problems;  // anything else that is wrong, and why it could not be played
   double seconds = 0;                 // of load
   double drained_after_s = 0;         // since the end of the load
   bool growth_judged = false;
   std::filesystem::path kept;  // where the history and the logs are, if it is not ok
   [[nodiscard]] bool ok() const;
+  [[nodiscard]] double committed_per_second() const;  // 0 where there was no load
 };
 
-// Blocks for as long as it lasts, and a minute more at most. Failures are problems of the result.
+// Blocks for as long as it lasts, and two minutes more at most. Failures are problems of the
+// result; throws std::invalid_argument where no fault of a soak has the kind, and
+// std::runtime_error where no server can be started.
 [[nodiscard]] SoakResult play_soak(const Settings& settings, const SoakOptions& options);
 
 // One table of the bounds, and what became of the entries.
