@@ -32,6 +32,7 @@ add_executable(outfall_torture
   ${CMAKE_CURRENT_LIST_DIR}/torture/sink.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/soak.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/soak_gauges.cc
+  ${CMAKE_CURRENT_LIST_DIR}/torture/soak_look.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/worker.cc)
 target_link_libraries(outfall_torture PRIVATE
   outfall_options outfall_quick_build outfall_torture_plan outfall_history outfall_test_support
@@ -57,10 +58,14 @@ target_compile_definitions(torture_plan_test PRIVATE OUTFALL_SOURCE_FOLDER="${CM
 outfall_test(torture_test
   SOURCES
     ${CMAKE_CURRENT_LIST_DIR}/torture/broken_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/torture/soak_look.cc
+    ${CMAKE_CURRENT_LIST_DIR}/torture/soak_look_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/whole_test.cc
-  LIBS outfall_test_support
+  LIBS outfall_torture_plan outfall_test_support
   TIMEOUT 1800
   LABELS faults postgres no-asan no-tsan)
-target_compile_definitions(torture_test PRIVATE OUTFALL_TORTURE="$<TARGET_FILE:outfall_torture>")
+target_compile_definitions(torture_test PRIVATE
+  OUTFALL_BINARY="$<TARGET_FILE:outfall>"
+  OUTFALL_TORTURE="$<TARGET_FILE:outfall_torture>")
 add_dependencies(torture_test outfall_torture)
 set_tests_properties(torture_test PROPERTIES RUN_SERIAL TRUE)

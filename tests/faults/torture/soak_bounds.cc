@@ -31,7 +31,8 @@ std::vector<Bound> soak_bounds(double rate, int workers) {
       {kSoakOfDatabase[5], "MiB", table_mebibytes * room, 0},
       {kSoakOfDatabase[6], "transactions", rate * snapshot_seconds, 1.5, rate},
       {kSoakOfDatabase[7], "s", snapshot_seconds, 1.5, 1},
-      {kSoakOfDatabase[8], "s", 60, 1.5, 1},
+      {kSoakOfDatabase[8], "s", snapshot_seconds, 1.5, 1},
+      {kSoakOfDatabase[9], "s", 60, 1.5, 1},
   };
 }
 

@@ -17,6 +17,7 @@ inline constexpr std::array kSoakOfDatabase{"connections of the workers",
                                             "the other tables, without receipts",
                                             "oldest snapshot, transactions",
                                             "oldest snapshot, time",
+                                            "idle in a transaction, longest",
                                             "age of the oldest entry"};
 
 // The bounds of a soak with this load, entries a second: what each stands on is said where they
