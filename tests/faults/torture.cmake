@@ -60,6 +60,7 @@ outfall_test(torture_test
     ${CMAKE_CURRENT_LIST_DIR}/torture/broken_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/soak_look.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/soak_look_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/torture/usage_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/whole_test.cc
   LIBS outfall_torture_plan outfall_test_support
   TIMEOUT 1800

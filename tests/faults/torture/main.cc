@@ -55,9 +55,21 @@ std::vector<Case> broken_cases(const Broken& broken, std::uint64_t seed) {
   return cases;
 }
 
+// What cannot be planned is no run, which shows nothing about outfall.
+Case named(const std::string& run) {
+  Case of = parse_case(run);
+  try {
+    (void)make_plan(of);
+  } catch (const std::invalid_argument& error) {
+    throw std::invalid_argument("--run " + run + ": " + error.what() +
+                                "; --list names what there is");
+  }
+  return of;
+}
+
 std::vector<Case> choose(const Choice& choice) {
   std::vector<Case> cases;
-  for (const std::string& run : choice.runs) cases.push_back(parse_case(run));
+  for (const std::string& run : choice.runs) cases.push_back(named(run));
   if (!cases.empty()) return cases;
   if (!choice.broken.empty()) return broken_cases(broken_build(choice.broken), choice.seed);
   for (Case& each : choice.quick ? quick_cases(choice.seed, kCrashPoints)
@@ -170,6 +182,11 @@ int run(const Choice& choice, const Settings& settings) {
   return report.ok() ? 0 : 1;
 }
 
+// One below zero would be taken for a huge one.
+std::string seed_error(const std::string& text) {
+  return parse_seed(text) ? "" : text + " is no whole number of 64 bits";
+}
+
 void add_options(CLI::App& app, Choice& choice, Settings& settings) {
   app.add_flag("--quick", choice.quick, "A selection that has every fault and every emitter");
   auto* soak = app.add_option("--soak", choice.soak_seconds,
@@ -181,10 +198,11 @@ void add_options(CLI::App& app, Choice& choice, Settings& settings) {
   app.add_option("--rate", choice.soak.rate, "Entries a second of a soak")
       ->check(CLI::Range(10, 100'000));
   app.add_option("--workers", choice.soak.workers, "Workers of a soak")->check(CLI::Range(1, 8));
-  app.add_option("--seed", choice.seed, "Of the first run; each further one has the next");
+  app.add_option("--seed", choice.seed, "Of the first run; each further one has the next")
+      ->check(CLI::Validator(seed_error, "SEED"));
   app.add_option("--kind", choice.kind, "Only faults with this in their name");
   app.add_option("--emitter", choice.emitter, "Only this emitter");
-  app.add_option("--run", choice.runs, "Exactly this run: emitter/fault/step/seed");
+  app.add_option("--run", choice.runs, "Exactly this run: emitter/fault/step/seed")->excludes(soak);
   auto* broken = app.add_option("--broken", choice.broken,
                                 "Leaves a rule out, and expects that it is noticed");
   app.add_option("--jobs", choice.jobs,
@@ -195,7 +213,7 @@ void add_options(CLI::App& app, Choice& choice, Settings& settings) {
   app.add_option("--json", choice.json, "Writes the figures to this file, too");
   app.add_option("--keep", settings.keep, "Where runs with an anomaly are kept");
   app.add_option("--outfall", settings.outfall, "The binary under test")->check(CLI::ExistingFile);
-  app.add_flag("--list", choice.list, "Says what there is, and ends");
+  app.add_flag("--list", choice.list, "Says what there is, and ends")->excludes(soak);
   app.add_flag("--serve", choice.serve, "Plays the runs that standard input names")->group("");
 }
 
@@ -223,11 +241,18 @@ int main(int argc, char** argv) {
                     .source_folder = OUTFALL_SOURCE_FOLDER,
                     .keep = std::filesystem::temp_directory_path() / "outfall-torture"};
   add_options(app, choice, settings);
-  CLI11_PARSE(app, argc, argv);
+  constexpr int kNotShown = 1;
+  constexpr int kUsage = 64;
   try {
+    app.parse(argc, argv);
     return play(choice, settings);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kUsage;
+  } catch (const std::invalid_argument& error) {
+    fmt::print(stderr, "outfall_torture: {}\n", error.what());
+    return kUsage;
   } catch (const std::exception& error) {
     fmt::print(stderr, "outfall_torture: {}\n", error.what());
-    return 64;
+    return kNotShown;
   }
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <map>
 #include <random>
 #include <stdexcept>
@@ -111,6 +112,14 @@ std::string described(const Injection& injection) {
   return text + " (" + injection.point + ", time " + std::to_string(injection.nth) + ")";
 }
 
+std::optional<std::uint64_t> parse_seed(std::string_view text) {
+  std::uint64_t seed = 0;
+  const char* end = text.data() + text.size();
+  const auto [read, error] = std::from_chars(text.data(), end, seed);
+  if (error != std::errc() || read != end) return std::nullopt;
+  return seed;
+}
+
 Case parse_case(std::string_view name) {
   Names parts;
   for (std::string rest(name); parts.empty() || !rest.empty();) {
@@ -118,10 +127,10 @@ Case parse_case(std::string_view name) {
     parts.push_back(first);
     rest = more;
   }
-  if (parts.size() != 4 || parts[3].empty() ||
-      parts[3].find_first_not_of("0123456789") != std::string::npos)
+  const auto seed = parts.size() == 4 ? parse_seed(parts[3]) : std::nullopt;
+  if (!seed)
     throw std::invalid_argument("a run is named emitter/fault/step/seed, not " + std::string(name));
-  return {parts[0], parts[1], parts[2], std::stoull(parts[3])};
+  return {parts[0], parts[1], parts[2], *seed};
 }
 
 bool plays(const Plan& plan, const std::string& kind) {
@@ -151,6 +160,7 @@ Plan make_plan(const Case& of) {
     rest = more;
     step = "any";
   }
+  if (plan.injections.empty()) throw std::invalid_argument("a run has a fault");
   return plan;
 }
 
@@ -286,14 +296,17 @@ namespace {
 
 std::vector<const FaultKind*> kinds_of_soak(const std::string& emitter, const std::string& kind) {
   std::vector<const FaultKind*> fit;
+  std::string all;
   for (const FaultKind& each : fault_kinds()) {
     const bool own_server =
         each.standbys || each.name == "F21-disk-full" || each.name == "F22-pooler";
     // An entry that kills workers until it is given up takes longer the larger the batches are.
     if (own_server || !applies(each, emitter) || each.name == "F16-killer") continue;
+    all += (all.empty() ? "" : ", ") + each.name;
     if (each.name.find(kind) != std::string::npos) fit.push_back(&each);
   }
-  if (fit.empty()) throw std::invalid_argument("no fault of a soak has " + kind + " in its name");
+  if (fit.empty())
+    throw std::invalid_argument("no fault of a soak has " + kind + " in its name; it has " + all);
   return fit;
 }
 

@@ -55,6 +55,9 @@ struct Injection {
   bool operator==(const Injection&) const = default;
 };
 
+// A whole number, and nothing else; nothing where it is none, or too large.
+[[nodiscard]] std::optional<std::uint64_t> parse_seed(std::string_view text);
+
 // "F1-sigkill at S3 (send.begun, time 17)"
 [[nodiscard]] std::string described(const Injection& injection);
 
@@ -80,7 +83,8 @@ struct Plan {
 
 // The faults of a soak that lasts so long, one after the other: every kind that fits, in random
 // order and over again. `after_ms` counts from the end of the one before. None needs a standby, a
-// pooler or a disk of its own. With `kind` only those with this in their name.
+// pooler or a disk of its own. With `kind` only those with this in their name; throws
+// std::invalid_argument, which names all, where there is none.
 [[nodiscard]] std::vector<Injection> soak_injections(const std::string& emitter, int workers,
                                                      std::chrono::seconds lasts, std::uint64_t seed,
                                                      const std::string& kind = {});

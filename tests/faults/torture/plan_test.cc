@@ -23,6 +23,7 @@ TEST(TorturePlan, TheSameNameIsTheSameSchedule) {
 TEST(TorturePlan, ANameThatSaysNothingIsRefused) {
   for (const char* name :
        {"", "noop", "noop/F1-sigkill/any", "noop/F1-sigkill/any/x", "noop/F1-sigkill/any/1/2",
+        "noop/F1-sigkill/any/-1", "noop/F1-sigkill/any/18446744073709551616", "noop//any/1",
         "nothing/F1-sigkill/any/1", "noop/F99/any/1", "noop/F12-sink/any/1",
         "noop/F23-deadlock/S1/1", "webhook/F15-http.200/any/1"}) {
     EXPECT_THROW((void)make_plan(parse_case(name)), std::invalid_argument) << name;
@@ -279,7 +280,16 @@ TEST(TorturePlan, ASoakOfOneKindHasNoOther) {
   for (const Injection& each : soak_injections("stdout", 2, 60s, 1, "F1-")) {
     EXPECT_EQ(each.kind, "F1-sigkill");
   }
-  EXPECT_THROW((void)soak_injections("stdout", 2, 60s, 1, "F99"), std::invalid_argument);
+  try {
+    (void)soak_injections("stdout", 2, 60s, 1, "F99");
+    FAIL() << "it took F99";
+  } catch (const std::invalid_argument& error) {
+    const std::string text = error.what();
+    EXPECT_NE(text.find("F99"), std::string::npos) << text;
+    EXPECT_NE(text.find("F1-sigkill, F2-sigterm"), std::string::npos) << text;
+    // It needs a standby, which a soak has not.
+    EXPECT_EQ(text.find("F8-failover"), std::string::npos) << text;
+  }
 }
 
 }  // namespace
