@@ -25,12 +25,30 @@ constexpr std::int64_t kIsolateWithinUs = 2'000'000;
 }  // namespace
 
 bool Fault::inject() {
-  if (!injection_.point.empty() && !(under_way("STOP") && placed().frozen())) return false;
-  if (!ready()) return false;
+  if (!stands() || !ready()) return false;
   begun();
+  more_["struck_us"] = now_us();
   strike();
-  if (armed_) placed().thaw();
+  release();
   return true;
+}
+
+bool Fault::stands() {
+  if (injection_.point.empty()) return true;
+  if (!under_way("STOP") || !placed().frozen()) return false;
+  if (!stopped_) more_["stopped_us"] = now_us();
+  stopped_ = true;
+  return true;
+}
+
+// Its line tells when, so that it can be seen that the step was met.
+void Fault::release() {
+  if (!stopped_) return;
+  if (!placed().frozen())
+    scene_.complain(placed().name() + " had left the step when it was struck");
+  more_["released_us"] = now_us();
+  stopped_ = false;
+  placed().thaw();
 }
 
 void Fault::heal() {
@@ -122,7 +140,7 @@ int Fault::copies() const {
 
 bool Fault::may_be_late() const {
   if (const boost::json::value* late = more_.if_contains("late")) return late->as_bool();
-  return touches_.contains("sinks") || injection_.kind.starts_with("F3-");
+  return touches_.contains("sinks");
 }
 
 Worker& Fault::worker() const {

@@ -69,7 +69,8 @@ class Fault {
     if (ends_at_once_) return at_us_;
     return until_us_ == 0 ? std::numeric_limits<std::int64_t>::max() : until_us_;
   }
-  void begun() { at_us_ = now_us(); }
+  void begun() { begun(now_us()); }
+  void begun(std::int64_t at_us) { at_us_ = at_us; }
   void ended() { until_us_ = now_us(); }
 
  protected:
@@ -81,6 +82,10 @@ class Fault {
   [[nodiscard]] virtual Worker& placed() { return worker(); }
   virtual void start_armed(const std::string& signal);
 
+  // Whether its worker is stopped at the point; true where there is none.
+  bool stands();
+  // Lets that worker go on, after what has struck while it stood there.
+  void release();
   // Starts the worker with its point armed; then false while it has not had the time to get there,
   // which at S8 takes a worker that has been asked to end.
   bool under_way(const std::string& signal);
@@ -123,7 +128,8 @@ class Fault {
   std::int64_t at_us_ = 0;
   std::int64_t until_us_ = 0;
   bool armed_ = false;
-  bool asked_ = false;  // to end
+  bool asked_ = false;    // to end
+  bool stopped_ = false;  // at the point
 };
 
 // One that may strike and meet nobody. It has begun once what it is about has been seen, and is
@@ -135,6 +141,11 @@ class WitnessedFault : public Fault {
   void give_up() override;
 
  protected:
+  // It struck and met nobody: once more, at the next worker that gets to the step.
+  void strike_again() {
+    struck_ = false;
+    arm_again();
+  }
   // Whether it has happened since the fault struck; asked every few milliseconds, with a tick()
   // before each time.
   [[nodiscard]] virtual bool happened() = 0;

@@ -30,24 +30,32 @@ class DuplicateFault final : public WitnessedFault {
   int refused_before_ = 0;
 };
 
-// F18: some transactions commit long after later ones have. One that does is looked for.
-class LateFault final : public WitnessedFault {
+// F18: some transactions commit long after later ones have. One that does is looked for; where the
+// step is exact the worker stands there until it has been seen open, and then committed.
+class LateFault final : public Fault {
  public:
-  using WitnessedFault::WitnessedFault;
-  void strike() override { scene_.load.late = true; }
-  void mend() override { scene_.load.late = false; }
-  [[nodiscard]] bool happened() override {
-    if (seen_ || now_us() < next_look_us_) return seen_;
-    next_look_us_ = now_us() + 20'000;
-    try {
-      seen_ = look();
-    } catch (const test::PgError&) {
-      // Another fault of the run has taken the server.
-    }
-    return seen_;
+  using Fault::Fault;
+  bool inject() override {
+    scene_.load.late = true;
+    return Fault::inject();
+  }
+  void give_up() override {
+    mend();
+    Fault::give_up();
   }
 
  private:
+  void mend() override { scene_.load.late = false; }
+  bool ready() override {
+    if (now_us() < next_look_us_) return false;
+    next_look_us_ = now_us() + 20'000;
+    try {
+      return look();
+    } catch (const test::PgError&) {
+      return false;  // another fault of the run has taken the server
+    }
+  }
+
   // Longer than any other transaction of the load stays open.
   static constexpr const char* kOvertaken =
       "SELECT min(a.backend_xid::text) FROM pg_stat_activity a WHERE a.datname = current_database()"
@@ -71,7 +79,6 @@ class LateFault final : public WitnessedFault {
 
   std::int64_t next_look_us_ = 0;
   std::optional<std::string> overtaken_;  // a transaction's id
-  bool seen_ = false;
 };
 
 // F4 of the noop emitter, whose deliveries take longer than the lease in the whole run.

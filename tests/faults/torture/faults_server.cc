@@ -36,20 +36,38 @@ class FailoverFault final : public ServerFault {
   void mend() override { scene_.servers.promote(true); }
 };
 
-// F9: what is committed from now on until the failover is lost to the database.
+// F9: what is committed from the moment when the standby falls behind is lost to the database. That
+// comes first, so that the crash finds something to forget; the crash itself is at the step.
 class ForgetfulFailoverFault final : public ServerFault {
+ public:
   using ServerFault::ServerFault;
-  void strike() override {
+  bool inject() override {
+    if (behind_since_us_ == 0) fall_behind();
+    if (!Fault::inject()) return false;
+    // Settles of that time are undone, too.
+    begun(behind_since_us_);
+    return true;
+  }
+
+ private:
+  void fall_behind() {
     // What is on its way to the standby at this moment may or may not get there.
     constexpr std::int64_t kOnItsWayUs = 500'000;
-    undo_commits();
-    more_["forgets_from_us"] = now_us() - kOnItsWayUs;
     scene_.servers.cut_asynchronous();
+    behind_since_us_ = now_us();
+    more_["forgets_from_us"] = behind_since_us_ - kOnItsWayUs;
   }
-  void mend() override {
+  bool ready() override {
+    constexpr std::int64_t kForgetsUs = 1'000'000;
+    return now_us() >= behind_since_us_ + kForgetsUs;
+  }
+  void strike() override {
+    undo_commits();
     scene_.servers.primary().stop(test::StopMode::immediate);
-    scene_.servers.promote(false);
   }
+  void mend() override { scene_.servers.promote(false); }
+
+  std::int64_t behind_since_us_ = 0;
 };
 
 // F10
@@ -216,7 +234,8 @@ class BackendKilledFault final : public ServerFault {
 
 std::unique_ptr<Fault> make_server_fault(Scene& scene, const Injection& injection) {
   const std::string& kind = injection.kind;
-  if (kind == "F6-terminate") return std::make_unique<TerminateFault>(scene, injection);
+  if (kind == "F6-terminate" || kind == "F22-pooler-terminate")
+    return std::make_unique<TerminateFault>(scene, injection);
   if (kind == "F6-backend-killed") return std::make_unique<BackendKilledFault>(scene, injection);
   if (kind == "F7-restart") return std::make_unique<RestartFault>(scene, injection);
   if (kind == "F8-failover") return std::make_unique<FailoverFault>(scene, injection);

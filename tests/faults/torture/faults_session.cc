@@ -77,7 +77,9 @@ class ConnectionsFault final : public Fault {
   }
 };
 
-// F23: locks what settles lock, in the opposite order, so that one of both has to give way.
+// F23: locks what workers lock, in the opposite order, so that one of both has to give way. Where
+// the step is exact, the first lock is taken while the worker stands there, and the second when it
+// waits.
 class DeadlockFault final : public WitnessedFault {
  public:
   using WitnessedFault::WitnessedFault;
@@ -88,50 +90,99 @@ class DeadlockFault final : public WitnessedFault {
         "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;"
         "SET jit = off");
     before_ = counted();
+    tried_us_ = 0;
+    if (!at_step()) return;
+    others(&Worker::pause);
+    attempt([this] { lock_first(); });
   }
-  // First what leases hold; then, while a settle waits for that, the leases.
   void tick() override {
-    try {
+    if (tried_us_ != 0) {
+      // One is enough there. It is counted a moment later, where there was one.
+      constexpr std::int64_t kCountedWithinUs = 2'000'000;
+      if (!seen_ && now_us() > tried_us_ + kCountedWithinUs) strike_again();
+      return;
+    }
+    attempt([this] {
       if (holds_until_us_ == 0) {
-        // By their ids: a join over all entries took twelve minutes of a soak, whose dead rows it
-        // read for each lease and kept from being removed meanwhile.
-        client_->exec(
-            "BEGIN; SELECT e.id FROM entries e WHERE e.id IN (SELECT generate_series(lower(span), "
-            "upper(span) - 1) FROM leases l, unnest(l.ids) span LIMIT 50) FOR UPDATE");
-        holds_until_us_ = now_us() + 500'000;
+        lock_first();
       } else if (somebody_waits()) {
-        client_->exec("SELECT lease_id FROM leases FOR UPDATE");
-        let_go();
+        lock_second();
       } else if (now_us() > holds_until_us_) {
         let_go();
       }
-    } catch (const PgError& error) {
-      if (error.sqlstate() == "40P01") ++deadlocks_;
-      let_go();
-    }
+    });
   }
   void mend() override {
+    others(&Worker::resume);
     more_["deadlocks"] = deadlocks_;
     more_["deadlocks_counted"] = counted() - before_;
     client_.reset();
   }
   // The server ends one session of both, and counts that a moment later.
   [[nodiscard]] bool happened() override {
-    if (deadlocks_ > 0) return true;
+    if (seen_ || deadlocks_ > 0) return seen_ = true;
     if (now_us() < next_look_us_) return false;
     next_look_us_ = now_us() + 100'000;
-    return counted() > before_;
+    return seen_ = counted() > before_;
   }
 
  private:
+  [[nodiscard]] bool at_step() const { return !injection_.point.empty(); }
+  [[nodiscard]] bool of_claim() const { return injection_.step == "S0"; }
+
+  // A claim skips the stream and the leases that are locked; it waits for who has a whole table.
+  // The first claim of a stream is the one that waits, so that the other workers stand still
+  // meanwhile.
+  void others(void (Worker::*what)()) {
+    if (!of_claim()) return;
+    for (const auto& each : scene_.workers) {
+      if (each.get() != &worker()) (each.get()->*what)();
+    }
+  }
+
+  [[nodiscard]] std::string first_lock() const {
+    if (of_claim()) return "LOCK TABLE leases IN SHARE MODE";
+    // By their ids: a join over all entries took twelve minutes of a soak, whose dead rows it read
+    // for each lease and kept from being removed meanwhile.
+    return "SELECT e.id FROM entries e WHERE e.id IN (SELECT generate_series(lower(span), "
+           "upper(span) - 1) FROM leases l, unnest(l.ids) span" +
+           (at_step() ? " WHERE l.instance = '" + worker().instance() + "'" : " LIMIT 50") +
+           ") FOR UPDATE";
+  }
+  void lock_first() {
+    constexpr std::int64_t kHoldsUs = 500'000;
+    constexpr std::int64_t kHoldsAtStepUs = 1'500'000;  // it has to be thawed first
+    client_->exec("BEGIN; " + first_lock());
+    holds_until_us_ = now_us() + (at_step() ? kHoldsAtStepUs : kHoldsUs);
+  }
+  void lock_second() {
+    client_->exec(of_claim() ? "SELECT name FROM streams FOR UPDATE"
+                             : "SELECT lease_id FROM leases FOR UPDATE");
+    let_go();
+  }
+  template <typename Work>
+  void attempt(const Work& work) {
+    try {
+      work();
+    } catch (const PgError& error) {
+      if (error.sqlstate() == "40P01") ++deadlocks_;
+      let_go();
+    }
+  }
   void let_go() {
     client_->exec("ROLLBACK");
     holds_until_us_ = 0;
+    others(&Worker::resume);
+    if (at_step()) tried_us_ = now_us();
   }
+  // At a step it must be the worker that stood there, with what it stood before.
   bool somebody_waits() {
     return client_->number(
-               "SELECT count(*) FROM pg_locks"
-               " WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))") > 0;
+               "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid"
+               " WHERE NOT l.granted AND pg_backend_pid() = ANY (pg_blocking_pids(l.pid))" +
+               (at_step() ? " AND a.application_name = 'outfall " + worker().instance() +
+                                "' AND a.query LIKE '%." + (of_claim() ? "claim" : "settle") + "(%'"
+                          : std::string())) > 0;
   }
   std::int64_t counted() {
     return scene_.servers.connect(scene_.database)
@@ -140,7 +191,9 @@ class DeadlockFault final : public WitnessedFault {
 
   std::unique_ptr<PgClient> client_;
   std::int64_t holds_until_us_ = 0;  // 0: nothing is locked
+  std::int64_t tried_us_ = 0;        // at the step, when that was over; 0: not yet
   int deadlocks_ = 0;                // that cost this session its locks
+  bool seen_ = false;
   std::int64_t before_ = 0;
   std::int64_t next_look_us_ = 0;
 };

@@ -18,6 +18,7 @@ class SignalFault : public Fault {
   SignalFault(Scene& scene, Injection injection, std::string signal)
       : Fault(scene, std::move(injection)), signal_(std::move(signal)) {
     if (signal_ != "TERM") touch(worker());
+    if (signal_ == "STOP") more_["late"] = true;
     // Its second signal ends the process without waiting for what is on its way, and a stop waits
     // for slow answers only so long.
     if (signal_ == "TERM" && (injection_.step == "S8" || plays(scene.plan, "F4-slow")))
@@ -293,6 +294,8 @@ std::unique_ptr<Fault> make_worker_fault(Scene& scene, const Injection& injectio
   if (kind == "F3-freeze") return std::make_unique<SignalFault>(scene, injection, "STOP");
   // Behind a pooler expiry alone tells others that the worker is gone.
   if (kind == "F22-pooler") return std::make_unique<SignalFault>(scene, injection, "KILL");
+  if (kind == "F22-pooler-sigterm") return std::make_unique<SignalFault>(scene, injection, "TERM");
+  if (kind == "F22-pooler-freeze") return std::make_unique<SignalFault>(scene, injection, "STOP");
   if (kind == "F5-clock") return std::make_unique<ClockFault>(scene, injection);
   if (kind == "F16-killer") return std::make_unique<KillerFault>(scene, injection);
   if (kind == "F25-descriptors") return std::make_unique<DescriptorFault>(scene, injection);
