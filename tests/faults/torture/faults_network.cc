@@ -1,4 +1,5 @@
 // Faults between a worker and the database, or the sink; and those of the sink itself.
+#include <algorithm>
 #include <csignal>
 #include <fstream>
 
@@ -143,6 +144,47 @@ class ProgramFault final : public Fault {
   std::vector<pid_t> programs_;
 };
 
+// F13 of a program: it is stopped for most of the time, for a moment each as one that gets little
+// of the CPU, or for so long that each answer is late.
+class SlowProgram final : public Fault {
+ public:
+  SlowProgram(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) {
+    slow_sink();
+  }
+  void tick() override {
+    if (now_us() < next_us_) return;
+    const bool late = injection_.mode == "delay";
+    if (stopped_.empty()) {
+      stop();
+      next_us_ = now_us() + (late ? 700'000 : 90'000);
+    } else {
+      go_on();
+      next_us_ = now_us() + (late ? 100'000 : 10'000);
+    }
+  }
+
+ private:
+  bool ready() override {
+    return std::any_of(scene_.workers.begin(), scene_.workers.end(),
+                       [](const auto& worker) { return !children_of(worker->pid()).empty(); });
+  }
+  void strike() override { tick(); }
+  void mend() override { go_on(); }
+  void stop() {
+    for (const auto& worker : scene_.workers) {
+      for (const pid_t program : children_of(worker->pid())) stopped_.push_back(program);
+    }
+    for (const pid_t program : stopped_) ::kill(program, SIGSTOP);
+  }
+  void go_on() {
+    for (const pid_t program : stopped_) ::kill(program, SIGCONT);
+    stopped_.clear();
+  }
+
+  std::vector<pid_t> stopped_;
+  std::int64_t next_us_ = 0;
+};
+
 // F4 of a sink behind a network: a broker's answers come later than a lease lasts, an endpoint's so
 // late that a batch takes longer over its few connections. Neither is a reason to send twice, since
 // a delivery may take that long in these runs.
@@ -185,9 +227,10 @@ class HttpFault final : public Fault {
 std::unique_ptr<Fault> make_network_fault(Scene& scene, const Injection& injection) {
   const std::string& kind = injection.kind;
   if (kind == "F11-partition") return std::make_unique<DatabasePartition>(scene, injection);
+  const bool program = scene.plan.of.emitter == "exec";
+  if (program && kind == "F13-slow-sink") return std::make_unique<SlowProgram>(scene, injection);
   if (kind == "F12-sink" || kind == "F13-slow-sink")
     return std::make_unique<SinkPartition>(scene, injection);
-  const bool program = scene.plan.of.emitter == "exec";
   if (program && (kind == "F4-slow" || kind == "F14-away"))
     return std::make_unique<ProgramFault>(scene, injection);
   if (kind == "F4-slow" && scene.plan.of.emitter != "noop")

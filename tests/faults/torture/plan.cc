@@ -154,7 +154,7 @@ Plan make_plan(const Case& of) {
     const FaultKind& kind = fault_kind(plan.injections.back().kind);
     plan.lease_ms = plan.lease_ms == 0 ? kind.lease_ms : std::min(plan.lease_ms, kind.lease_ms);
     plan.standbys = plan.standbys || kind.standbys;
-    plan.pooler = plan.pooler || kind.name == "F22-pooler";
+    plan.pooler = plan.pooler || kind.pooler;
     plan.disk = plan.disk || kind.name == "F21-disk-full";
     plan.bystander = plan.bystander || (kind.of_sink && of.emitter != "noop");
     rest = more;
@@ -211,6 +211,9 @@ std::vector<Case> quick_cases(std::uint64_t seed, bool crash_points) {
       {"webhook", "swizzle", "any"},
       {"webhook", "F7-restart+F1-sigkill", "any"},
       {"webhook", "F6-backend-killed", "S6"},
+      {"noop", "F22-pooler-sigterm", "any"},
+      {"stdout", "F22-pooler-freeze", "any"},
+      {"webhook", "F22-pooler-terminate", "any"},
   };
   std::vector<Case> cases;
   for (const auto& [emitter, fault, step] : kCases)
@@ -231,8 +234,7 @@ Case random_pair(const std::string& emitter, std::uint64_t seed) {
   std::mt19937_64 engine(seed);
   std::vector<const FaultKind*> fit;
   for (const FaultKind& kind : fault_kinds()) {
-    if (applies(kind, emitter) && kind.name != "F22-pooler" && kind.name != "F16-killer")
-      fit.push_back(&kind);
+    if (applies(kind, emitter) && !kind.pooler && kind.name != "F16-killer") fit.push_back(&kind);
   }
   const FaultKind* first = fit[engine() % fit.size()];
   const FaultKind* second = first;
@@ -298,8 +300,7 @@ std::vector<const FaultKind*> kinds_of_soak(const std::string& emitter, const st
   std::vector<const FaultKind*> fit;
   std::string all;
   for (const FaultKind& each : fault_kinds()) {
-    const bool own_server =
-        each.standbys || each.name == "F21-disk-full" || each.name == "F22-pooler";
+    const bool own_server = each.standbys || each.pooler || each.name == "F21-disk-full";
     // An entry that kills workers until it is given up takes longer the larger the batches are.
     if (own_server || !applies(each, emitter) || each.name == "F16-killer") continue;
     all += (all.empty() ? "" : ", ") + each.name;

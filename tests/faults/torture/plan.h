@@ -25,6 +25,7 @@ struct FaultKind {
   bool takes_server = false;  // stops, replaces or fills the database server
   bool uses_server = false;   // has sessions of its own there, which must not fail
   bool standbys = false;      // needs a synchronous and an asynchronous standby
+  bool pooler = false;        // is played behind a pooler
   bool of_sink = false;       // is the sink's: other streams, sinks and keys go on
 };
 [[nodiscard]] const std::vector<FaultKind>& fault_kinds();

@@ -43,6 +43,7 @@ std::string file_name(const Case& of) {
 std::map<std::string, std::string> poison_reasons(const std::string& emitter) {
   static const std::map<std::string, std::string> kRefused = {
       {"noop", "noop.failed"},
+      {"exec", "exec.failed"},
       {"webhook", "webhook.status_400"},
       {"kafka", "kafka.msg_size_too_large"},
   };
@@ -124,7 +125,8 @@ class Runner::Run {
                        .source_folder = settings_.source_folder,
                        .kafka = kafka_,
                        .name = database_ + "-" + std::to_string(plan_.of.seed),
-                       .slow = plays(plan_, "F4-slow")},
+                       .slow = plays(plan_, "F4-slow"),
+                       .poison = plays(plan_, "F16-poison") || plays(plan_, "F16-killer")},
                       history_);
     if (plan_.bystander)
       aside_ = make_sink(

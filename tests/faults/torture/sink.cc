@@ -44,8 +44,7 @@ class FileSink final : public Sink {
         name_(options.sink),
         stream_(options.stream),
         file_(options.folder / (options.sink + ".events")),
-        program_(options.emitter == "exec" ? options.source_folder + "/samples/exec/deliver.py"
-                                           : std::string()),
+        program_(program_of(options)),
         forgets_(options.forgets),
         reader_([this] { follow(); }) {}
   ~FileSink() override {
@@ -68,6 +67,13 @@ class FileSink final : public Sink {
   }
 
  private:
+  // The sample program, but where entries are to be refused or to kill.
+  static std::string program_of(const SinkOptions& options) {
+    if (options.emitter != "exec") return {};
+    return options.source_folder +
+           (options.poison ? "/tests/faults/torture/poisoned.py" : "/samples/exec/deliver.py");
+  }
+
   void follow() {
     while (!ended_) {
       (void)test::holds_within([this] { return ended_.load() || more(); }, milliseconds{100});

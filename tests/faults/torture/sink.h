@@ -51,6 +51,7 @@ struct SinkOptions {
   std::string name = {};             // of the run, in letters, digits and dashes
   // Longer than the lease of two seconds: a noop takes that long, others bear it.
   bool slow = false;
+  bool poison = false;             // a program refuses kPoison, and kKiller kills its worker
   bool forgets = false;            // a file gives back the disk of what has been read of it
   std::string sink = Sink::kName;  // in the history, of a file or a program
   std::string stream = "orders";   // whose entries these get
