@@ -180,7 +180,7 @@ class StreamDrain {
   void submit(const std::shared_ptr<Settle>& settle);
   void settled(const std::shared_ptr<Settle>& settle);
   void settle_failed(const std::shared_ptr<Settle>& settle, const StoreError& error);
-  void took_effect(SettlePart& part);
+  void took_effect(SettlePart& part, MonotonicTime taken);
   void written(HeldKey& key);
 
   StreamOptions options_;

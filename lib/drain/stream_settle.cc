@@ -75,6 +75,7 @@ void StreamDrain::settle() {
     return;
   }
   auto batch = std::make_shared<Settle>();
+  batch->taken = now;
   for (const auto& lease : leases_) {
     if (lease->batch.lease_no > up_to) break;
     if (lease->unsettled.empty()) continue;
@@ -205,7 +206,7 @@ void StreamDrain::settled(const std::shared_ptr<Settle>& settle) {
     if (part.aside) {
       keep_aside(std::move(part));
     } else {
-      took_effect(part);
+      took_effect(part, settle->taken);
     }
   }
   for (HeldKey* key : settle->failed_keys) written(*key);
@@ -217,7 +218,7 @@ void StreamDrain::settled(const std::shared_ptr<Settle>& settle) {
   if (calm || refused) host_.look_at(*this, host_.now());
 }
 
-void StreamDrain::took_effect(SettlePart& part) {
+void StreamDrain::took_effect(SettlePart& part, MonotonicTime taken) {
   HeldLease& lease = *part.lease;
   for (HeldKey* key : part.failed_keys) written(*key);
   if (part.key != nullptr) written(*part.key);
@@ -227,6 +228,7 @@ void StreamDrain::took_effect(SettlePart& part) {
     lose(lease);
     return;
   }
+  const auto took = std::chrono::duration_cast<std::chrono::microseconds>(host_.now() - taken);
   // Another lease of the same settle may have met a crash of the server, which then also undoes
   // what it had confirmed of this one a moment before.
   host_.log().debug(lease.lost ? "settled before its lease was given up" : "settled",
@@ -234,7 +236,8 @@ void StreamDrain::took_effect(SettlePart& part) {
                      {"lease_id", part.request.lease_id},
                      {"delivered", part.request.delivered.size()},
                      {"others", part.request.others.size()},
-                     {"returned", part.request.returned.size()}});
+                     {"returned", part.request.returned.size()},
+                     {"took_us", took.count()}});
   metrics_.entries_settled.Increment(
       static_cast<double>(part.request.delivered.size() + part.request.others.size()));
   for (const SettledOther& other : part.request.others) {

@@ -20,6 +20,7 @@ namespace json = boost::json;
 namespace {
 
 constexpr std::chrono::milliseconds kStopDeadline{30'000};
+constexpr std::int64_t kLongestSettleUs = 120'000'000;
 
 std::string joined(const std::vector<int>& ports, const std::string& each) {
   std::string result;
@@ -60,7 +61,9 @@ std::optional<json::object> event_of(const json::object& line) {
              {"lease_no", number_in(line, "lease_no")},
              {"count", number_in(line, "entries")}};
   } else if (message == "settled") {
-    event = {{"f", "settled"}, {"delivered", number_in(line, "delivered")}};
+    event = {{"f", "settled"},
+             {"delivered", number_in(line, "delivered")},
+             {"others", number_in(line, "others") + number_in(line, "returned")}};
   } else if (message.starts_with("the lease was taken over before")) {
     event = {{"f", "stale"}, {"count", number_in(line, "delivered")}};
   } else {
@@ -258,7 +261,14 @@ void Worker::collect_log() {
     if (!event || !at) continue;
     // Milliseconds are cut off; nothing of it happened before that.
     constexpr std::int64_t kRestOfMillisecondUs = 999;
-    (*event)["at_us"] = by_right_clock(*at) + kRestOfMillisecondUs;
+    const std::int64_t at_us = by_right_clock(*at);
+    (*event)["at_us"] = at_us + kRestOfMillisecondUs;
+    // Nothing of a settle happened before its outcomes were taken. A clock that jumps, or one that
+    // is bent, tells nonsense.
+    const std::int64_t took_us = number_in(value.get_object(), "took_us");
+    if (event->at("f") == "settled" && took_us > 0 && took_us < kLongestSettleUs &&
+        clock_ahead_.count() == 0)
+      (*event)["begun_us"] = at_us - took_us;
     (*event)["worker"] = options_.name;
     history_.add(std::move(*event));
   }
