@@ -119,11 +119,21 @@ struct CountedAttempts {
   Micros at;
   std::int64_t attempts;
 };
-// A settle that names no entries: of the lease's deliveries the next `delivered` ones.
+// An outcome in a worker's log.
+struct LoggedOutcome {
+  Index entry;
+  Index lease;
+  Micros at;
+  bool sent;  // or it may have been
+};
+// A settle that names no entries: of the lease's deliveries the next `delivered` ones, and `others`
+// that were not.
 struct CountedSettle {
   Index lease;
   Micros at;
   std::int64_t delivered;
+  std::int64_t others = 0;
+  Micros begun_at = kNever;  // nothing of it happened before; kNever: nobody said
 };
 
 struct Fault {
@@ -176,6 +186,7 @@ class History {
   std::vector<Arrival> arrivals;
   std::vector<Holding> holdings;
   std::vector<Holding> delivered_outcomes;
+  std::vector<LoggedOutcome> outcomes;
   std::vector<CountedAttempts> counted_attempts;
   std::vector<Settle> settles;
   std::vector<CountedSettle> counted_settles;

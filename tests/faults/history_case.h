@@ -29,6 +29,10 @@ struct Case {
   [[nodiscard]] std::span<const Holding> holdings_of(Index entry) const {
     return slice(holdings, holdings_from, entry);
   }
+  // As workers logged them.
+  [[nodiscard]] std::span<const LoggedOutcome> outcomes_of(Index entry) const {
+    return slice(outcomes, outcomes_from, entry);
+  }
   [[nodiscard]] Micros first_arrival(Index entry) const;
   // It was committed, or something shows that it was.
   [[nodiscard]] bool existed(Index entry) const;
@@ -53,7 +57,8 @@ struct Case {
   std::vector<Index> arrivals;
   std::vector<Settle> settles;
   std::vector<Holding> holdings;
-  std::vector<std::size_t> arrivals_from, settles_from, holdings_from;
+  std::vector<LoggedOutcome> outcomes;
+  std::vector<std::size_t> arrivals_from, settles_from, holdings_from, outcomes_from;
 
  private:
   template <typename T>
@@ -64,6 +69,7 @@ struct Case {
   void sort_arrivals();
   void sort_settles();
   void sort_holdings();
+  void sort_outcomes();
 };
 
 // Whether something a_from..a_until and b_from..b_until happened at the same time.

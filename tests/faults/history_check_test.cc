@@ -312,6 +312,20 @@ TEST(DupUnexplained, WithoutAnyFault) {
               ElementsAre("dup-unexplained"));
 }
 
+// Two attempts of libcurl's six sends each, and one copy more or not.
+Scene many_copies(int arrivals) {
+  Scene scene = three_of_a_key();
+  scene.fault("F12-ack-lost", 5, 500, kTouchesSink);
+  scene.outcome("a", "possibly_delivered", 100).outcome("a", "delivered", 300);
+  for (int i = 0; i < arrivals; ++i) scene.arrive("a", 10 + i);
+  return scene.arrive("b", 601).arrive("c", 602).end({"a", "b", "c"});
+}
+
+TEST(DupUnexplained, MoreCopiesThanTheAttemptsCanHaveMade) {
+  EXPECT_THAT(found(many_copies(14)), ElementsAre("dup-unexplained"));
+  EXPECT_THAT(found(many_copies(13)), IsEmpty());
+}
+
 TEST(DupUnexplained, AfterTheFaultWasLongOver) {
   Scene scene = three_of_a_key();
   scene.fault("F1-sigkill", 1, 1, kTouchesWorker)
@@ -507,6 +521,70 @@ TEST(ZombieWrite, AlsoWhereASettleOnlyCounts) {
              {"lease", "l1"},
              {"delivered", 1}});
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("zombie-write"));
+}
+
+// l1 had c when l2 claimed it; what l1 wrote then was no end of it.
+Scene taken_over(std::int64_t outcome_at) {
+  Scene scene = three_that_arrived();
+  scene.fault("F3-sigstop", 9, 2000, kTouchesWorker);
+  scene.claim("l1", {"c"}, 9).outcome("c", "retryable_failure", outcome_at);
+  scene.claim("l2", {"c"}, 1600, "w2").settle("l2", {"c"}, 1700, "w2");
+  return scene;
+}
+
+Scene& put_back(Scene& scene, std::int64_t at) {
+  scene.settle("l1", {"c"}, at).records.back()["status"] = "retryable_failure";
+  return scene;
+}
+
+TEST(ZombieWrite, AlsoOfWhatIsNotFinal) {
+  Scene scene = taken_over(1500);
+  EXPECT_THAT(found(put_back(scene, 1650).end({"a", "b", "c"})), ElementsAre("zombie-write"));
+}
+
+TEST(ZombieWrite, NotWhatIsPutBackBeforeItsNextClaim) {
+  Scene scene = taken_over(1500);
+  EXPECT_THAT(found(put_back(scene, 1599).end({"a", "b", "c"})), IsEmpty());
+}
+
+TEST(ZombieWrite, NotWhereACrashUndidTheClaimBetween) {
+  Scene scene = taken_over(1500);
+  scene.fault("F7-immediate-stop", 1610, 1620, kTouchesDatabase, kUndoes);
+  EXPECT_THAT(found(put_back(scene, 1650).end({"a", "b", "c"})), IsEmpty());
+}
+
+Scene& count_others(Scene& scene, std::int64_t begun, std::int64_t at, const char* lease = "l1") {
+  return scene.add({{"f", "settled"},
+                    {"at_us", at * 1000},
+                    {"begun_us", begun * 1000},
+                    {"worker", "w1"},
+                    {"lease", lease},
+                    {"delivered", 0},
+                    {"others", 1}});
+}
+
+TEST(ZombieWrite, AlsoWhereWhatIsNotFinalIsOnlyCounted) {
+  Scene scene = taken_over(1640);
+  EXPECT_THAT(found(count_others(scene, 1641, 1650).end({"a", "b", "c"})),
+              ElementsAre("zombie-write"));
+}
+
+// The answer was late: the database may have written it before the claim.
+TEST(ZombieWrite, NotASettleThatBeganBeforeTheClaim) {
+  Scene scene = taken_over(1640);
+  EXPECT_THAT(found(count_others(scene, 1590, 1650).end({"a", "b", "c"})), IsEmpty());
+}
+
+// What l2 claimed, l1 had put back: l1 is still there, and writes of others.
+TEST(ZombieWrite, NotByALeaseThatHadGivenTheEntryBack) {
+  Scene scene = taken_over(1500);
+  EXPECT_THAT(found(count_others(scene, 1641, 1650).end({"a", "b", "c"})), IsEmpty());
+}
+
+TEST(ZombieWrite, AlsoOfWhatIsNotFinalByALeaseThatWasNeverClaimed) {
+  Scene scene = taken_over(1500);
+  EXPECT_THAT(found(count_others(scene, 1641, 1650, "l9").end({"a", "b", "c"})),
+              ElementsAre("zombie-write"));
 }
 
 TEST(Stuck, AnEntryIsLeft) {

@@ -124,6 +124,7 @@ Case::Case(const History& history_in, const JudgeOptions& options_in)
   sort_arrivals();
   sort_settles();
   sort_holdings();
+  sort_outcomes();
 }
 
 void Case::sort_arrivals() {
@@ -140,20 +141,21 @@ void Case::sort_arrivals() {
 // A settle that only says how many it wrote wrote the lease's earliest deliveries.
 void Case::sort_settles() {
   settles = history.settles;
-  std::vector<Holding> outcomes = history.delivered_outcomes;
+  std::vector<Holding> delivered = history.delivered_outcomes;
   const auto by_lease = [](const auto& a, const auto& b) {
     return std::tie(a.lease, a.at) < std::tie(b.lease, b.at);
   };
-  std::stable_sort(outcomes.begin(), outcomes.end(), by_lease);
+  std::stable_sort(delivered.begin(), delivered.end(), by_lease);
   std::vector<CountedSettle> counted = history.counted_settles;
   std::stable_sort(counted.begin(), counted.end(), by_lease);
   std::size_t next = 0;
   for (const CountedSettle& settle : counted) {
-    while (next < outcomes.size() && outcomes[next].lease < settle.lease) ++next;
-    for (std::int64_t i = 0; i < settle.delivered && next < outcomes.size() &&
-                             outcomes[next].lease == settle.lease && outcomes[next].at <= settle.at;
+    while (next < delivered.size() && delivered[next].lease < settle.lease) ++next;
+    for (std::int64_t i = 0;
+         i < settle.delivered && next < delivered.size() && delivered[next].lease == settle.lease &&
+         delivered[next].at <= settle.at;
          ++i, ++next)
-      settles.push_back({outcomes[next].entry, settle.lease, settle.at, Settled::delivered});
+      settles.push_back({delivered[next].entry, settle.lease, settle.at, Settled::delivered});
   }
   std::stable_sort(settles.begin(), settles.end(), [](const Settle& a, const Settle& b) {
     return std::tie(a.entry, a.at) < std::tie(b.entry, b.at);
@@ -174,6 +176,15 @@ void Case::sort_holdings() {
   holdings.erase(std::unique(holdings.begin(), holdings.end(), same), holdings.end());
   holdings_from = offsets(holdings, history.entries.size(),
                           [](const Holding& holding) { return holding.entry; });
+}
+
+void Case::sort_outcomes() {
+  outcomes = history.outcomes;
+  std::sort(outcomes.begin(), outcomes.end(), [](const LoggedOutcome& a, const LoggedOutcome& b) {
+    return std::tie(a.entry, a.at, a.lease) < std::tie(b.entry, b.at, b.lease);
+  });
+  outcomes_from = offsets(outcomes, history.entries.size(),
+                          [](const LoggedOutcome& outcome) { return outcome.entry; });
 }
 
 Micros Case::first_arrival(Index entry) const {

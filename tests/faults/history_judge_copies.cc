@@ -1,5 +1,6 @@
 // Copies of an entry beyond its first, each of which needs a fault of its own that explains it.
 #include <algorithm>
+#include <limits>
 #include <optional>
 
 #include "tests/faults/history_case.h"
@@ -8,7 +9,15 @@ namespace outfall::test::history {
 
 namespace {
 
-constexpr std::int32_t kAnyNumber = -1;
+constexpr std::size_t kAnyNumber = std::numeric_limits<std::size_t>::max();
+
+// A connection that ends without an answer has its request sent again by libcurl, five times
+// (CONN_MAX_RETRIES), and all of that is one attempt with one outcome.
+constexpr std::size_t kSendsOfAnAttempt = 6;
+
+// What is mended goes on having its last effects for a moment: a worker finds dead connections only
+// when it next uses them.
+constexpr Micros kMendGrace = 200'000;
 
 // Between two arrivals of an entry something must have kept the first one from being settled. Each
 // such gap is matched with one fault; a fault explains only so many of them.
@@ -52,8 +61,22 @@ class Explanations {
   [[nodiscard]] bool has_room(std::size_t fault) const {
     if (fault == h_.faults.size()) return used_[fault].empty();
     const Fault& f = h_.faults[fault];
-    const std::int32_t room = f.copies.value_or(f.touches_sinks() ? kAnyNumber : 1);
-    return room == kAnyNumber || used_[fault].size() < static_cast<std::size_t>(room);
+    if (f.copies) return used_[fault].size() < static_cast<std::size_t>(*f.copies);
+    return used_[fault].size() < (f.touches_sinks() ? sends_since(f.from) : 1);
+  }
+
+  // How often the entry can have been sent from then on: by the attempts that workers logged, and
+  // those that died with a worker before it could log them. Without logs nobody knows.
+  [[nodiscard]] std::size_t sends_since(Micros from) const {
+    if (h_.outcomes.empty()) return kAnyNumber;
+    std::size_t attempts = 0;
+    for (const LoggedOutcome& outcome : c_.outcomes_of(entry_)) {
+      if (outcome.sent && outcome.at >= from) ++attempts;
+    }
+    for (const auto& [worker, at] : h_.ends) {
+      if (at >= from && at >= h_.entries[entry_].begun_at) ++attempts;
+    }
+    return kSendsOfAnAttempt * attempts;
   }
 
   // Whether one of the gaps that use the fault can do with another one.
@@ -74,9 +97,28 @@ class Explanations {
     }
     const Fault& f = h_.faults[fault];
     if (c_.had_ended(entry_, gap.after->at)) return false;
-    if (!overlap(f.from, f.until, gap.before->at - c_.send_timeout, gap.after->at)) return false;
+    // The attempt that was repeated was under way meanwhile: it is of an entry that was there, and
+    // that had not ended before.
+    const Micros begun = h_.entries[entry_].begun_at;
+    Micros sent_from = gap.before->at - c_.send_timeout;
+    if (begun != kNever) sent_from = std::max(sent_from, begun - kMendGrace);
+    if (!overlap(f.from, f.until, sent_from, gap.after->at)) return false;
+    if (ended_before(f)) return false;
     return f.database || f.touches_sink(gap.before->sink) || f.touches_sink(gap.after->sink) ||
            touches_a_holder(f);
+  }
+
+  // Whether the entry had been settled for good when the fault struck, and the fault undoes
+  // nothing.
+  [[nodiscard]] bool ended_before(const Fault& fault) const {
+    if (fault.undoes_commits || fault.forgets_from != kNever) return false;
+    const Entry& entry = h_.entries[entry_];
+    const auto settles = c_.settles_of(entry_);
+    return std::any_of(settles.begin(), settles.end(), [&](const Settle& settle) {
+      return settle.as != Settled::other && settle.at < fault.from &&
+             !(entry.replayed && settle.at <= entry.replayed_at) &&
+             !c_.commits_undone_between(settle.at, fault.from);
+    });
   }
 
   // Where it is known who held the entry each time it was sent, the fault must touch one of these.

@@ -32,6 +32,18 @@ class Claims {
   std::vector<bool> tells_;
 };
 
+// By their numbers, since a log may be late; but a crash takes claims back with their numbers,
+// which are then given out again.
+bool later(const Case& c, const History::Lease& a, const History::Lease& b) {
+  const bool timed = a.claimed_at != kNever && b.claimed_at != kNever;
+  const bool numbered = a.number > 0 && b.number > 0;
+  if (numbered && !(timed && c.commits_undone_between(std::min(a.claimed_at, b.claimed_at),
+                                                      std::max(a.claimed_at, b.claimed_at)))) {
+    return a.number > b.number;
+  }
+  return timed && a.claimed_at > b.claimed_at;
+}
+
 class Fencing {
  public:
   Fencing(Case& c, const Claims& claims, Index entry)
@@ -40,8 +52,11 @@ class Fencing {
   void judge() {
     const Settle* earlier = nullptr;
     for (const Settle& settle : c_.settles_of(entry_)) {
-      if (settle.as == Settled::other) continue;
       if (not_its_own(settle)) continue;
+      if (settle.as == Settled::other) {
+        taken_over(settle);
+        continue;
+      }
       const bool told = other_leases(settle);
       if (earlier != nullptr && !told && !told_ && !undone(earlier->at, settle.at))
         c_.found(Anomaly::double_terminal, c_.name(entry_) + " was settled at " +
@@ -77,13 +92,26 @@ class Fencing {
     return c_.commits_undone_between(settled, then);
   }
 
+  // What is not final is claimed again by right, but not written after that by the lease before.
+  void taken_over(const Settle& settle) {
+    const History::Lease& own = h_.lease_facts[settle.lease];
+    for (const Holding& holding : c_.holdings_of(entry_)) {
+      const History::Lease& other = h_.lease_facts[holding.lease];
+      if (holding.lease == settle.lease || !later(c_, other, own)) continue;
+      if (settle.at <= other.claimed_at || c_.commits_undone_between(other.claimed_at, settle.at))
+        continue;
+      report(Anomaly::zombie_write, settle, holding);
+      return;
+    }
+  }
+
   // Leases that held the entry after that of the settle.
   bool other_leases(const Settle& settle) {
     const History::Lease& own = h_.lease_facts[settle.lease];
     bool told = false;
     for (const Holding& holding : c_.holdings_of(entry_)) {
       const History::Lease& other = h_.lease_facts[holding.lease];
-      if (holding.lease == settle.lease || !later(other, own)) continue;
+      if (holding.lease == settle.lease || !later(c_, other, own)) continue;
       if (settle.at > other.claimed_at) {
         report(Anomaly::zombie_write, settle, holding);
       } else if (!undone(settle.at, other.claimed_at)) {
@@ -94,18 +122,6 @@ class Fencing {
       told = true;
     }
     return told;
-  }
-
-  // By their numbers, since a log may be late; but a crash takes claims back with their numbers,
-  // which are then given out again.
-  [[nodiscard]] bool later(const History::Lease& a, const History::Lease& b) const {
-    const bool timed = a.claimed_at != kNever && b.claimed_at != kNever;
-    const bool numbered = a.number > 0 && b.number > 0;
-    if (numbered && !(timed && c_.commits_undone_between(std::min(a.claimed_at, b.claimed_at),
-                                                         std::max(a.claimed_at, b.claimed_at)))) {
-      return a.number > b.number;
-    }
-    return timed && a.claimed_at > b.claimed_at;
   }
 
   void report(Anomaly anomaly, const Settle& settle, const Holding& holding) {
@@ -123,6 +139,44 @@ class Fencing {
   bool told_ = false;
 };
 
+// The times of two logs may be as much apart, where the clock of one was put right afterwards.
+constexpr Micros kLogsApart = 10'000;
+
+// Since when a lease is certainly gone: another one had claimed an entry of which it had no outcome
+// yet. It was taken over as a whole, so that whatever it writes afterwards is a zombie's. kNever:
+// nothing shows that.
+std::vector<Micros> gone_since(const Case& c) {
+  const History& h = c.history;
+  std::vector<Micros> since(h.lease_facts.size(), kNever);
+  for (const LoggedOutcome& outcome : c.outcomes) {
+    for (const Holding& holding : c.holdings_of(outcome.entry)) {
+      const History::Lease& other = h.lease_facts[holding.lease];
+      if (holding.lease == outcome.lease || other.claimed_at == kNever) continue;
+      if (other.claimed_at + kLogsApart >= outcome.at) continue;
+      if (!later(c, other, h.lease_facts[outcome.lease])) continue;
+      since[outcome.lease] = std::min(since[outcome.lease], other.claimed_at);
+    }
+  }
+  return since;
+}
+
+// Which entries a settle wrote that were not delivered is not told, nor when the database took it:
+// the answer may be late. So only one is judged that began when its lease was gone.
+void judge_others(Case& c) {
+  if (c.history.counted_settles.empty()) return;
+  const std::vector<Micros> gone = gone_since(c);
+  for (const CountedSettle& settle : c.history.counted_settles) {
+    const Micros since = gone[settle.lease];
+    if (settle.others == 0 || settle.begun_at == kNever || since == kNever) continue;
+    if (settle.begun_at <= since + kLogsApart || c.commits_undone_between(since, settle.at))
+      continue;
+    c.found(Anomaly::zombie_write,
+            "lease " + std::string(c.history.leases.text(settle.lease)) + " wrote " +
+                std::to_string(settle.others) + " entries that were not delivered at " +
+                std::to_string(settle.at) + ", and was gone since " + std::to_string(since));
+  }
+}
+
 }  // namespace
 
 void judge_leases(Case& c) {
@@ -130,13 +184,15 @@ void judge_leases(Case& c) {
   for (Index entry = 0; entry < c.history.entries.size(); ++entry) {
     if (!c.settles_of(entry).empty()) Fencing(c, claims, entry).judge();
   }
+  judge_others(c);
   // Of one without outcomes it is not known which entries it settled.
   for (const CountedSettle& settle : c.history.counted_settles) {
-    if (settle.delivered == 0 || !claims.never_claimed(settle.lease) ||
+    if (settle.delivered + settle.others == 0 || !claims.never_claimed(settle.lease) ||
         claims.held_something(settle.lease))
       continue;
     c.found(Anomaly::zombie_write, "lease " + std::string(c.history.leases.text(settle.lease)) +
-                                       " settled " + std::to_string(settle.delivered) +
+                                       " settled " +
+                                       std::to_string(settle.delivered + settle.others) +
                                        " entries and was never claimed");
   }
 }

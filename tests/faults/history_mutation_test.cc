@@ -215,7 +215,7 @@ bool claim_again(Mutant& m, std::int64_t after_settle_us) {
   return true;
 }
 
-// The same, while something was wrong with the database that may have undone the settle, or not.
+// Something is wrong with the database that may undo what it has confirmed, or not.
 void disturb_database(Mutant& m, std::int64_t at_us, bool undoes_commits) {
   m.scene().add({{"f", "fault"},
                  {"at_us", at_us - 1},
@@ -225,6 +225,60 @@ void disturb_database(Mutant& m, std::int64_t at_us, bool undoes_commits) {
                  {"undoes_commits", undoes_commits}});
 }
 
+// An earlier lease puts back an entry that is settled in the end, so long after its next claim.
+bool put_back(Mutant& m, std::int64_t after_claim_us) {
+  const std::size_t arrival = *m.lonely_arrival();
+  const std::string id = Mutant::id(m.records()[arrival]);
+  const auto story = m.settled(id);
+  if (!story) return false;
+  const auto claim = m.pick([&](const json::object& r) {
+    return Mutant::is(r, "claimed") && r.at("lease") == json::value(story->lease);
+  });
+  const std::int64_t claimed = Mutant::at(m.records()[*claim]);
+  m.scene().claim("earlier", {id}, 0, "w98");
+  m.records().back()["at_us"] = claimed - 10;
+  m.scene().settle("earlier", {id}, 0, "w98");
+  m.records().back()["at_us"] = claimed + after_claim_us;
+  m.records().back()["status"] = "retryable_failure";
+  return true;
+}
+
+// A copy half a millisecond after the arrival, beside a fault of the database that ended so long
+// before the entry was committed.
+bool deliver_twice_after_a_fault(Mutant& m, std::int64_t before_us) {
+  for (int tries = 0; tries < 50; ++tries) {
+    const std::size_t arrival = *m.lonely_arrival();
+    const std::int64_t at = Mutant::at(m.records()[arrival]);
+    const std::int64_t over =
+        Mutant::at(m.committing(Mutant::id(m.records()[arrival]))) - before_us;
+    if (at - 1'000'000 > over || !m.quiet(at, at + 500)) continue;
+    m.insert_after(arrival, m.copy_of(arrival, 500));
+    disturb_database(m, over, false);
+    return true;
+  }
+  return false;
+}
+
+// A copy half a millisecond after the settle, beside a fault of the sink that struck so long before
+// or after it.
+bool deliver_twice_beside_a_sink(Mutant& m, std::int64_t after_settle_us) {
+  for (int tries = 0; tries < 50; ++tries) {
+    const std::size_t arrival = *m.lonely_arrival();
+    const auto story = m.settled(Mutant::id(m.records()[arrival]));
+    const std::int64_t at = Mutant::at(m.records()[arrival]);
+    if (!story || !m.quiet(at, story->settled + 500)) continue;
+    m.scene().add(m.copy_of(arrival, story->settled + 500 - at));
+    m.scene().add({{"f", "fault"},
+                   {"at_us", story->settled + after_settle_us},
+                   {"until_us", story->settled + 400},
+                   {"kind", "F12-sink"},
+                   {"touches", {{"sinks", "all"}}}});
+    return true;
+  }
+  return false;
+}
+
+// The first of these, while something was wrong with the database.
 bool claim_again_beside_a_fault(Mutant& m, bool undoes_commits) {
   if (!claim_again(m, 1)) return false;
   disturb_database(m, Mutant::at(m.records().back()), undoes_commits);
@@ -392,6 +446,18 @@ std::vector<Mutation> of_copies_and_order() {
          m.records()[*fault]["touches"] = {{"workers", json::array{"w98"}}};
          return true;
        }},
+      {"deliver twice what came after the fault",
+       {"dup-unexplained"},
+       [](Mutant& m) { return deliver_twice_after_a_fault(m, 201'000); }},
+      {"deliver twice what came while the fault had its last effects",
+       {},
+       [](Mutant& m) { return deliver_twice_after_a_fault(m, 1000); }},
+      {"deliver twice what was settled before the sink's fault",
+       {"dup-unexplained"},
+       [](Mutant& m) { return deliver_twice_beside_a_sink(m, 100); }},
+      {"deliver twice what the sink's fault kept from being settled",
+       {},
+       [](Mutant& m) { return deliver_twice_beside_a_sink(m, -100); }},
       {"swap two arrivals of a key", {"reorder"}, swap_arrivals},
       {"leave one out of a restart", {"gap"}, leave_out_of_a_restart},
   };
@@ -476,6 +542,10 @@ std::vector<Mutation> of_fencing() {
       {"settle what another lease has",
        {"zombie-write"},
        [](Mutant& m) { return claim_again(m, -1); }},
+      {"put back what another lease has",
+       {"zombie-write"},
+       [](Mutant& m) { return put_back(m, 1); }},
+      {"put back what another lease claims then", {}, [](Mutant& m) { return put_back(m, -1); }},
   };
 }
 

@@ -164,6 +164,7 @@ void outcome(const Fields& fields, History& history) {
     history.counted_attempts.push_back({holding.entry, holding.at, fields.number("attempts")});
   const std::string_view kind = fields.text("outcome");
   if (kind == "delivered") history.delivered_outcomes.push_back(holding);
+  history.outcomes.push_back({holding.entry, lease, holding.at, kind != "blocked"});
   auto counted = history.logged.find(kind);
   if (counted == history.logged.end()) counted = history.logged.emplace(kind, 0).first;
   ++counted->second;
@@ -183,7 +184,11 @@ void settled(const Fields& fields, History& history) {
     return;
   }
   history.counted_settles.push_back(
-      {lease, at, fields.number_or("delivered", fields.number_or("count", 0))});
+      {.lease = lease,
+       .at = at,
+       .delivered = fields.number_or("delivered", fields.number_or("count", 0)),
+       .others = fields.number_or("others", 0),
+       .begun_at = fields.number_or("begun_us", kNever)});
 }
 
 void touched(const Fields& fields, std::string_view name, bool& all, std::vector<Index>& some,

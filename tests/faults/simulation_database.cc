@@ -372,9 +372,10 @@ void ModelDatabase::write(const SettleRequest& request, std::int64_t lease_numbe
   for (const SettledOther& other : request.others) {
     if (row(other.id).state != Row::State::live) continue;
     write_other(other, request);
-    if (other.status == EntryStatus::dead_lettered)
-      world_.history.settles.push_back(
-          {row(other.id).entry, lease, world_.micros(), history::Settled::dead_lettered});
+    const bool dead = other.status == EntryStatus::dead_lettered;
+    world_.history.settles.push_back(
+        {row(other.id).entry, lease, world_.micros(),
+         dead ? history::Settled::dead_lettered : history::Settled::other});
   }
   world_.trace("db    L{} settled: {} delivered, {} others, {} returned", lease_number,
                fmt::join(request.delivered, " "), request.others.size(),
