@@ -6,6 +6,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <sstream>
 #include <string>
@@ -26,7 +27,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-// A table of entries, each with a key of its own.
+// A table of entries.
 class TableSession final : public StoreSession {
  public:
   explicit TableSession(EntryId entries) {
@@ -34,24 +35,36 @@ class TableSession final : public StoreSession {
   }
   ClaimResult claim(const ClaimRequest& request,
                     const std::function<void(const LeasedSoon&)>& leased) override {
+    asked.push_back(request.max_entries);
+    ClaimResult result;
+    if (busy) {
+      result.status = ClaimStatus::busy;
+      return result;
+    }
+    std::size_t entries = std::min(at_a_time, free_.size());
+    if (!keeps_leases) entries = std::min(entries, static_cast<std::size_t>(request.max_entries));
     if (on_read) {
-      leased({.entries = 1, .largest_key = 1, .more = true});
+      const auto count = static_cast<std::int32_t>(entries);
+      const std::int32_t largest = keys == Keys::one ? count : keys == Keys::each ? 1 : 0;
+      leased({.entries = count, .largest_key = largest, .more = true});
       on_read();
     }
-    ClaimResult result;
-    if (free_.empty()) return result;
+    if (entries == 0) return result;
     result.status = ClaimStatus::batch;
+    result.repeated = keeps_leases;
     LeasedBatch& batch = result.batch;
     batch.lease_id = request.lease_id;
     batch.lease_no = ++leases_;
     batch.valid_until = system_clock().monotonic() + request.lease;
-    for (std::size_t i = 0; i < at_a_time && !free_.empty(); ++i) {
+    for (std::size_t i = 0; i < entries; ++i) {
       batch.entries.push_back(entry(free_.front()));
       free_.pop_front();
     }
     claimed += batch.entries.size();
     const auto owner = std::make_shared<std::string>("customer");
-    for (LeasedEntry& each : batch.entries) each.envelope.key = *owner;
+    for (LeasedEntry& each : batch.entries) {
+      if (keys != Keys::none) each.envelope.key = *owner;
+    }
     batch.owner = owner;
     rows = owner;
     closed.clear();
@@ -65,8 +78,8 @@ class TableSession final : public StoreSession {
     free_.insert(free_.end(), request.returned.begin(), request.returned.end());
     return {};
   }
-  std::vector<Uuid> renew(std::span<const Uuid> asked, Milliseconds) override {
-    return {asked.begin(), asked.end()};
+  std::vector<Uuid> renew(std::span<const Uuid> leases, Milliseconds) override {
+    return {leases.begin(), leases.end()};
   }
   std::vector<std::string> due_streams(std::span<const std::string>) override { return {}; }
   bool park_destination(const std::string&, const std::string&, const std::string&) override {
@@ -77,6 +90,11 @@ class TableSession final : public StoreSession {
   void forgive(std::span<const EntryId>) override {}
 
   std::size_t at_a_time = 1000;
+  enum class Keys : std::uint8_t { each, one, none };  // one for each entry, one for all
+  Keys keys = Keys::each;
+  bool busy = false;                // another claim of the stream is under way
+  bool keeps_leases = false;        // of claims that are asked again: they bring what they took
+  std::vector<std::int32_t> asked;  // by each claim
   std::size_t claimed = 0;
   std::weak_ptr<const void> rows;    // of the last batch
   std::vector<std::string> closed;   // keys, in the last claim
@@ -85,12 +103,13 @@ class TableSession final : public StoreSession {
   std::function<void()> on_settle;
 
  private:
-  static LeasedEntry entry(EntryId id) {
+  [[nodiscard]] LeasedEntry entry(EntryId id) const {
     LeasedEntry entry;
     entry.envelope.entry_id = id;
     entry.envelope.stream = "orders";
     entry.envelope.type = "order.placed";
-    entry.key_hash = static_cast<std::int32_t>(id);
+    if (keys == Keys::none) return entry;
+    entry.key_hash = keys == Keys::one ? 1 : static_cast<std::int32_t>(id);
     return entry;
   }
 
@@ -113,7 +132,8 @@ class HoldingEmitter final : public Emitter {
   const Capabilities capabilities_{};
 };
 
-// Keeps jobs of the database and calls of the loop until the test asks for them.
+// Keeps jobs of the database and calls of the loop until the test asks for them. Its time is that
+// of the machine, or what the test says.
 class StepwiseHost final : public DrainHost {
  public:
   explicit StepwiseHost(Logger& log) : log_(log) {}
@@ -143,8 +163,10 @@ class StepwiseHost final : public DrainHost {
   }
   [[nodiscard]] bool has_jobs() const { return !jobs_.empty(); }
 
-  [[nodiscard]] const DrainOptions& options() const override { return options_; }
-  [[nodiscard]] MonotonicTime now() const override { return system_clock().monotonic(); }
+  [[nodiscard]] const DrainOptions& options() const override { return settings; }
+  [[nodiscard]] MonotonicTime now() const override {
+    return said_now.value_or(system_clock().monotonic());
+  }
   [[nodiscard]] Random& random() override { return system_random(); }
   [[nodiscard]] Logger& log() override { return log_; }
   void submit(DatabasePool::Job job) override { jobs_.push_back(std::move(job)); }
@@ -153,15 +175,19 @@ class StepwiseHost final : public DrainHost {
     later_.push_back(std::move(handler));
   }
   [[nodiscard]] Amount allowance(const StreamDrain&) const override {
-    return {options_.max_in_flight, options_.max_in_flight_bytes};
+    return {settings.max_in_flight - taken_.entries, settings.max_in_flight_bytes - taken_.bytes};
   }
-  void claim_begins(const StreamDrain&, Amount) override {}
-  void claim_brings(const StreamDrain&, Amount, Amount) override {}
-  void let_go(const StreamDrain&, std::int64_t) override {}
+  void claim_begins(const StreamDrain&, Amount most) override { taken_ = taken_ + most; }
+  void claim_brings(const StreamDrain&, Amount most, Amount came) override {
+    taken_ = taken_ - most + came;
+  }
+  void let_go(const StreamDrain&, std::int64_t bytes) override {
+    taken_ = taken_ - Amount{1, bytes};
+  }
   void unwritten(Amount) override {}
   void written(Amount) override {}
   void wants_room(StreamDrain&) override {}
-  void look_at(StreamDrain&, MonotonicTime) override {}
+  void look_at(StreamDrain&, MonotonicTime when) override { next_look = when; }
   void claim_ended() override {}
   [[nodiscard]] std::uint64_t presence() const override { return 1; }
   [[nodiscard]] bool may_send() const override { return true; }
@@ -169,9 +195,13 @@ class StepwiseHost final : public DrainHost {
   [[nodiscard]] std::vector<Uuid> dead_workers() const override { return {}; }
   void saw_workers(const StreamDrain&, const std::vector<Uuid>&) override {}
 
+  std::optional<MonotonicTime> said_now;
+  MonotonicTime next_look{};
+  DrainOptions settings{};
+
  private:
-  const DrainOptions options_{};
   Logger& log_;
+  Amount taken_;  // of the allowance, by claims and what they brought
   std::deque<DatabasePool::Job> jobs_;
   std::deque<std::function<void()>> handlers_;
   std::deque<std::function<void()>> later_;
@@ -184,6 +214,17 @@ class DrainStream : public testing::Test {
   }
   void claim() {
     ASSERT_TRUE(stream_.claim());
+    run_jobs();
+    host_.run_loop();
+  }
+  // One, and the next where it may begin while the entries of that one are read.
+  void claim_beside() {
+    session_.on_read = [&] {
+      session_.on_read = {};
+      host_.run_loop();
+      (void)stream_.claim();
+    };
+    claim();
     run_jobs();
     host_.run_loop();
   }
@@ -217,7 +258,6 @@ class DrainStream : public testing::Test {
   HoldingEmitter emitter_;
   StreamDrain stream_{orders(), emitter_, metrics_.stream("orders"), host_};
 
- private:
   static StreamOptions orders() {
     StreamOptions options;
     options.name = "orders";
@@ -265,6 +305,70 @@ TEST_F(DrainStream, AClaimThatHungUntilAllLeasesWereGivenUpOvertakesNothing) {
   EXPECT_EQ(session_.settled.size(), 1U);
   claim();
   EXPECT_EQ(emitter_.tokens.size(), kEntries);
+}
+
+// While entries are read nobody knows how many are of one key, and the claim beside that took half
+// a batch for a key that they had filled.
+TEST_F(DrainStream, AKeyThatTheNextClaimBeginsBesideHoldsNoMoreThanItsLimit) {
+  constexpr std::int32_t kInFlight = 20;
+  host_.settings.batch_entries = kInFlight;
+  StreamOptions options = orders();
+  options.key_in_flight = kInFlight;
+  stream_.set_options(options);
+  session_.keys = TableSession::Keys::one;
+  claim_beside();
+  EXPECT_EQ(stream_.held_entries(), kInFlight);
+}
+
+// It took what is read for entries that are all of one key.
+TEST_F(DrainStream, TheNextClaimOfEntriesWithoutAKeyTakesAFullBatch) {
+  constexpr std::int32_t kBatch = 20;
+  host_.settings.batch_entries = kBatch;
+  StreamOptions options = orders();
+  options.key_in_flight = kBatch;
+  stream_.set_options(options);
+  session_.keys = TableSession::Keys::none;
+  claim_beside();
+  EXPECT_THAT(session_.asked, ElementsAre(kBatch, kBatch));
+}
+
+// It has its lease, and what is in it comes as soon as it is asked again: meanwhile another stream
+// took its room.
+TEST_F(DrainStream, AClaimWhoseConnectionBreaksWhileItIsReadKeepsItsRoom) {
+  constexpr std::int32_t kInFlight = 20;
+  host_.settings.batch_entries = host_.settings.max_in_flight = kInFlight;
+  session_.at_a_time = kInFlight;
+  StreamDrain other(orders(), emitter_, metrics_.stream("others"), host_);
+  session_.on_read = [&] { throw StoreError(StoreErrorKind::unavailable, "the connection broke"); };
+  claim();
+  session_.on_read = {};
+  session_.keeps_leases = true;
+  (void)other.claim();
+  claim();
+  EXPECT_EQ(stream_.held_entries(), kInFlight) << "it is asked again, whatever room is left";
+  EXPECT_EQ(stream_.held_entries() + other.held_entries(), host_.settings.max_in_flight);
+}
+
+// Each look at a stream at which somebody else is costs the server as much as the least claim.
+TEST_F(DrainStream, AStreamThatIsBusyAgainAndAgainIsAskedLessOften) {
+  using std::chrono::seconds;
+  session_.busy = true;
+  host_.said_now = system_clock().monotonic();
+  const MonotonicTime end = *host_.said_now + seconds{10};
+  for (; *host_.said_now < end; host_.said_now = host_.next_look) {
+    claim();
+    ASSERT_GT(host_.next_look, *host_.said_now) << "it is not asked in a circle";
+  }
+  // Each pause has 32 to 64 ms, but for the first few, which double from a millisecond or two.
+  EXPECT_LE(session_.asked.size(), 10'000U / 32 + 6);
+  EXPECT_GE(session_.asked.size(), 10'000U / 64);
+
+  // Whoever had it has gone, and comes back.
+  session_.busy = false;
+  claim();
+  session_.busy = true;
+  claim();
+  EXPECT_LE(host_.next_look, *host_.said_now + Milliseconds{2}) << "the pauses begin anew";
 }
 
 // A settle of several leases tells of all of them when the last one is answered. Where the server
