@@ -350,6 +350,15 @@ TEST(DupUnexplained, MoreCopiesThanKills) {
   EXPECT_EQ(verdict.dup_explained, 1U);
 }
 
+// As of an endpoint that answered with a status: the worker knows that nothing was taken.
+TEST(DupUnexplained, TheFaultOfTheSinkExcusesNone) {
+  Scene scene = three_that_arrived().arrive("c", 13).end({"a", "b", "c"});
+  EXPECT_THAT(found(Scene(scene).fault("F15-http", 1, 100, {{"sinks", "all"}})), IsEmpty());
+  EXPECT_THAT(
+      found(scene.fault("F15-http", 1, 100, {{"sinks", "all"}}, {{"copies", 0}, {"late", false}})),
+      ElementsAre("dup-unexplained"));
+}
+
 TEST(DupUnexplained, TheFaultTouchedAnotherSink) {
   Scene scene = three_that_arrived();
   scene.fault("F12-ack-lost", 1, 100, {{"sinks", boost::json::array{"other"}}}).arrive("c", 13);
