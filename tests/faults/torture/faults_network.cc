@@ -208,8 +208,7 @@ class LateAnswers final : public Fault {
 class HttpFault final : public Fault {
  public:
   HttpFault(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) {
-    // An endpoint that says no has not taken it, and the worker knows.
-    if (injection_.mode.find_first_not_of("0123456789") == std::string::npos) {
+    if (refuses_with_a_status(injection_)) {
       slow_sink();
     } else {
       touch_sink();

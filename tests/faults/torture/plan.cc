@@ -120,6 +120,11 @@ std::optional<std::uint64_t> parse_seed(std::string_view text) {
   return seed;
 }
 
+bool refuses_with_a_status(const Injection& injection) {
+  return injection.kind == "F15-http" &&
+         injection.mode.find_first_not_of("0123456789") == std::string::npos;
+}
+
 Case parse_case(std::string_view name) {
   Names parts;
   for (std::string rest(name); parts.empty() || !rest.empty();) {

@@ -62,6 +62,10 @@ struct Injection {
 // "F1-sigkill at S3 (send.begun, time 17)"
 [[nodiscard]] std::string described(const Injection& injection);
 
+// Whether it makes a sink say that it takes nothing: then the worker knows, and no copy and no late
+// arrival is explained by it.
+[[nodiscard]] bool refuses_with_a_status(const Injection& injection);
+
 struct Plan {
   Case of;
   std::vector<Injection> injections;

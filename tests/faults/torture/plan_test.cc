@@ -248,6 +248,20 @@ TEST(TorturePlan, AnInjectionIsDescribedByWhereItShouldHaveStruck) {
   EXPECT_EQ(described(injection), "F12-sink.drop at S3 (webhook.requested, time 17)");
 }
 
+// Any number of copies passed beside these.
+TEST(TorturePlan, AnEndpointThatAnswersWithAStatusExcusesNoCopy) {
+  Names refusals;
+  for (const FaultKind& kind : fault_kinds()) {
+    for (const std::string& mode : kind.modes) {
+      Injection injection;
+      injection.kind = kind.name;
+      injection.mode = mode;
+      if (refuses_with_a_status(injection)) refusals.insert(kind.name + "." + mode);
+    }
+  }
+  EXPECT_EQ(refusals, (Names{"F15-http.500", "F15-http.503", "F15-http.429", "F15-http.408"}));
+}
+
 TEST(TorturePlan, OfAPairOnlyOneTakesTheServer) {
   int pairs = 0;
   for (const Case& each : full_cases(1, true)) {
