@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "emitters/kafka/classify.h"
 #include "emitters/kafka/topics.h"
 
 namespace outfall::kafka {
@@ -54,6 +55,7 @@ class Check {
       if (type == RD_KAFKA_EVENT_ERROR && said != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
         text = rd_kafka_event_error_string(event.get());
         text += login_note(settings_, said);
+        text += certificate_note(rd_kafka_event_error_string(event.get()));
       }
     }
     return {false, "no broker answers: " + text};

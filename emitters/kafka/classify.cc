@@ -1,6 +1,8 @@
 #include "emitters/kafka/classify.h"
 
+#include <algorithm>
 #include <array>
+#include <charconv>
 
 namespace outfall::kafka {
 namespace {
@@ -113,6 +115,22 @@ Verdict classify(rd_kafka_resp_err_t error, Choice of_partition) noexcept {
     if (row.error == error) return row.verdict;
   }
   return kUnknown;
+}
+
+std::string_view certificate_note(std::string_view text) noexcept {
+  // As OpenSSL ends its words: "sslv3 alert bad certificate: SSL alert number 42".
+  constexpr std::string_view kAlert = "SSL alert number ";
+  // bad_certificate, unsupported_certificate, certificate_revoked, certificate_expired,
+  // certificate_unknown, unknown_ca, certificate_required
+  constexpr std::array kOfCertificates = {42, 43, 44, 45, 46, 48, 116};
+  const std::size_t at = text.find(kAlert);
+  if (at == std::string_view::npos) return {};
+  text.remove_prefix(at + kAlert.size());
+  int alert = 0;
+  std::from_chars(text.data(), text.data() + text.size(), alert);
+  if (std::find(kOfCertificates.begin(), kOfCertificates.end(), alert) == kOfCertificates.end())
+    return {};
+  return "; the broker wants a client certificate that it trusts: look at tls.certificate_file";
 }
 
 Outcome outcome_of(rd_kafka_resp_err_t error, Persisted persisted, std::string_view detail,

@@ -39,6 +39,11 @@ enum class Choice : std::uint8_t { producer, entry };
 [[nodiscard]] Verdict classify(rd_kafka_resp_err_t error,
                                Choice of_partition = Choice::producer) noexcept;
 
+// What to say beside the words about a connection that the broker has ended for the certificate of
+// this client, or for want of one; else empty. librdkafka's code for it is that of a broker that
+// has gone away.
+[[nodiscard]] std::string_view certificate_note(std::string_view text) noexcept;
+
 // The outcome of a record that will not be sent again in this attempt. `detail` is added to the
 // message: librdkafka's last words about the connection.
 [[nodiscard]] Outcome outcome_of(rd_kafka_resp_err_t error, Persisted persisted,

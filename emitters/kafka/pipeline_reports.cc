@@ -150,9 +150,11 @@ rd_kafka_resp_err_t Pipeline::refusal_of_all(MonotonicTime now) {
 
 // Why the brokers take nothing: what is given up meanwhile says it.
 void Pipeline::know_trouble(rd_kafka_resp_err_t error, std::string_view text, MonotonicTime now) {
-  connection_error_ = error;
+  const std::string_view of_certificate = certificate_note(text);
+  connection_error_ = of_certificate.empty() ? error : RD_KAFKA_RESP_ERR__SSL;
   connection_text_ = text;
   connection_text_ += login_note(settings_, error);
+  connection_text_ += of_certificate;
   connection_error_at_ = now;
 }
 

@@ -64,6 +64,7 @@ class KafkaTls : public KafkaTest {
 
 TEST_F(KafkaTls, ABrokerThatWantsACertificateIsShownOne) {
   expect_nothing_is_sent();
+  EXPECT_THAT(told_, AllOf(StartsWith("kafka.tls_failed"), HasSubstr("tls.certificate_file")));
   show_certificate();
   expect_all_is_sent(100);
 }

@@ -112,6 +112,21 @@ TEST(KafkaClassifyTest, AMissingPartitionIsTheEntrysFaultOnlyWhereTheEntryNamedI
   EXPECT_EQ(classify(kError, Choice::producer).fault, Fault::fatal);
 }
 
+// librdkafka takes it for a broker that has gone away.
+TEST(KafkaClassifyTest, AClientCertificateThatABrokerRefusesIsNamed) {
+  const auto words = [](int alert) {
+    return "Receive failed: error:0A000412:SSL routines::sslv3 alert: SSL alert number " +
+           std::to_string(alert) + " (after 3ms in state APIVERSION_QUERY)";
+  };
+  for (const int alert : {42, 43, 44, 45, 46, 48, 116})
+    EXPECT_THAT(certificate_note(words(alert)), testing::HasSubstr("tls.certificate_file"))
+        << alert;
+  for (const int alert : {0, 4, 40, 47, 70, 80, 420})
+    EXPECT_EQ(certificate_note(words(alert)), "") << alert;
+  for (const char* text : {"", "Disconnected", "certificate verify failed", "SSL alert number "})
+    EXPECT_EQ(certificate_note(text), "") << text;
+}
+
 TEST(KafkaClassifyTest, NoErrorHasAMeaningThatIsNotARowHere) {
   std::set<int> tested;
   for (const Row& row : rows()) tested.insert(row.error);
