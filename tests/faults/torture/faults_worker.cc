@@ -19,9 +19,9 @@ class SignalFault : public Fault {
       : Fault(scene, std::move(injection)), signal_(std::move(signal)) {
     if (signal_ != "TERM") touch(worker());
     if (signal_ == "STOP") more_["late"] = true;
-    // Its second signal ends the process without waiting for what is on its way, and a stop waits
-    // for slow answers only so long.
-    if (signal_ == "TERM" && (injection_.step == "S8" || plays(scene.plan, "F4-slow")))
+    // Its second signal ends the process without waiting for what is on its way, and the first
+    // waits only so long.
+    if (signal_ == "TERM" && (injection_.step == "S8" || outlasts_a_stop(scene.plan)))
       touch(worker());
     ends_at_once_ = signal_ == "KILL";
   }
@@ -143,8 +143,7 @@ class ClockFault final : public Fault {
       skewed_ = &scene_.hire("skewed");
       skewed_->set_clock_ahead(ahead() ? kOff : -kOff);
       set_clock(jumps() || !ahead() ? "+0" : off());
-      // It is stopped in the end, and answers may come later than a stop waits for them.
-      if (plays(scene_.plan, "F4-slow")) touch(*skewed_);
+      if (outlasts_a_stop(scene_.plan)) touch(*skewed_);  // it is stopped in the end
       if (injection_.point.empty()) skewed_->start(environment());
     }
     // libfaketime does not know the C11 waits of librdkafka: with a clock that is behind they are
@@ -279,6 +278,7 @@ class NamesakeFault final : public Fault {
  private:
   void strike() override {
     namesake_ = &scene_.hire(worker().name());
+    if (outlasts_a_stop(scene_.plan)) touch(*namesake_);  // it is stopped in the end
     namesake_->start();
   }
   void mend() override { namesake_->stop(); }

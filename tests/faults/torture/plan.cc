@@ -143,6 +143,10 @@ bool plays(const Plan& plan, const std::string& kind) {
                      [&](const Injection& each) { return each.kind == kind; });
 }
 
+bool outlasts_a_stop(const Plan& plan) {
+  return plays(plan, "F4-slow") || plays(plan, "F23-deadlock");
+}
+
 Plan make_plan(const Case& of) {
   const Names& emitters = emitter_names();
   if (std::find(emitters.begin(), emitters.end(), of.emitter) == emitters.end())
