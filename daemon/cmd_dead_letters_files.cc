@@ -112,6 +112,16 @@ void refuse(const DeadLetterFile& file) {
                      {}, std::move(shown));
 }
 
+// A command before this one that has failed leaves a file without a line, which must not look like
+// a file whose dead letters are all as they should be.
+void expect_lines(const DeadLetterFile& file) {
+  if (!file.lines.empty()) return;
+  throw CommandError(ExitCode::usage,
+                     fmt::format("{} has no dead letter in it", printable(file.name)),
+                     "see that the command that made it has not failed; `outfall dead-letters "
+                     "export` writes one line for each dead letter");
+}
+
 struct Import {
   std::vector<EntryId> ids;
   std::vector<const DeadLetterLine*> lines;  // in the same order
@@ -197,6 +207,7 @@ ExitCode import_letters(const Context& context, const ImportOptions& options) {
   check_run_options(options.run);
   DeadLetterFile file = read_file(options);
   refuse(file);
+  expect_lines(file);
   return with_store(context, Access::change, [&](OperatorStore& store, const Config& config) {
     const Import import = examine(store, file, by, options.skip_gone);
     refuse(file);

@@ -153,6 +153,23 @@ TEST_F(CliImport, WhatIsWrongIsNamedByItsLineAndNothingIsChanged) {
   EXPECT_EQ(sql_.number("SELECT count(*) FROM jobs"), 0);
 }
 
+// As jq leaves it when it fails, with its error lost in a pipe or a log.
+TEST_F(CliImport, AFileWithoutALineIsNoSuccess) {
+  folder_.write("empty.jsonl", "");
+  folder_.write("blank.jsonl", "\n \n");
+  for (const std::string file : {"empty.jsonl", "blank.jsonl"}) {
+    for (const std::string option : {"--dry-run", "--no-replay", "--skip-gone", "--progress=5s"}) {
+      const boost::json::object error =
+          refused(64, {"dead-letters", "import", file, option, "--reason", "x"});
+      EXPECT_EQ(text_of(error, "message"), file + " has no dead letter in it") << option;
+    }
+  }
+  const Finished piped = run({OUTFALL_BINARY, "dead-letters", "import", "-", "--reason", "x"},
+                             {.working_folder = folder_.path(), .input = ""});
+  EXPECT_EQ(piped.status.code, 64) << piped.output;
+  EXPECT_THAT(piped.error_output, HasSubstr("standard input has no dead letter in it"));
+}
+
 TEST_F(CliImport, ExportFollowsItsFilterIntoAFileAndStandardInputGoesBack) {
   const boost::json::object result =
       done({"dead-letters", "export", "--stream", "orders", "--id", "3", "--id", "1", "--limit",
