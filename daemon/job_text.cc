@@ -91,6 +91,11 @@ bool can_resume(const JobReport& report) {
   return report.run.step.state == "paused" || report.run.step.state == "running";
 }
 
+// Somebody gave it up for what it does, so that nobody is told to do the same again.
+bool aborted(const JobReport& report) {
+  return report.run.step.state == "aborted";
+}
+
 bool more_of(const JobReport& report) {
   if (report.run.job == 0) return false;
   return report.run.step.state == "finished" ? report.run.step.more
@@ -121,7 +126,7 @@ void write_report_json(const Context& context, const JobReport& report) {
   }
   if (can_resume(report)) {
     object["resume"] = resume_command(context, report.run.job, report.requester);
-  } else if (more_of(report)) {
+  } else if (more_of(report) && !aborted(report)) {
     object["resume"] = rest_command(context, report);
   }
   write_json(context, object);
@@ -133,6 +138,12 @@ std::vector<std::string> next_steps(const Context& context, const JobReport& rep
                         resume_command(context, report.run.job, report.requester)),
             fmt::format("`outfall dead-letters jobs abort {} --reason ...` gives it up",
                         report.run.job)};
+  }
+  if (aborted(report)) {
+    return {
+        fmt::format("`outfall dead-letters jobs show {}` says what was {}; the rest are dead "
+                    "letters still",
+                    report.run.job, past(report.action))};
   }
   if (more_of(report))
     return {fmt::format("`{}` goes on with the rest", rest_command(context, report))};

@@ -107,6 +107,28 @@ TEST_F(CliJobs, AbortedItLeavesTheRestAndCannotGoOn) {
   }
 }
 
+// The filter may be what was wrong.
+TEST_F(CliJobs, OneThatWasAbortedDoesNotAdviseToReplayTheRest) {
+  dead_letters(40);
+  const auto text = slow_replay("5/s");
+  done({"dead-letters", "jobs", "abort", "1", "--reason", "wrong filter"});
+  EXPECT_EQ(text->wait().code, 75) << text->error_output();
+  EXPECT_THAT(text->output(), AllOf(HasSubstr("aborted by "), Not(HasSubstr("--stream orders")),
+                                    HasSubstr("`outfall dead-letters jobs show 1` says what was "
+                                              "replayed; the rest are dead letters still")));
+
+  const auto json = start({"dead-letters", "replay", "--stream", "orders", "--rate", "5/s",
+                           "--reason", "mended", "--json"});
+  const std::int64_t before = replayed();
+  wait_until([&] { return replayed() > before; }, "the first chunk is through");
+  done({"dead-letters", "jobs", "abort", "2", "--reason", "wrong filter"});
+  EXPECT_EQ(json->wait().code, 75) << json->error_output();
+  const boost::json::object report = boost::json::parse(json->output()).as_object();
+  EXPECT_EQ(report.at("state"), "aborted");
+  EXPECT_EQ(report.at("more"), true);
+  EXPECT_FALSE(report.contains("resume")) << json->output();
+}
+
 TEST_F(CliJobs, TwoProcessesOfOneJobDoubleNothing) {
   dead_letters(60);
   const auto first = slow_replay("40/s");
