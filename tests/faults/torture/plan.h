@@ -80,7 +80,8 @@ struct Plan {
 [[nodiscard]] Plan make_plan(const Case& of);
 // Whether a fault of this kind is in it.
 [[nodiscard]] bool plays(const Plan& plan, const std::string& kind);
-// Whether answers or settles may take longer in it than a worker that is asked to end waits for them.
+// Whether answers or settles may take longer in it than a worker that is asked to end waits for
+// them.
 [[nodiscard]] bool outlasts_a_stop(const Plan& plan);
 
 // Which cases a form of the torture plays. Without crash points in the binary only the step "any"
