@@ -25,6 +25,7 @@ outfall_test(history_check_test
     ${CMAKE_CURRENT_LIST_DIR}/history_mutation_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/history_program_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/history_scene.cc
+    ${CMAKE_CURRENT_LIST_DIR}/history_zombie_test.cc
   LIBS outfall_history outfall_test_support
   LABELS unit)
 add_dependencies(history_check_test outfall_history_check)
