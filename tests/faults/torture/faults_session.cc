@@ -91,9 +91,7 @@ class DeadlockFault final : public WitnessedFault {
         "SET jit = off");
     before_ = counted();
     tried_us_ = 0;
-    if (!at_step()) return;
-    others(&Worker::pause);
-    attempt([this] { lock_first(); });
+    if (at_step()) attempt([this] { lock_first(); });
   }
   void tick() override {
     if (tried_us_ != 0) {
@@ -113,7 +111,6 @@ class DeadlockFault final : public WitnessedFault {
     });
   }
   void mend() override {
-    others(&Worker::resume);
     more_["deadlocks"] = deadlocks_;
     more_["deadlocks_counted"] = counted() - before_;
     client_.reset();
@@ -128,20 +125,8 @@ class DeadlockFault final : public WitnessedFault {
 
  private:
   [[nodiscard]] bool at_step() const { return !injection_.point.empty(); }
-  [[nodiscard]] bool of_claim() const { return injection_.step == "S0"; }
-
-  // A claim skips the stream and the leases that are locked; it waits for who has a whole table.
-  // The first claim of a stream is the one that waits, so that the other workers stand still
-  // meanwhile.
-  void others(void (Worker::*what)()) {
-    if (!of_claim()) return;
-    for (const auto& each : scene_.workers) {
-      if (each.get() != &worker()) (each.get()->*what)();
-    }
-  }
 
   [[nodiscard]] std::string first_lock() const {
-    if (of_claim()) return "LOCK TABLE leases IN SHARE MODE";
     // By their ids: a join over all entries took twelve minutes of a soak, whose dead rows it read
     // for each lease and kept from being removed meanwhile.
     return "SELECT e.id FROM entries e WHERE e.id IN (SELECT generate_series(lower(span), "
@@ -156,8 +141,7 @@ class DeadlockFault final : public WitnessedFault {
     holds_until_us_ = now_us() + (at_step() ? kHoldsAtStepUs : kHoldsUs);
   }
   void lock_second() {
-    client_->exec(of_claim() ? "SELECT name FROM streams FOR UPDATE"
-                             : "SELECT lease_id FROM leases FOR UPDATE");
+    client_->exec("SELECT lease_id FROM leases FOR UPDATE");
     let_go();
   }
   template <typename Work>
@@ -172,7 +156,6 @@ class DeadlockFault final : public WitnessedFault {
   void let_go() {
     client_->exec("ROLLBACK");
     holds_until_us_ = 0;
-    others(&Worker::resume);
     if (at_step()) tried_us_ = now_us();
   }
   // At a step it must be the worker that stood there, with what it stood before.
@@ -181,7 +164,7 @@ class DeadlockFault final : public WitnessedFault {
                "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid"
                " WHERE NOT l.granted AND pg_backend_pid() = ANY (pg_blocking_pids(l.pid))" +
                (at_step() ? " AND a.application_name = 'outfall " + worker().instance() +
-                                "' AND a.query LIKE '%." + (of_claim() ? "claim" : "settle") + "(%'"
+                                "' AND a.query LIKE '%.settle(%'"
                           : std::string())) > 0;
   }
   std::int64_t counted() {

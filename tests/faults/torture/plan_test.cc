@@ -131,7 +131,7 @@ const std::vector<MatrixRow>& matrix() {
       {"F22-pooler-sigterm", {}, kEach},
       {"F22-pooler-freeze", {}, kEach},
       {"F22-pooler-terminate", {}, kEach},
-      {"F23-deadlock", {"S0", "S5"}, kEach},
+      {"F23-deadlock", {"S5"}, kEach},
       {"F24-schema", kAll, kEach},
       {"F25-descriptors", kAll, kEach},
       {"F26-same-name", kAll, kEach},
@@ -172,7 +172,7 @@ TEST(TorturePlan, TheFullFormPlaysEachFaultAtEachStepOfTheMatrixWithEachEmitter)
     EXPECT_EQ(played, expected) << row.kind;
   }
   // That the matrix itself has not become smaller.
-  EXPECT_EQ(exact, 660u);
+  EXPECT_EQ(exact, 655u);
 }
 
 TEST(TorturePlan, TheFullFormPlaysEachModeWithEachEmitterAndAtAStep) {
@@ -232,7 +232,7 @@ TEST(TorturePlan, AFaultIsPlayedOnlyWhereItApplies) {
 
 // Five or six seconds a run, two at a time: an hour, or somewhat less.
 TEST(TorturePlan, BothFormsEndInTime) {
-  EXPECT_LE(full_cases(1, true).size(), 1020u);
+  EXPECT_LE(full_cases(1, true).size(), 1015u);
   EXPECT_LE(quick_cases(1, true).size(), 47u);
 }
 
