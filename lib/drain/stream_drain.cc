@@ -187,6 +187,14 @@ void StreamDrain::log_outcome(const HeldEntry& entry, const Outcome& outcome) {
                                 {"record_id", outcome.record_id}});
 }
 
+// No breaker opens and no attempt is counted, so that this is all that says why entries wait.
+void StreamDrain::log_deferral(const Transition& transition) {
+  host_.log().limited(LogLevel::warning, "deferred/" + options_.name, "deferred",
+                      {{"stream", options_.name},
+                       {"error_code", transition.error_code},
+                       {"error", transition.error_message}});
+}
+
 void StreamDrain::completed(HeldEntry& entry, Completion& completion) {
   HeldLease& lease = *entry.lease;
   HeldLane& lane = *entry.lane;
@@ -238,6 +246,7 @@ void StreamDrain::decide_other(HeldEntry& entry, Outcome& outcome) {
       decide(outcome, attempt_context(entry, now), options_.policy, host_.random());
   const bool unsent = outcome.kind == OutcomeKind::blocked ||
                       outcome.kind == OutcomeKind::shutdown || !outcome.destination_asked;
+  if (outcome.kind == OutcomeKind::deferred && outcome.error) log_deferral(transition);
   tell_lane(entry, unsent, transition, now);
   if (transition.possible_duplicate) metrics_.duplicates_possible.Increment();
   if (!transition.next || *transition.next == EntryStatus::held) {

@@ -127,6 +127,7 @@ class StreamDrain {
   void decide_other(HeldEntry& entry, Outcome& outcome);
   bool conclude(HeldEntry& entry, Transition& transition, MonotonicTime now);
   void log_outcome(const HeldEntry& entry, const Outcome& outcome);
+  void log_deferral(const Transition& transition);
   [[nodiscard]] AttemptContext attempt_context(const HeldEntry& entry, MonotonicTime now) const;
   SettledOther settled_other(const HeldEntry& entry, Transition& transition);
   void give_back(HeldEntry& entry);

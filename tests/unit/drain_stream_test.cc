@@ -229,10 +229,13 @@ class DrainStream : public testing::Test {
     host_.run_loop();
   }
   // Of all that the emitter has.
-  void complete_all(OutcomeKind kind) {
+  void complete_all(OutcomeKind kind, const std::string& error_code = {}) {
     for (const std::uint64_t token : std::exchange(emitter_.tokens, {})) {
       Completion completion{token, {}};
       completion.outcome.kind = kind;
+      if (!error_code.empty()) {
+        completion.outcome.error = std::make_unique<DeliveryError>(DeliveryError{error_code, "x"});
+      }
       stream_.completed(*reinterpret_cast<HeldEntry*>(token), completion);
     }
     stream_.end_of_turn();
@@ -429,6 +432,21 @@ TEST_F(DrainStream, TheKeyOfAnEntryThatTheDatabaseRefusesIsClosedByItsNameAlsoWi
     (void)stream_.claim();
   }
   EXPECT_THAT(session_.closed, ElementsAre("customer"));
+}
+
+// A worker out of descriptors puts off whatever it should deliver: no breaker opens, no attempt is
+// counted, and its log said nothing.
+TEST_F(DrainStream, AShortageOfOurOwnIsToldOnce) {
+  claim();
+  complete_all(OutcomeKind::deferred, "webhook.local_resources");
+  EXPECT_THAT(told("deferred"), ElementsAre(HasSubstr("webhook.local_resources")));
+}
+
+// So it does with what it is asked for, as by a program that keeps the hours of its destination.
+TEST_F(DrainStream, ADeferralWithoutAnErrorIsNoLineInTheLog) {
+  claim();
+  complete_all(OutcomeKind::deferred);
+  EXPECT_THAT(told("deferred"), IsEmpty());
 }
 
 }  // namespace
