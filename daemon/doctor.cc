@@ -117,6 +117,23 @@ void judge_retried(const json::object& stream, const DoctorLimits& limits, Findi
        "retry.max_attempts is used up, or pause it (`outfall destinations pause`)"});
 }
 
+// Neither is what is put off again and again, and it costs no attempts: it never becomes a dead
+// letter that somebody would see.
+void judge_deferred(const json::object& stream, const DoctorLimits& limits, Findings& findings) {
+  const double seconds = number_field(stream, "oldest_deferred_seconds");
+  if (seconds * 1000 < static_cast<double>(limits.retried.count())) return;
+  const std::int64_t deferred = integer_field(stream, "deferred");
+  const std::string name = printable(text_field(stream, "stream"));
+  findings.push_back(
+      {"deferred", Severity::warning, name,
+       fmt::format("{} of the stream {} {} deferred, the oldest is {} old",
+                   counted(deferred, "entry"), name, deferred == 1 ? "is" : "are",
+                   age_of_seconds(seconds)),
+       "where a breaker is open (`outfall status`) they are its probes; else their emitter puts "
+       "them off: last_error_code in the table entries, the log or the emitter's program says "
+       "why"});
+}
+
 void judge_held(const json::object& stream, const DoctorLimits& limits, Findings& findings) {
   const std::string name = printable(text_field(stream, "stream"));
   const double held_seconds = number_field(stream, "oldest_blocked_seconds");
@@ -170,6 +187,7 @@ void judge_stream(const json::object& stream, const DoctorLimits& limits, Findin
   judge_served(stream, limits, findings);
   judge_held(stream, limits, findings);
   judge_retried(stream, limits, findings);
+  judge_deferred(stream, limits, findings);
   if (const std::int64_t dead = integer_field(stream, "dead_letters"); dead > 0) {
     findings.push_back(
         {"dead_letters", Severity::note, name,

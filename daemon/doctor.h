@@ -38,7 +38,7 @@ struct DoctorLimits {
   // As long as the objective allows, and as OutfallHeldTooLong waits.
   Milliseconds waiting{60'000};
   Milliseconds held{1'800'000};
-  Milliseconds retried{600'000};  // as OutfallRetriedTooLong
+  Milliseconds retried{300'000};  // as old as it is when OutfallNothingDelivered fires
 };
 
 // sql/doctor/server.sql. `pooler`: a transaction pooler stands in between, so that the role and not

@@ -49,6 +49,7 @@ const char* const kAnswerSchemas = R"json({
           "oldest_due_seconds": {"type": "number"},
           "oldest_blocked_seconds": {"type": "number"},
           "oldest_retried_seconds": {"type": "number"},
+          "oldest_deferred_seconds": {"type": "number"},
           "served": {"type": ["boolean", "null"]}}}},
       "unbound": {"type": "array", "items": {"type": "object", "required": ["stream"]}},
       "workers": {"type": "array", "items": {"type": "object", "required": ["instance", "worker"]}},

@@ -28,6 +28,7 @@ DatabaseSample sample_of(const DatabaseLook& look) {
                               .oldest_due_age = stream.oldest_due,
                               .oldest_blocked_age = stream.oldest_blocked,
                               .oldest_retried_age = stream.oldest_retried,
+                              .oldest_deferred_age = stream.oldest_deferred,
                               .oldest_created_age = stream.oldest_created});
     sample.leases_active += stream.leases_active;
     sample.leases_expired += stream.leases_expired;

@@ -56,6 +56,7 @@ boost::json::object look_json(const DatabaseLook& look) {
                             {"oldest_due_seconds", seconds(stream.oldest_due)},
                             {"oldest_blocked_seconds", seconds(stream.oldest_blocked)},
                             {"oldest_retried_seconds", seconds(stream.oldest_retried)},
+                            {"oldest_deferred_seconds", seconds(stream.oldest_deferred)},
                             {"oldest_created_seconds", seconds(stream.oldest_created)},
                             {"leases_active", stream.leases_active},
                             {"leases_expired", stream.leases_expired}});

@@ -20,7 +20,8 @@ struct StreamLook {
   bool paused = false;  // by an operator
   std::int64_t paused_destinations = 0;
   std::int64_t pending = 0, deferred = 0, retryable_failure = 0, held = 0, dead_letters = 0;
-  std::chrono::microseconds oldest_due{0}, oldest_blocked{0}, oldest_retried{0}, oldest_created{0};
+  std::chrono::microseconds oldest_due{0}, oldest_blocked{0}, oldest_retried{0}, oldest_deferred{0},
+      oldest_created{0};
   std::int64_t leases_active = 0, leases_expired = 0;
 };
 

@@ -27,6 +27,7 @@ struct DatabaseSample {
     std::chrono::microseconds oldest_due_age{0};
     std::chrono::microseconds oldest_blocked_age{0};
     std::chrono::microseconds oldest_retried_age{0};
+    std::chrono::microseconds oldest_deferred_age{0};
     std::chrono::microseconds oldest_created_age{0};
   };
 

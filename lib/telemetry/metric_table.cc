@@ -220,6 +220,10 @@ constexpr std::array<MetricSpec, kMetrics> kTable = {{
      "Age of the oldest entry that has failed and waits for its next attempt or is in it, 0 if "
      "there is none; since its creation, its scheduled time, its last replay or its last retry by "
      "an operator, and among the outfall_entries_count_limit whose next attempt comes first"},
+    {Metric::oldest_deferred_age_seconds, "outfall_oldest_deferred_age_seconds", gauge, database,
+     "seconds", kByStream,
+     "As outfall_oldest_retried_age_seconds, of what was deferred: by what its emitter said, or as "
+     "the probe of a destination that did not answer"},
     {Metric::oldest_created_age_seconds, "outfall_oldest_created_age_seconds", gauge, database,
      "seconds", kByStream, "Age of the oldest live entry of any status, 0 if there is none"},
     {Metric::unbound_entries, "outfall_unbound_entries", gauge, database, "entries",

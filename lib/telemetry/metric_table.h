@@ -63,6 +63,7 @@ enum class Metric : std::uint8_t {
   oldest_due_age_seconds,
   oldest_blocked_age_seconds,
   oldest_retried_age_seconds,
+  oldest_deferred_age_seconds,
   oldest_created_age_seconds,
   unbound_entries,
   dead_letters,

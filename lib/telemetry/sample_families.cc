@@ -95,6 +95,8 @@ Families sample_families(const DatabaseSample& sample) {
                 [](const auto& s) { return seconds(s.oldest_blocked_age); });
   add_by_stream(out, Metric::oldest_retried_age_seconds, sample,
                 [](const auto& s) { return seconds(s.oldest_retried_age); });
+  add_by_stream(out, Metric::oldest_deferred_age_seconds, sample,
+                [](const auto& s) { return seconds(s.oldest_deferred_age); });
   add_by_stream(out, Metric::oldest_created_age_seconds, sample,
                 [](const auto& s) { return seconds(s.oldest_created_age); });
   add_by_stream(out, Metric::dead_letters, sample,

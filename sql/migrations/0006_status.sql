@@ -355,7 +355,7 @@ $$;
 
 -- For the metrics sampler: each stream's backlog without reading it. Every count ends at p_cap; ages are in
 -- seconds by this server's clock, 0 where there is nothing, and taken from the first rows of an index. So what
--- failed and waits is looked at in the order of its next attempts, p_cap of them, and not in that of its age: no
+-- failed or was deferred, and waits, is looked at in the order of its next attempts, p_cap of them, and not in that of its age: no
 -- index has that, and each comes first when its time has come.
 -- p_floors and p_lease_floors are the worker's claim floors (0: none): they skip what is dead at the head of
 -- an index. The row comparison is that of pick_fresh(), for its reason.
@@ -363,7 +363,7 @@ CREATE FUNCTION sample_streams(
   p_streams text[], p_floors bigint[], p_cap int DEFAULT 10000, p_lease_floors bigint[] DEFAULT NULL)
 RETURNS TABLE (stream text, paused boolean, paused_destinations bigint, pending bigint, deferred bigint,
                retryable_failure bigint, held bigint, dead_letters bigint, oldest_due_seconds float8, oldest_blocked_seconds float8,
-               oldest_retried_seconds float8, oldest_created_seconds float8, leases_active bigint, leases_expired bigint)
+               oldest_retried_seconds float8, oldest_deferred_seconds float8, oldest_created_seconds float8, leases_active bigint, leases_expired bigint)
 LANGUAGE plpgsql STABLE
 SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 AS $$
@@ -375,6 +375,7 @@ BEGIN
            greatest(0, extract(epoch FROM v_now - least(f.created_at, d.first_due)))::float8,
            greatest(0, extract(epoch FROM v_now - h.due_at))::float8,
            greatest(0, extract(epoch FROM v_now - d.retried_from))::float8,
+           greatest(0, extract(epoch FROM v_now - d.deferred_from))::float8,
            greatest(0, extract(epoch FROM v_now - least(f.created_at, d.created_at, h.created_at)))::float8,
            l.active, l.expired
       FROM unnest(p_streams, p_floors, p_lease_floors) AS s (name, floor, lease_floor)
@@ -401,6 +402,7 @@ BEGIN
               count(*) FILTER (WHERE c.status = 'retryable_failure') AS retryable,
               min(c.created_at) AS created_at,
               min(coalesce(c.limits_from, c.created_at)) FILTER (WHERE c.status = 'retryable_failure') AS retried_from,
+              min(coalesce(c.limits_from, c.created_at)) FILTER (WHERE c.status = 'deferred') AS deferred_from,
               min(c.available_at) FILTER (WHERE c.available_at <= v_now) AS first_due
          FROM (SELECT e.status, e.created_at, e.limits_from, e.available_at FROM entries e
                 WHERE e.stream = s.name AND e.available_at IS NOT NULL AND e.status <> 'held'

@@ -247,13 +247,28 @@ TEST_F(CliDoctor, WhatFailsAgainAndAgain) {
   enqueue("orders", "ana");
   sql_.exec(
       "UPDATE entries SET status = 'retryable_failure', attempts = 9, available_at = now() + "
-      "interval '5 minutes', created_at = now() - interval '9 minutes'");
+      "interval '5 minutes', created_at = now() - interval '4 minutes'");
   EXPECT_THAT(diagnose().findings, IsEmpty()) << "it may still pass";
-  sql_.exec("UPDATE entries SET created_at = now() - interval '11 minutes'");
+  sql_.exec("UPDATE entries SET created_at = now() - interval '6 minutes'");
   const Diagnosis failing = diagnose();
   EXPECT_EQ(failing.code, 75);
   EXPECT_THAT(failing.only("retried").what,
               HasSubstr("1 entry of the stream orders failed and is tried again"));
+}
+
+// It found nothing while a program answered `defer` to everything.
+TEST_F(CliDoctor, WhatIsDeferredAgainAndAgain) {
+  sql_.exec("SELECT register_streams(ARRAY['orders'])");
+  sql_.exec(
+      "INSERT INTO entries (stream, type, status, available_at, deferred_since, created_at) SELECT "
+      "'orders', 'a', 'deferred', now() + interval '30 seconds', now(), now() - interval '4 "
+      "minutes' FROM generate_series(1, 50)");
+  EXPECT_THAT(diagnose().findings, IsEmpty()) << "it may still pass";
+  sql_.exec("UPDATE entries SET created_at = now() - interval '6 minutes'");
+  const Diagnosis starving = diagnose();
+  EXPECT_EQ(starving.code, 75);
+  EXPECT_THAT(starving.only("deferred").what,
+              HasSubstr("50 entries of the stream orders are deferred, the oldest is 6m"));
 }
 
 TEST_F(CliDoctor, ATransactionThatIsLeftOpen) {

@@ -43,6 +43,7 @@ TEST_F(RunSampler, PublishesTheBacklogAndWhatNobodyServes) {
   sql_.exec(
       "INSERT INTO entries (stream, type, status, attempts, available_at, created_at) VALUES "
       "('orders', 'a', 'retryable_failure', 3, now() + interval '1 hour', now() - interval '7000 "
+      "seconds'), ('orders', 'a', 'deferred', 0, now() + interval '1 hour', now() - interval '8000 "
       "seconds')");
   const auto worker = run_worker();
   wait_until([&] { return samples(*worker); }, "the first look");
@@ -50,11 +51,14 @@ TEST_F(RunSampler, PublishesTheBacklogAndWhatNobodyServes) {
   EXPECT_EQ(look.at("streams").at(0).at("stream"), "orders");
   EXPECT_EQ(look.at("streams").at(0).at("pending"), 1);
   EXPECT_NEAR(look.at("streams").at(0).at("oldest_retried_seconds").to_number<double>(), 7400, 400);
+  EXPECT_NEAR(look.at("streams").at(0).at("oldest_deferred_seconds").to_number<double>(), 8400,
+              400);
   EXPECT_EQ(look.at("unbound").at(0).at("stream"), "audit");
   EXPECT_EQ(look.at("unbound").at(0).at("entries"), 1);
   EXPECT_THAT(metrics(*worker),
               AllOf(HasSubstr("outfall_entries{stream=\"orders\",status=\"pending\"} 1\n"),
                     ContainsRegex("outfall_oldest_retried_age_seconds.stream=\"orders\". 7[0-9]+"),
+                    ContainsRegex("outfall_oldest_deferred_age_seconds.stream=\"orders\". 8[0-9]+"),
                     HasSubstr("outfall_unbound_entries{stream=\"audit\"} 1\n"),
                     HasSubstr("outfall_database_connected 1\n"),
                     Not(HasSubstr("outfall_schema_version 0\n"))));

@@ -91,7 +91,7 @@ TEST_F(SqlSample, AgeOfTheOldestThatFailedAndIsTriedAgain) {
   EXPECT_NEAR(retried(), 100, 20);
   EXPECT_EQ(age("oldest_due_seconds"), 0);
   sql_.exec("UPDATE entries SET status = 'deferred' WHERE status = 'retryable_failure'");
-  EXPECT_EQ(retried(), 0) << "what was deferred has no fault of its own";
+  EXPECT_EQ(retried(), 0) << "what was deferred has an age of its own";
 
   sql_.exec("UPDATE entries SET status = 'retryable_failure', available_at = now()");
   worker_.claim("orders");
@@ -102,11 +102,43 @@ TEST_F(SqlSample, AgeOfTheOldestThatFailedAndIsTriedAgain) {
   EXPECT_EQ(retried(), 0);
 }
 
+// Each deferral renews its time, so that it is never due for long, and it never becomes a dead
+// letter: nothing told that it starves.
+TEST_F(SqlSample, WhatIsDeferredAgainAndAgainHasAnAge) {
+  insert(2, "orders", "100 seconds");
+  const auto deferred = [this] { return age("oldest_deferred_seconds"); };
+  EXPECT_EQ(deferred(), 0);
+  for (int time = 0; time < 2; ++time) {
+    worker_.settle_all(worker_.claim("orders"), EntryStatus::deferred, Milliseconds{0}, {});
+    EXPECT_NEAR(deferred(), 100, 20);
+    EXPECT_NEAR(age("oldest_due_seconds"), 0, 20) << "it looks young";
+  }
+  worker_.claim("orders");
+  EXPECT_NEAR(deferred(), 100, 20) << "it still counts while it is tried";
+  sql_.exec("UPDATE entries SET limits_from = now() - interval '50 seconds'");
+  EXPECT_NEAR(deferred(), 50, 20) << "a replay begins anew";
+  sql_.exec("DELETE FROM entries");
+  EXPECT_EQ(deferred(), 0);
+}
+
+// It was to wait until then, and nobody has put it off.
+TEST_F(SqlSample, WhatWasScheduledIsAsOldAsItsTime) {
+  sql_.exec(
+      "INSERT INTO entries (stream, type, created_at, available_at) VALUES ('orders', 'a', now() - "
+      "interval '1 hour', now() + interval '1 hour')");
+  EXPECT_EQ(age("oldest_deferred_seconds"), 0) << "its time has not come";
+  sql_.exec("UPDATE entries SET available_at = now() - interval '50 seconds'");
+  EXPECT_EQ(age("oldest_deferred_seconds"), 0) << "nobody has deferred it";
+  worker_.settle_all(worker_.claim("orders"), EntryStatus::deferred, std::chrono::hours(1), {});
+  EXPECT_NEAR(age("oldest_deferred_seconds"), 50, 20);
+}
+
 // Those that wait for their next attempt are not all read to know the age of one.
 TEST_F(SqlSample, WhatWaitsIsReadUpToTheCap) {
   insert(100'000, "orders", "100 seconds");
   sql_.exec(
-      "UPDATE entries SET status = 'retryable_failure', available_at = now() + interval '1 hour'");
+      "UPDATE entries SET status = CASE id % 2 WHEN 0 THEN 'retryable_failure' ELSE 'deferred' "
+      "END::entry_status, available_at = now() + interval '1 hour'");
   sql_.exec("VACUUM ANALYZE entries");
   sql_.query("SELECT * FROM sample_streams(ARRAY['orders'], ARRAY[0], 1000)");
   const std::string plan = sql_.value(
@@ -117,6 +149,7 @@ TEST_F(SqlSample, WhatWaitsIsReadUpToTheCap) {
                         {plan}),
             1500);
   EXPECT_NEAR(age("oldest_retried_seconds"), 100, 30);
+  EXPECT_NEAR(age("oldest_deferred_seconds"), 100, 30);
 }
 
 TEST_F(SqlSample, PausedStream) {

@@ -73,6 +73,7 @@ DatabaseSample full_sample() {
   orders.paused_destinations = 2;
   orders.oldest_due_age = std::chrono::milliseconds(1500);
   orders.oldest_retried_age = std::chrono::seconds(700);
+  orders.oldest_deferred_age = std::chrono::seconds(800);
   sample.unbound_entries = {{"typo", 12}};
   sample.leases_active = 4;
   sample.oldest_xmin_age_transactions = 99;
@@ -230,6 +231,7 @@ TEST_F(TelemetryMetrics, SampleIsReplacedAndWithdrawnAsAWhole) {
   EXPECT_EQ(series.at("outfall_entries,status=deferred,stream=orders"), 0);
   EXPECT_EQ(series.at("outfall_oldest_due_age_seconds,stream=orders"), 1.5);
   EXPECT_EQ(series.at("outfall_oldest_retried_age_seconds,stream=orders"), 700);
+  EXPECT_EQ(series.at("outfall_oldest_deferred_age_seconds,stream=orders"), 800);
   EXPECT_EQ(series.at("outfall_dead_letters,stream=orders"), 3);
   EXPECT_EQ(series.at("outfall_pauses,of=stream,stream=orders"), 1);
   EXPECT_EQ(series.at("outfall_pauses,of=destination,stream=orders"), 2);

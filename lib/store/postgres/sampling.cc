@@ -101,6 +101,7 @@ void PostgresSampling::read_streams(DatabaseLook& look, std::int32_t count_limit
                             .oldest_due = seconds(rows, row, "oldest_due_seconds"),
                             .oldest_blocked = seconds(rows, row, "oldest_blocked_seconds"),
                             .oldest_retried = seconds(rows, row, "oldest_retried_seconds"),
+                            .oldest_deferred = seconds(rows, row, "oldest_deferred_seconds"),
                             .oldest_created = seconds(rows, row, "oldest_created_seconds"),
                             .leases_active = count(rows, row, "leases_active"),
                             .leases_expired = count(rows, row, "leases_expired")});
