@@ -45,6 +45,32 @@ class SecretMissing:
         here.worker.start()
 
 
+@situation("OutfallCrashLoop", "the only worker is killed again and again, half a minute after each start", factor=24,
+           also=("OutfallWorkerRestarting",))
+class CrashLoop:
+    def begin(here):
+        over = threading.Event()
+        # Long enough to answer a scrape, and not long enough to be steady; then down for less than would be no worker.
+        lives, down = max(1.5, 30 / here.factor), max(2.0, 45 / here.factor)
+
+        def kill():
+            while not over.is_set():
+                here.worker.child.stop(signal.SIGKILL)
+                if not over.wait(down):
+                    here.worker.start(wait=False)
+                    over.wait(lives)
+        killer = threading.Thread(target=kill)
+        killer.start()
+        here.before_end(lambda: (over.set(), killer.join()))
+        return over, killer
+
+    def mend(here, begun):
+        over, killer = begun
+        over.set()
+        killer.join()
+        here.worker.start()
+
+
 @situation("OutfallWorkerGone", "one of two workers was killed", workers=2)
 class OneWorkerDead:
     def begin(here):
@@ -68,7 +94,8 @@ class OneWorkerHangs:
         hanging.start()
 
 
-@situation("OutfallWorkerRestarting", "an entry kills every worker that delivers it", factor=24,
+# Not so fast that its five deaths would take as long as a crash loop does.
+@situation("OutfallWorkerRestarting", "an entry kills every worker that delivers it", factor=12,
            also=("OutfallDeadLetters",))
 class DeadlyEntry:
     def begin(here):
