@@ -150,6 +150,19 @@ class SettleWithoutRights:
         here.postgres.sql("GRANT EXECUTE ON FUNCTION outbox.settle TO outbox_worker")
 
 
+@situation("OutfallNothingDelivered", "somebody paused and resumed a stream in a psql, and has not committed that")
+class PauseNotCommitted:
+    def begin(here):
+        session = here.postgres.session()
+        session.stdin.write("BEGIN; SELECT outbox.pause_stream('orders', 'ana', 'deployment of the consumer');"
+                            " SELECT outbox.resume_stream('orders', 'ana', 'the deployment is over');\n")
+        session.stdin.flush()
+        here.before_end(lambda: end(session))
+
+    def mend(here, _):
+        here.postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'")
+
+
 @situation("OutfallOldTransaction", "somebody left a transaction open over lunch")
 class OldTransaction:
     def begin(here):

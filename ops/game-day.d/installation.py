@@ -141,8 +141,7 @@ class Installation:
             self.workers.append(worker)
             self._cleanup.append(lambda worker=worker: worker.child and worker.child.stop())
             worker.start()
-        self.prometheus = Prometheus(
-            self.folder / "prometheus", [f"127.0.0.1:{worker.port}" for worker in self.workers], self.factor)
+        self.prometheus = Prometheus(self.folder / "prometheus", self.targets, self.factor)
         self._cleanup.append(self.prometheus.child.stop)
         self.producer = Producer(self.postgres)
         self._cleanup.append(self.producer.stop)
@@ -159,6 +158,10 @@ class Installation:
     @property
     def sinks(self):
         return (self.consumer, self.partner, self.other_partner)
+
+    @property
+    def targets(self):
+        return [f"127.0.0.1:{worker.port}" for worker in self.workers]
 
     @property
     def worker(self):

@@ -357,22 +357,31 @@ class Prometheus:
 
     def __init__(self, folder, targets, factor):
         self.port = free_port()
+        self.folder, self.factor = folder, factor
         folder.mkdir()
         with (folder / "outfall.rules.yml").open("w", encoding="utf-8") as rules:
             subprocess.run([str(ROOT / "ops/prometheus/faster"), str(factor)], stdout=rules, check=True)
-        scrape, evaluate = (f"{int(max(least, 15 / factor) * 1000)}ms" for least in (1, 0.5))
-        (folder / "prometheus.yml").write_text(
-            f"global: {{scrape_interval: {scrape}, scrape_timeout: {scrape}, evaluation_interval: {evaluate}}}\n"
-            "rule_files: [outfall.rules.yml]\n"
-            "scrape_configs:\n"
-            "  - job_name: outfall\n"
-            f"    static_configs: [{{targets: {json.dumps(targets)}}}]\n", encoding="utf-8")
+        self._configure(targets)
         self.child = Child(
             ["prometheus", f"--config.file={folder}/prometheus.yml",
              f"--storage.tsdb.path={folder}/data", f"--web.listen-address=127.0.0.1:{self.port}",
              "--log.level=warn"],
             folder.parent / "prometheus.log", environment={"GOMAXPROCS": "1"})
         self.child.need(lambda: http_get(f"{self.url}/-/ready"))
+
+    def _configure(self, targets):
+        scrape, evaluate = (f"{int(max(least, 15 / self.factor) * 1000)}ms" for least in (1, 0.5))
+        (self.folder / "prometheus.yml").write_text(
+            f"global: {{scrape_interval: {scrape}, scrape_timeout: {scrape}, evaluation_interval: {evaluate}}}\n"
+            "rule_files: [outfall.rules.yml]\n"
+            "scrape_configs:\n"
+            "  - job_name: outfall\n"
+            f"    static_configs: [{{targets: {json.dumps(targets)}}}]\n", encoding="utf-8")
+
+    def scrape(self, targets):
+        """From now on these and no others, of the same job: series of a job that is gone would not end at once."""
+        self._configure(targets)
+        self.child.send(signal.SIGHUP)
 
     @property
     def url(self):
