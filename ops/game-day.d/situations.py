@@ -55,29 +55,36 @@ class TargetGone:
         here.prometheus.scrape(here.targets)
 
 
+def meanwhile(here, work):
+    """Runs work(over) beside everything else until what it returns is called, or all is stopped."""
+    over = threading.Event()
+    thread = threading.Thread(target=work, args=(over,))
+    thread.start()
+
+    def end():
+        over.set()
+        thread.join()
+    here.before_end(end)
+    return end
+
+
 @situation("OutfallCrashLoop", "the only worker is killed again and again, half a minute after each start", factor=12,
            also=("OutfallWorkerRestarting",))
 class CrashLoop:
     def begin(here):
-        over = threading.Event()
         # Long enough to answer a scrape, and not long enough to be steady; then down for less than would be no worker.
         lives, down = max(2.0, 30 / here.factor), max(1.0, 20 / here.factor)
 
-        def kill():
+        def kill(over):
             while not over.is_set():
                 here.worker.child.stop(signal.SIGKILL)
                 if not over.wait(down):
                     here.worker.start()
                     over.wait(lives)
-        killer = threading.Thread(target=kill)
-        killer.start()
-        here.before_end(lambda: (over.set(), killer.join()))
-        return over, killer
+        return meanwhile(here, kill)
 
-    def mend(here, begun):
-        over, killer = begun
-        over.set()
-        killer.join()
+    def mend(here, end):
+        end()
         here.worker.start()
 
 
@@ -109,32 +116,26 @@ class OneWorkerHangs:
            also=("OutfallDeadLetters", "OutfallCrashLoop"))
 class DeadlyEntry:
     def begin(here):
-        over = threading.Event()
-
-        def supervise():
+        def supervise(over):
             while not over.wait(0.2):
                 if not here.worker.child.running():
                     here.worker.start(wait=False)
-        supervisor = threading.Thread(target=supervise)
-        supervisor.start()
-        here.before_end(lambda: (over.set(), supervisor.join()))
+        end = meanwhile(here, supervise)
         here.postgres.sql("SELECT outbox.enqueue('reports', 'report.deadly', '{}')")
-        return over, supervisor
+        return end
 
-    def mend(here, begun):
+    def mend(here, end):
         # outfall itself finds the entry that kills; the operator decides about it.
         def discarded():
             here.outfall("dead-letters", "discard", "--stream", "reports", "--reason", "it kills our program")
             return here.postgres.sql("SELECT count(*) FROM outbox.entries WHERE stream = 'reports'") == "0"
-        over, supervisor = begun
         try:
             wait_until(lambda: here.postgres.sql(
                 "SELECT count(*) FROM outbox.dead_letters WHERE reason_code = 'worker.abandoned'") == "1",
                        "the entry that kills to be a dead letter", 60)
             wait_until(discarded, "it to be discarded")
         finally:
-            over.set()
-            supervisor.join()
+            end()
         if not here.worker.child.running():
             here.worker.start()
 
@@ -444,24 +445,17 @@ class PartnerGone:
            factor=12, also=("OutfallWorkerRestarting",))
 class WorkersDie:
     def begin(here):
-        over = threading.Event()
-
-        def kill():
+        def kill(over):
             while not over.wait(2.5):
                 here.workers[1].child.stop(signal.SIGKILL)
                 here.workers[1].start(wait=False)
         # Requests under way, so that there are leases to take over.
         for sink in here.sinks:
             answer(sink, 200, 0.4)
-        killer = threading.Thread(target=kill)
-        killer.start()
-        here.before_end(lambda: (over.set(), killer.join()))
-        return over, killer
+        return meanwhile(here, kill)
 
-    def mend(here, begun):
-        over, killer = begun
-        over.set()
-        killer.join()
+    def mend(here, end):
+        end()
         if not here.workers[1].child.running():
             here.workers[1].start()
         for sink in here.sinks:

@@ -228,6 +228,13 @@ class DrainStream : public testing::Test {
     run_jobs();
     host_.run_loop();
   }
+  // In one batch, and of one key.
+  void take_at_most(std::int32_t entries) {
+    host_.settings.batch_entries = entries;
+    StreamOptions options = orders();
+    options.key_in_flight = entries;
+    stream_.set_options(options);
+  }
   // Of all that the emitter has.
   void complete_all(OutcomeKind kind, const std::string& error_code = {}) {
     for (const std::uint64_t token : std::exchange(emitter_.tokens, {})) {
@@ -314,10 +321,7 @@ TEST_F(DrainStream, AClaimThatHungUntilAllLeasesWereGivenUpOvertakesNothing) {
 // a batch for a key that they had filled.
 TEST_F(DrainStream, AKeyThatTheNextClaimBeginsBesideHoldsNoMoreThanItsLimit) {
   constexpr std::int32_t kInFlight = 20;
-  host_.settings.batch_entries = kInFlight;
-  StreamOptions options = orders();
-  options.key_in_flight = kInFlight;
-  stream_.set_options(options);
+  take_at_most(kInFlight);
   session_.keys = TableSession::Keys::one;
   claim_beside();
   EXPECT_EQ(stream_.held_entries(), kInFlight);
@@ -326,10 +330,7 @@ TEST_F(DrainStream, AKeyThatTheNextClaimBeginsBesideHoldsNoMoreThanItsLimit) {
 // It took what is read for entries that are all of one key.
 TEST_F(DrainStream, TheNextClaimOfEntriesWithoutAKeyTakesAFullBatch) {
   constexpr std::int32_t kBatch = 20;
-  host_.settings.batch_entries = kBatch;
-  StreamOptions options = orders();
-  options.key_in_flight = kBatch;
-  stream_.set_options(options);
+  take_at_most(kBatch);
   session_.keys = TableSession::Keys::none;
   claim_beside();
   EXPECT_THAT(session_.asked, ElementsAre(kBatch, kBatch));
