@@ -71,6 +71,20 @@ TEST(TortureGauges, ASessionMoreForEachWorkerIsItsPoolsLastOneAndTwoAreALeak) {
   EXPECT_TRUE(grows(19));
 }
 
+TEST(TortureGauges, ALeakOfAByteForEachEntryOfHalfAnHourShowsInTheOldestWorker) {
+  const auto grows = [](double mebibytes_in_all) {
+    Gauges gauges(soak_bounds(5000, 3));
+    for (int i = 0; i <= kLooks; ++i)
+      gauges.add(kOldestMemory, i / 100.0, 21 + mebibytes_in_all * i / kLooks);
+    const auto lines = gauges.lines(true);
+    return std::find_if(lines.begin(), lines.end(),
+                        [](const Gauges::Line& line) { return line.bound.name == kOldestMemory; })
+        ->grows;
+  };
+  EXPECT_FALSE(grows(1));
+  EXPECT_TRUE(grows(5000.0 * 1800 / 3 / (1 << 20)));
+}
+
 TEST(TortureGauges, ASpikeIsNoGrowth) {
   EXPECT_TRUE(line_of([](double share) { return share > 0.9 ? 90 : 20; }).ok());
 }

@@ -310,14 +310,20 @@ std::vector<const FaultKind*> kinds_of_soak(const std::string& emitter, const st
   std::string all;
   for (const FaultKind& each : fault_kinds()) {
     const bool own_server = each.standbys || each.pooler || each.name == "F21-disk-full";
-    // An entry that kills workers until it is given up takes longer the larger the batches are.
-    if (own_server || !applies(each, emitter) || each.name == "F16-killer") continue;
+    // An entry that kills workers until it is given up takes longer the larger the batches are, and
+    // swizzle restarts all workers, so that none would get old.
+    const bool not_here = each.name == "F16-killer" || each.name == "swizzle";
+    if (own_server || not_here || !applies(each, emitter)) continue;
     all += (all.empty() ? "" : ", ") + each.name;
     if (each.name.find(kind) != std::string::npos) fit.push_back(&each);
   }
   if (fit.empty())
     throw std::invalid_argument("no fault of a soak has " + kind + " in its name; it has " + all);
   return fit;
+}
+
+bool ends_its_worker(const std::string& kind) {
+  return kind == "F1-sigkill" || kind == "F2-sigterm";
 }
 
 }  // namespace
@@ -336,7 +342,8 @@ std::vector<Injection> soak_injections(const std::string& emitter, int workers,
     const std::size_t drawn = engine() % deck.size();
     Injection injection = make_plan({emitter, deck[drawn]->name, "any", seed++}).injections.front();
     deck.erase(deck.begin() + static_cast<std::ptrdiff_t>(drawn));
-    injection.worker = draw(engine, 0, workers - 1);
+    const bool spare_the_first = workers > 1 && ends_its_worker(injection.kind);
+    injection.worker = draw(engine, spare_the_first ? 1 : 0, workers - 1);
     injection.after_ms = draw(engine, shortest_pause_ms, 3 * shortest_pause_ms);
     at_ms += injection.after_ms + injection.lasts_ms;
     injections.push_back(std::move(injection));

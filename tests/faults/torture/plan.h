@@ -91,8 +91,8 @@ struct Plan {
 
 // The faults of a soak that lasts so long, one after the other: every kind that fits, in random
 // order and over again. `after_ms` counts from the end of the one before. None needs a standby, a
-// pooler or a disk of its own. With `kind` only those with this in their name; throws
-// std::invalid_argument, which names all, where there is none.
+// pooler or a disk of its own, and of several workers none ends the first. With `kind` only those
+// with this in their name; throws std::invalid_argument, which names all, where there is none.
 [[nodiscard]] std::vector<Injection> soak_injections(const std::string& emitter, int workers,
                                                      std::chrono::seconds lasts, std::uint64_t seed,
                                                      const std::string& kind = {});

@@ -89,6 +89,7 @@ class Soak {
                        .forgets = true},
                       tally_);
     for (int i = 0; i < options_.workers; ++i) hire("worker-" + std::to_string(i)).start();
+    oldest_ = workers_.front()->pid();
     load_ = std::make_unique<Load>(Load::Options{.dsn = servers_.dsn(kDatabase),
                                                  .stream = "orders",
                                                  .producers = kProducers,
@@ -219,6 +220,8 @@ class Soak {
           fmt::format("stuck: {} entries, leases and holds are left", servers_.left(kDatabase)));
     result_.drained_after_s = static_cast<double>(now_us() - stopped_us) / 1e6;
     look_at_soak(servers_, kDatabase, workers_, 1, gauges_);
+    if (workers_.size() > 1 && workers_.front()->pid() != oldest_)
+      complain("the worker that no fault ends was restarted: its memory is that of a young one");
     for (const auto& worker : workers_) {
       (void)worker->gone();
       if (!worker->crash().empty()) complain(worker->name() + " ended by " + worker->crash());
@@ -270,6 +273,7 @@ class Soak {
   std::unique_ptr<Sink> sink_;
   std::vector<std::unique_ptr<Worker>> workers_;
   int hired_ = 0;
+  pid_t oldest_ = 0;
   std::unique_ptr<Load> load_;
   std::unique_ptr<Scene> scene_;
   std::size_t next_ = 0;

@@ -8,6 +8,7 @@
 namespace outfall::torture {
 
 inline constexpr auto kWorkerMemory = "memory of a worker";
+inline constexpr auto kOldestMemory = "memory of the oldest worker";
 inline constexpr auto kWorkerFiles = "descriptors of a worker";
 inline constexpr std::array kSoakOfDatabase{"connections of the workers",
                                             "dead rows of entries",

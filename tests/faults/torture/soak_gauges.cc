@@ -20,7 +20,10 @@ void look_at_soak(const Servers& servers, const std::string& database,
   std::int64_t files = 0;
   for (const auto& worker : workers) {
     if (worker->pid() == 0) continue;
-    memory = std::max(memory, rss_bytes(worker->pid()));
+    const std::int64_t bytes = rss_bytes(worker->pid());
+    if (worker == workers.front())
+      gauges.add(kOldestMemory, share, static_cast<double>(bytes) / kMebibyte);
+    memory = std::max(memory, bytes);
     files = std::max(files, open_files(worker->pid()));
   }
   gauges.add(kWorkerMemory, share, static_cast<double>(memory) / kMebibyte);
