@@ -9,7 +9,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).with_name("draw.d")))
 
 from board import Panel, Range, Series, Trouble, numbers, resolved, variables  # noqa: E402
-from svg import Frame, legend_lines, path, picture, pieces, stacked, text_width, threshold_colour  # noqa: E402
+from svg import Frame, fitted, legend_lines, path, picture, pieces, stacked, text_width, threshold_colour, wrapped  # noqa: E402
 from units import SCALES, axis, time_step, written  # noqa: E402
 
 WINDOW = Range(1000.0, 1600.0, 2.0)
@@ -38,7 +38,7 @@ class Units(unittest.TestCase):
 
     def test_an_axis_holds_its_numbers_with_few_lines(self):
         for unit in SCALES:
-            for high in (0, 1e-6, 0.3, 1, 7, 59, 61, 12345, 3e6):
+            for high in (0, 1e-6, 0.3, 1, 7, 59, 61, 12345, 3e6, 1.8e9):
                 values = axis(0, high, unit)
                 self.assertLessEqual(len(values), 6, (unit, high))
                 self.assertGreaterEqual(values[-1] * 1.000001, high)
@@ -88,6 +88,15 @@ class Lines(unittest.TestCase):
             shown = sum(map(len, lines))
             self.assertEqual(lines[-1][-1][2], "stream-0 retryable" if count == 1 else f"stream-{count - 1} retryable"
                              if shown == count else f"and {count - shown + 1} more")
+
+
+    def test_words_are_cut_to_their_room(self):
+        self.assertEqual(fitted("orders", 50), "orders")
+        cut = fitted("worker-0.workers.svc.cluster.local:9464", 100)
+        self.assertTrue(cut.startswith("worker-0") and cut.endswith("…") and text_width(cut) <= 100, cut)
+        lines = list(wrapped("one two three " + "x" * 40, 60, 11))
+        self.assertEqual(lines[:2], ["one two", "three"])
+        self.assertEqual([line for line in lines if text_width(line) > 60], [])
 
 
 class Panels(unittest.TestCase):

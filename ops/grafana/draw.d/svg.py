@@ -1,7 +1,6 @@
 """Draws panels as SVG in the look of a dark dashboard, with no library: text and lines are all it has."""
 
 import math
-import textwrap
 import time
 from xml.sax.saxutils import escape, quoteattr
 
@@ -16,7 +15,7 @@ WIDTH = COLUMNS * COLUMN + MARGIN
 HEAD = 40
 LINE = 16  # of a legend and of the notes
 PLOT_TOP = 34  # below a panel's upper edge
-NOTE_LETTERS = 140  # of a line
+STAT_SIZE = 34
 LEGEND_SHARE = 0.35  # of a panel's height, as in Grafana, where the rest can be scrolled to
 FONT = "Inter, 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
 BACK, PANEL, EDGE, GRID = "#111217", "#181b1f", "#2a2d33", "#2a2d33"
@@ -26,11 +25,38 @@ NAMED = {"green": "#73bf69", "yellow": "#fade2a", "red": "#f2495c"}
 PALETTE = ("#73bf69", "#f2cc0c", "#8ab8ff", "#ff780a", "#f2495c", "#5794f2", "#b877d9", "#705da0", "#37872d",
            "#fade2a", "#447ebc", "#c15c17", "#890f02", "#6d1f62", "#584477", "#b7dbab")
 
+# Those that are not as wide as most. Of DejaVu Sans, but for J and _, which Arial has wider.
+LETTER_WIDTHS = {letter: width for letters, width in (
+    ("ijlI' ,.·", 0.32), ("frt()[]!-:;/\\|", 0.42), ("cszLJ_*\"`?", 0.56), ("ABCEKPRSTVXYZ", 0.7), ("DGHNOQU&µ", 0.79),
+    ("w#+<>=~^", 0.84), ("M", 0.87), ("mW%@", 1.0)) for letter in letters}
+
 
 def text_width(text, size=11):
-    """About what the text takes in the widest of the fonts."""
-    narrow, wide = set("ijl.,:;'|!ft()[]I "), set("mwMW%@")
-    return size * sum(0.38 if letter in narrow else 0.92 if letter in wide else 0.64 for letter in text)
+    """What the text takes at most, in the widest of the fonts."""
+    return size * sum(LETTER_WIDTHS.get(letter, 0.64 if letter.isascii() else 1.0) for letter in text)
+
+
+def fitted(words, room, size=11):
+    """The words, shortened where they are wider than their room."""
+    if text_width(words, size) <= room:
+        return words
+    while words and text_width(words + "…", size) > room:
+        words = words[:-1]
+    return words + "…"
+
+
+def wrapped(words, room, size):
+    """Lines of words that each fit the room."""
+    line = ""
+    for word in words.split():
+        word = fitted(word, room, size)
+        if line and text_width(f"{line} {word}", size) > room:
+            yield line
+            line = word
+        else:
+            line = f"{line} {word}".strip()
+    if line:
+        yield line
 
 
 def number(value):
@@ -125,25 +151,35 @@ def stat(panel, frame):
         raise Trouble(f"panel \"{panel.json['title']}\": this program draws the last number of one series")
     value = panel.series[0].points[-1][1]
     colour = threshold_colour(panel.defaults["thresholds"]["steps"], value)
-    return [text(frame.middle, frame.y + frame.height / 2 + 24, written(value, unit_of(panel)), size=34, colour=colour,
-                 anchor="middle", weight=500)]
+    words = written(value, unit_of(panel))
+    size = int(min(STAT_SIZE, (frame.width - 2 * MARGIN) / text_width(words, 1)))
+    return [text(frame.middle, frame.y + frame.height / 2 + 24, words, size=size, colour=colour, anchor="middle", weight=500)]
 
 
 def legend_lines(series, frame):
     """[[(x, colour, name)]]: as many of a line as fit; what the panel has no place for is counted."""
-    lines, x = [[]], frame.x + 10
-    for i, one in enumerate(series):
-        width = 18 + text_width(one.name) + 10
-        if x + width > frame.x + frame.width and lines[-1]:
-            lines.append([])
-            x = frame.x + 10
-        lines[-1].append((x, PALETTE[i % len(PALETTE)], one.name))
-        x += width
+    room = frame.width - 20
+    entries = [(PALETTE[i % len(PALETTE)], fitted(one.name, room - 18)) for i, one in enumerate(series)]
     most = max(1, int(frame.height * LEGEND_SHARE / LINE))
-    left = sum(map(len, lines[most:]))
-    lines = lines[:most]
-    if left:
-        lines[-1][-1] = (lines[-1][-1][0], FAINT, f"and {left + 1} more")
+    lines = laid_out(entries, room)
+    if len(lines) > most:
+        shown = sum(map(len, lines[:most]))
+        # With its own width "and 3 more" may want the place of more than one.
+        while len(lines := laid_out([*entries[:shown], (FAINT, f"and {len(entries) - shown} more")], room)) > most:
+            shown -= 1
+    return [[(frame.x + 10 + x, colour, name) for x, colour, name in line] for line in lines]
+
+
+def laid_out(entries, room):
+    """[[(x, colour, name)]]: one after the other, on a new line where there is no room."""
+    lines, x = [[]], 0
+    for colour, name in entries:
+        width = 18 + text_width(name)
+        if x + width > room and lines[-1]:
+            lines.append([])
+            x = 0
+        lines[-1].append((x, colour, name))
+        x += width + 10
     return lines
 
 
@@ -241,7 +277,7 @@ def drawn_panel(panel, window):
         inner += row(panel, frame)
     elif kind in ("stat", "timeseries"):
         inner.append(box(frame.x, frame.y, frame.width, frame.height, PANEL, EDGE))
-        inner.append(text(frame.x + 10, frame.y + 20, panel.json["title"], size=13, weight=500))
+        inner.append(text(frame.x + 10, frame.y + 20, fitted(panel.json["title"], frame.width - 20, 13), size=13, weight=500))
         inner += stat(panel, frame) if kind == "stat" else timeseries(panel, frame, window)
     else:
         raise Trouble(f"panel \"{panel.json['title']}\": this program cannot draw the type {kind}")
@@ -252,14 +288,16 @@ def head(board, window, given):
     begin, end = (time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at)) for at in (window.start, window.end))
     chosen = [f"{variable['label']}: {given.get(variable['name'], 'All')}"
               for variable in board["templating"]["list"] if variable["type"] == "query"]
-    return [text(MARGIN, 26, board["title"], size=18, weight=600),
-            text(MARGIN + 90, 26, " · ".join(chosen), size=12, colour=FAINT),
-            text(WIDTH - MARGIN, 26, f"{begin} to {end.split()[1]} UTC", size=12, colour=FAINT, anchor="end")]
+    title, times = board["title"], f"{begin} to {end.split()[1]} UTC"
+    left, right = MARGIN + max(90, text_width(title, 18) + 20), WIDTH - MARGIN
+    return [text(MARGIN, 26, title, size=18, weight=600),
+            text(left, 26, fitted(" · ".join(chosen), right - text_width(times, 12) - 20 - left, 12), size=12, colour=FAINT),
+            text(right, 26, times, size=12, colour=FAINT, anchor="end")]
 
 
 def picture(board, panels, window, given, notes):
     """The whole SVG. The notes stand below the panels."""
-    notes = [line for note in notes for line in textwrap.wrap(note, NOTE_LETTERS)]
+    notes = [line for note in notes for line in wrapped(note, WIDTH - 2 * MARGIN, 12)]
     foot = HEAD + max(panel.json["gridPos"]["y"] + panel.json["gridPos"]["h"] for panel in panels) * ROW + 12
     height = foot + len(notes) * LINE + 4
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'

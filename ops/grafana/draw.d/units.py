@@ -36,7 +36,7 @@ def steps(unit):
             step = factor * 10.0**power
             if unit == "s" and step >= 1:
                 yield from SECONDS
-                yield from (86400 * days for days in (2, 5, 10, 20, 50, 100, 1000))
+                yield from (86400 * days * 10**power for power in range(9) for days in (2, 5, 10))
                 return
             yield step
 
