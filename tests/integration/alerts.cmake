@@ -16,6 +16,11 @@ set_tests_properties(dashboard_model PROPERTIES LABELS "unit;plain" TIMEOUT 60)
 add_test(NAME dashboard_drawing COMMAND ${python} ${CMAKE_SOURCE_DIR}/ops/grafana/draw_test.py)
 set_tests_properties(dashboard_drawing PROPERTIES LABELS "unit;plain" TIMEOUT 60)
 
+# A browser reads what is drawn; Chromium is of the set `systems`.
+add_test(NAME dashboard_browser
+  COMMAND ${python} ${CMAKE_SOURCE_DIR}/ops/grafana/browser_test.py $<TARGET_FILE:outfall>)
+set_tests_properties(dashboard_browser PROPERTIES LABELS "integration;plain;slow" TIMEOUT 600)
+
 # A real Prometheus fires an alert and resolves it, beside a real worker: two situations of the game day.
 # Not so fast that a busy machine looks like trouble, and no judge of how late: both are the next test's.
 add_test(NAME game_day_of_two
