@@ -189,6 +189,8 @@ class Answers(unittest.TestCase):
 
     def test_the_variables_have_values(self):
         for variable in dashboard()["templating"]["list"][1:]:
+            # What is asked is in `query`; the definition is what Grafana's list of variables shows.
+            self.assertEqual(variable["query"], {"query": variable["definition"], "refId": variable["name"]})
             metric, label = re.fullmatch(r"label_values\((\w+)(?:\{[^}]*\})?, (\w+)\)", variable["definition"]).groups()
             values = self.here.prometheus.api(f"label/{label}/values", **{"match[]": metric})
             self.assertTrue(values, variable["name"])

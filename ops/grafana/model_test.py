@@ -13,6 +13,7 @@ import enum
 import json
 import os
 import pathlib
+import re
 import sys
 import typing
 import unittest
@@ -30,9 +31,17 @@ except ImportError:
         raise
     os.execv(PYTHON, [str(PYTHON), "-B", *sys.argv])
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).with_name("schema.d")))
+
+from mistakes import mistakes  # noqa: E402
+
 DASHBOARD = pathlib.Path(__file__).with_name("outfall.json")
 # Grafana's editor keeps the text of a variable's query there too, which its schema has left out.
 NOT_IN_THE_SCHEMA = {"templating.list.definition"}
+# Their query may be anything there, and what is chosen of them a text or some.
+UNSEEN = re.compile(r"templating\.list\.(query|datasource)\.(query|definition)\b"
+                    r"|templating\.list\.query\.current\.(text|value): 'x'")
 
 
 def left_out(given, read, path=""):
@@ -124,6 +133,20 @@ class Model(unittest.TestCase):
                              next(panel for panel in place if panel["type"] == step))
                 place[name] = value
                 self.assertIn(told, problems(board))
+
+    def test_a_mistake_in_any_field_would_be_seen(self):
+        unseen = []
+        for what, path, board in mistakes(self.board):
+            # The rest has been read above.
+            if path[0] == "panels" and len(path) > 1:
+                board["panels"] = [board["panels"][path[1]]]
+            try:
+                seen = problems(board)
+            except (AttributeError, KeyError, TypeError, ValueError):
+                seen = True
+            if not seen and not UNSEEN.match(what):
+                unseen.append(what)
+        self.assertEqual(unseen, [])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 # What watches a worker, by the software that reads it: promtool, and a real Prometheus beside a real
 # worker. They need the packages of `ops/install-dependencies operate`, and Debian's Python, for which
-# these install a YAML reader. The dashboard is also read by Grafana's own models, of the set `judges`.
+# these install a YAML reader. The dashboard is also read by Grafana's own models and held against its
+# types, of the set `judges`.
 set(python /usr/bin/python3 -B)
 
 add_test(NAME alert_rules COMMAND ${python} ${CMAKE_SOURCE_DIR}/ops/prometheus/rules_test.py)
@@ -11,7 +12,10 @@ add_test(NAME dashboard
 set_tests_properties(dashboard PROPERTIES LABELS "integration" TIMEOUT 300)
 
 add_test(NAME dashboard_model COMMAND ${python} ${CMAKE_SOURCE_DIR}/ops/grafana/model_test.py)
-set_tests_properties(dashboard_model PROPERTIES LABELS "unit;plain" TIMEOUT 60)
+set_tests_properties(dashboard_model PROPERTIES LABELS "unit;plain" TIMEOUT 120)
+
+add_test(NAME dashboard_schema COMMAND ${python} ${CMAKE_SOURCE_DIR}/ops/grafana/schema_test.py)
+set_tests_properties(dashboard_schema PROPERTIES LABELS "unit;plain" TIMEOUT 120)
 
 add_test(NAME dashboard_drawing COMMAND ${python} ${CMAKE_SOURCE_DIR}/ops/grafana/draw_test.py)
 set_tests_properties(dashboard_drawing PROPERTIES LABELS "unit;plain" TIMEOUT 60)
