@@ -325,6 +325,7 @@ class Run {
     }
     result.defects = std::move(world_.defects);
     result.events = world_.events();
+    result.digest = digest_of(world_.history, result);
     return result;
   }
 

@@ -2,6 +2,7 @@ outfall_library(outfall_simulation_model
   SOURCES
     ${CMAKE_CURRENT_LIST_DIR}/simulation.cc
     ${CMAKE_CURRENT_LIST_DIR}/simulation_database.cc
+    ${CMAKE_CURRENT_LIST_DIR}/simulation_digest.cc
     ${CMAKE_CURRENT_LIST_DIR}/simulation_emitter.cc
     ${CMAKE_CURRENT_LIST_DIR}/simulation_sink.cc
     ${CMAKE_CURRENT_LIST_DIR}/simulation_worker.cc

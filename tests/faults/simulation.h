@@ -33,6 +33,8 @@ struct Result {
   // give, a run that could not be judged.
   std::vector<std::string> defects;
   std::uint64_t events = 0;
+  // Of all that happened and of what was said of it: equal ones are the same run.
+  std::uint64_t digest = 0;
 
   [[nodiscard]] bool ok() const { return verdict.ok() && defects.empty(); }
   // All anomalies and defects, one a line.
@@ -45,5 +47,8 @@ struct Result {
 // frozen, stopped and cut off, the database crashes, sinks refuse, lose answers and hang; then all
 // is well again and everything must drain. The same seed gives the same run.
 [[nodiscard]] Result simulate(std::uint64_t seed, Flaw flaw = Flaw::none, bool trace = false);
+
+// All of the result but the digest itself must be there.
+[[nodiscard]] std::uint64_t digest_of(const history::History& history, const Result& result);
 
 }  // namespace outfall::test::simulation

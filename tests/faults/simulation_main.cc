@@ -38,9 +38,9 @@ class Tally {
   [[nodiscard]] int report(std::chrono::duration<double> took) {
     const MutexLock lock(mutex_);
     fmt::print(
-        "{} seeds from {}, flaw {}: {} broken; {} copies explained, {} events, {:.1f} s, {:.0f} "
-        "seeds/s on {} threads\n",
-        many_.seeds, many_.first, many_.flaw_name, broken_, copies_, events_, took.count(),
+        "{} seeds from {}, flaw {}: {} broken; {} copies explained, {} events, digest {:016x}; "
+        "{:.1f} s, {:.0f} seeds/s on {} threads\n",
+        many_.seeds, many_.first, many_.flaw_name, broken_, copies_, events_, digest_, took.count(),
         static_cast<double>(many_.seeds) / took.count(), many_.jobs);
     return broken_ == 0 ? 0 : 1;
   }
@@ -50,6 +50,7 @@ class Tally {
     const MutexLock lock(mutex_);
     events_ += result.events;
     copies_ += result.verdict.dup_explained;
+    digest_ += result.digest * (2 * seed + 1);  // in any order
     if (!result.ok() && ++broken_ <= 10) fmt::print("seed {}: BROKEN\n{}", seed, result.text());
   }
 
@@ -59,6 +60,7 @@ class Tally {
   std::uint64_t broken_ OUTFALL_GUARDED_BY(mutex_) = 0;
   std::uint64_t events_ OUTFALL_GUARDED_BY(mutex_) = 0;
   std::size_t copies_ OUTFALL_GUARDED_BY(mutex_) = 0;
+  std::uint64_t digest_ OUTFALL_GUARDED_BY(mutex_) = 0;
 };
 
 int play(const Many& many) {
