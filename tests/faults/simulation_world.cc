@@ -2,29 +2,97 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <utility>
+#include <memory>
+#include <new>
+
+#include "tests/support/sanitizers.h"
 
 namespace outfall::test::simulation {
+
+namespace {
+
+constexpr std::size_t kEventBytes = 128;  // that most of them have room in
+
+// Of this thread.
+class IdleEvents {
+ public:
+  IdleEvents() = default;
+  ~IdleEvents() {
+    for (void* event : events_) ::operator delete(event);
+  }
+  IdleEvents(const IdleEvents&) = delete;
+  IdleEvents& operator=(const IdleEvents&) = delete;
+
+  void* take() {
+    if (events_.empty()) return ::operator new(kEventBytes);
+    void* event = events_.back();
+    events_.pop_back();
+    return event;
+  }
+  void give_back(void* event) { events_.push_back(event); }
+
+ private:
+  std::vector<void*> events_;
+};
+
+thread_local IdleEvents idle_events;
+
+// With the sanitizer no memory is used again, so that it sees what is used after its end.
+bool is_pooled(std::size_t bytes) {
+  return bytes <= kEventBytes && !kAddressSanitizer;
+}
+
+}  // namespace
+
+void* World::Event::operator new(std::size_t bytes) {
+  return is_pooled(bytes) ? idle_events.take() : ::operator new(bytes);
+}
+
+void World::Event::operator delete(void* event, std::size_t bytes) {
+  if (is_pooled(bytes)) {
+    idle_events.give_back(event);
+  } else {
+    ::operator delete(event);
+  }
+}
 
 World::World(std::uint64_t seed, Flaw flaw_in, bool trace)
     : flaw(flaw_in), random(seed), trace_(trace) {
 }
 
-void World::at(MonotonicTime when, std::function<void()> event) {
-  queue_.push_back({std::max(when, now_), ++order_, std::move(event)});
-  std::push_heap(queue_.begin(), queue_.end(), later);
+World::~World() {
+  for (const Due& due : queue_) delete due.event;
+  for (const Due& due : now_queue_) delete due.event;
 }
 
-bool World::run(MonotonicTime until, const std::function<bool()>& done) {
-  while (!queue_.empty() && !done()) {
-    std::pop_heap(queue_.begin(), queue_.end(), later);
-    Event event = std::move(queue_.back());
-    queue_.pop_back();
-    if (event.at > until) return false;
-    now_ = event.at;
-    ++events_;
-    event.run();
+void World::add(MonotonicTime when, Event* event) {
+  if (when <= now_) {
+    now_queue_.push_back({now_, ++order_, event});
+    return;
   }
+  queue_.push_back({when, ++order_, event});
+  std::push_heap(queue_.begin(), queue_.end(), Later{});
+}
+
+World::Due World::take_first() {
+  if (!now_queue_.empty() && (queue_.empty() || Later{}(queue_.front(), now_queue_.front()))) {
+    const Due due = now_queue_.front();
+    now_queue_.pop_front();
+    return due;
+  }
+  std::pop_heap(queue_.begin(), queue_.end(), Later{});
+  const Due due = queue_.back();
+  queue_.pop_back();
+  return due;
+}
+
+bool World::next(MonotonicTime until) {
+  const Due due = take_first();
+  const std::unique_ptr<Event> event(due.event);
+  if (due.at > until) return false;
+  now_ = due.at;
+  ++events_;
+  event->run();
   return true;
 }
 

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <functional>
+#include <deque>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -20,6 +22,9 @@ namespace outfall::test::simulation {
 class World {
  public:
   World(std::uint64_t seed, Flaw flaw, bool trace);
+  ~World();
+  World(const World&) = delete;
+  World& operator=(const World&) = delete;
 
   const Flaw flaw;
   SeededRandom random;
@@ -32,13 +37,24 @@ class World {
   }
   [[nodiscard]] std::uint64_t events() const { return events_; }
 
-  // Events of one moment happen in the order in which they were asked for.
-  void at(MonotonicTime when, std::function<void()> event);
-  void after(MonotonicTime::duration pause, std::function<void()> event) {
-    at(now_ + pause, std::move(event));
+  // Events of one moment happen in the order in which they were asked for. An event is anything
+  // that can be called once.
+  template <typename Action>
+  void at(MonotonicTime when, Action action) {
+    add(when, new EventOf<Action>(std::move(action)));  // NOLINT(cppcoreguidelines-owning-memory)
+  }
+  template <typename Action>
+  void after(MonotonicTime::duration pause, Action action) {
+    at(now_ + pause, std::move(action));
   }
   // Until nothing is left, `done` says so, or the time is over; true unless it was the latter.
-  bool run(MonotonicTime until, const std::function<bool()>& done);
+  template <typename Done>
+  bool run(MonotonicTime until, Done done) {
+    while (!(queue_.empty() && now_queue_.empty()) && !done()) {
+      if (!next(until)) return false;
+    }
+    return true;
+  }
 
   [[nodiscard]] std::uint64_t up_to(std::uint64_t bound) { return random.up_to(bound); }
   [[nodiscard]] bool chance(double probability) {
@@ -59,19 +75,39 @@ class World {
   }
 
  private:
+  // Of these there are two thousand in a run: the memory of one that is over is the next one's.
   struct Event {
+    virtual ~Event() = default;
+    virtual void run() = 0;
+    static void* operator new(std::size_t bytes);
+    static void operator delete(void* event, std::size_t bytes);
+  };
+  template <typename Action>
+  struct EventOf final : Event {
+    explicit EventOf(Action action_in) : action(std::move(action_in)) {}
+    void run() override { action(); }
+    Action action;
+  };
+  struct Due {
     MonotonicTime at;
     std::uint64_t order;
-    std::function<void()> run;
+    Event* event;  // owned; sorting moves these about, which is dearer where it is told so
   };
-  static bool later(const Event& a, const Event& b) {
-    return a.at != b.at ? a.at > b.at : a.order > b.order;
-  }
+  struct Later {
+    bool operator()(const Due& a, const Due& b) const {
+      return a.at != b.at ? a.at > b.at : a.order > b.order;
+    }
+  };
+  void add(MonotonicTime when, Event* event);
+  // Runs the first one; false where that is due after `until`.
+  bool next(MonotonicTime until);
+  [[nodiscard]] Due take_first();
   void print(const std::string& text) const;
 
   const bool trace_;
   MonotonicTime now_{std::chrono::seconds{1000}};
-  std::vector<Event> queue_;  // a heap
+  std::vector<Due> queue_;     // a heap
+  std::deque<Due> now_queue_;  // those of this moment that were asked for in it: half of all
   std::uint64_t order_ = 0;
   std::uint64_t events_ = 0;
 };
