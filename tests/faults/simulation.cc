@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "telemetry/metrics.h"
@@ -24,20 +25,18 @@ constexpr std::array<std::string_view, kFlaws> kFlawNames = {"none",         "fe
                                                              "key-order",    "answer",  "outage",
                                                              "late-commits", "restart", "gate"};
 
-// The series are of no interest, and take longer to make than a run.
+// The series are of no interest, and take longer to make than a run. Those of a thread are its own,
+// so that none waits for what another counts.
 StreamMetrics& metrics() {
-  static Metrics all({"", "", ""}, system_clock());
+  static thread_local Metrics all({"", "", ""}, system_clock());
   return all.stream("orders");
 }
 
 class Run {
  public:
   Run(std::uint64_t seed, Flaw flaw, bool trace)
-      : world_(seed, flaw, trace),
-        database_(world_),
-        sink_(world_, database_),
-        refusals_(seed),
-        refuses_(seed % kRefusing == 2) {
+      : world_(seed, flaw, trace), database_(world_), sink_(world_, database_) {
+    if (seed % kRefusing == 2) refusals_.emplace(seed);
     choose();
     world_.history.send_timeout =
         std::chrono::duration_cast<microseconds>(kAttemptTimeout).count() + 200'000;
@@ -121,7 +120,7 @@ class Run {
 
   void write(int producer, int transaction, const std::shared_ptr<std::vector<EntryId>>& ids,
              int entries, int left) {
-    world_.after(pause(), [this, producer, transaction, ids, entries, left] {
+    world_.after(pause(), [this, producer, transaction, ids = ids, entries, left] {
       if (!database_.open(transaction)) return produce(producer, left);  // it ended in a crash
       if (entries > 0 && left > 0) {
         ids->push_back(database_.insert(transaction, draw(producer)));
@@ -143,8 +142,8 @@ class Run {
       row.refusals = 1 + static_cast<int>(world_.up_to(2));
     }
     // By a chance of its own, so that the other runs stay what they are.
-    if (refuses_ && refusals_.up_to(9) == 0)
-      row.writable = world_.now() + Milliseconds{static_cast<std::int64_t>(refusals_.up_to(9000))};
+    if (refusals_ && refusals_->up_to(9) == 0)
+      row.writable = world_.now() + Milliseconds{static_cast<std::int64_t>(refusals_->up_to(9000))};
     row.entry = world_.history.entry_index("e" + std::to_string(database_.rows().size() + 1));
     world_.history.entries[row.entry].poison =
         row.nature == Row::Nature::poison || row.nature == Row::Nature::stubborn;
@@ -292,20 +291,17 @@ class Run {
 
   [[nodiscard]] bool done() const {
     if (producing_ > 0 || pending_ > 0 || !database_.up() || !database_.drained()) return false;
-    return std::none_of(rows().begin(), rows().end(), [](const Row& row) {
+    const std::vector<Row>& rows = database_.rows();
+    return std::none_of(rows.begin(), rows.end(), [](const Row& row) {
       return row.state == Row::State::dead && row.holds_key;
     });
-  }
-
-  [[nodiscard]] const std::deque<Row>& rows() const {
-    return const_cast<ModelDatabase&>(database_).rows();  // NOLINT
   }
 
   void note_end() {
     history::Final& final = world_.history.final;
     final.seen = final.receipts_listed = true;
     final.leases = static_cast<std::int64_t>(database_.leases().size());
-    for (const Row& row : rows()) {
+    for (const Row& row : database_.rows()) {
       history::Entry& entry = world_.history.entries[row.entry];
       entry.receipts = row.state == Row::State::delivered ? 1 : 0;
       entry.dead_letters = row.state == Row::State::dead ? 1 : 0;
@@ -337,8 +333,7 @@ class Run {
   std::int32_t key_window_ = 1;
   int workers_at_first_ = 1;
   int budget_ = 0;
-  SeededRandom refusals_;
-  bool refuses_;
+  std::optional<SeededRandom> refusals_;  // where the run has entries that cannot be written
   double natures_ = 0;
   double long_transactions_ = 0;
   bool hold_key_ = false;

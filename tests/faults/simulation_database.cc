@@ -33,8 +33,10 @@ const std::string& ModelDatabase::lane_name(int lane) {
 }
 
 int ModelDatabase::begin() {
-  transactions_.push_back({.name = "3/" + std::to_string(transactions_.size()), .ids = {}});
-  return static_cast<int>(transactions_.size()) - 1;
+  const std::size_t number = transactions_.size();
+  transactions_.push_back({.name = "3/" + std::to_string(number), .ids = {}});
+  open_transactions_.push_back(number);
+  return static_cast<int>(number);
 }
 
 EntryId ModelDatabase::insert(int transaction, Row row) {
@@ -46,16 +48,19 @@ EntryId ModelDatabase::insert(int transaction, Row row) {
 }
 
 void ModelDatabase::commit(int transaction) {
-  Transaction& t = transactions_[static_cast<std::size_t>(transaction)];
-  t.open = false;
-  for (const EntryId id : t.ids) row(id).state = Row::State::live;
+  close(static_cast<std::size_t>(transaction), Row::State::live);
   synchronous();
 }
 
 void ModelDatabase::roll_back(int transaction) {
-  Transaction& t = transactions_[static_cast<std::size_t>(transaction)];
+  close(static_cast<std::size_t>(transaction), Row::State::rolled_back);
+}
+
+void ModelDatabase::close(std::size_t transaction, Row::State rows_become) {
+  Transaction& t = transactions_[transaction];
   t.open = false;
-  for (const EntryId id : t.ids) row(id).state = Row::State::rolled_back;
+  std::erase(open_transactions_, transaction);
+  for (const EntryId id : t.ids) row(id).state = rows_become;
 }
 
 void ModelDatabase::replay(EntryId id) {
@@ -102,7 +107,7 @@ void ModelDatabase::claim(int worker, const ClaimRequest& request,
 // The next statement of the claim, a moment later; nothing when the database has crashed meanwhile.
 void ModelDatabase::next(const ClaimPtr& claim, void (ModelDatabase::*step)(const ClaimPtr&)) {
   const auto pause = world_.chance(0.05) ? world_.between(500, 5000) : world_.between(1, 200);
-  world_.after(pause, [this, claim, step] {
+  world_.after(pause, [this, claim = claim, step] {
     if (claim->start_count == starts_ && up_) (this->*step)(claim);
   });
 }
@@ -139,7 +144,7 @@ void ModelDatabase::take_over(Claim& claim) {
 
 void ModelDatabase::read_leases(const ClaimPtr& claim) {
   claim->active.assign(rows_.size() + 1, false);
-  claim->busy.assign(kKeys, false);
+  claim->busy = {};
   std::vector<Uuid>& others = claim->result.other_workers.emplace();
   for (const ModelLease& lease : leases_) {
     for (const EntryId id : lease.ids) claim->active[static_cast<std::size_t>(id)] = true;
@@ -154,8 +159,8 @@ void ModelDatabase::read_leases(const ClaimPtr& claim) {
 }
 
 bool ModelDatabase::ended(const std::string& transaction) const {
-  return std::none_of(transactions_.begin(), transactions_.end(),
-                      [&](const Transaction& t) { return t.open && t.name == transaction; });
+  return std::none_of(open_transactions_.begin(), open_transactions_.end(),
+                      [&](std::size_t t) { return transactions_[t].name == transaction; });
 }
 
 void ModelDatabase::pick(const ClaimPtr& claim) {
@@ -231,16 +236,15 @@ void ModelDatabase::finish(const ClaimPtr& claim) {
     break;
   }
   report.sequence_last = static_cast<std::int64_t>(rows_.size());
-  for (const Transaction& transaction : transactions_) {
-    if (transaction.open && world_.flaw != Flaw::late_commits)
-      report.shown.push_back(transaction.name);
+  if (world_.flaw != Flaw::late_commits) {
+    for (const std::size_t t : open_transactions_) report.shown.push_back(transactions_[t].name);
   }
-  report.used = claim->used;
+  report.used = std::move(claim->used);
   claim->result.more =
       static_cast<std::int32_t>(claim->picked.size()) >= claim->request.max_entries;
   if (!claim->picked.empty()) insert_lease(*claim);
   stream_locked_ = false;
-  claim->done({std::move(claim->result), report});
+  claim->done({std::move(claim->result), std::move(report)});
 }
 
 void ModelDatabase::insert_lease(Claim& claim) {
@@ -254,8 +258,8 @@ void ModelDatabase::insert_lease(Claim& claim) {
   const history::Index index = world_.history.lease(name, "w" + std::to_string(claim.worker));
   world_.history.lease_facts[index].number = lease.number;
   world_.history.lease_facts[index].claimed_at = world_.micros();
-  lease_names_[lease.number] = index;
-  lease_numbers_[lease.id] = lease.number;
+  lease_names_.push_back(index);
+  lease_ids_.push_back(lease.id);
   for (const EntryId id : lease.ids) {
     const Row& held = row(id);
     if (held.key >= 0) lease.keys.push_back(held.key);
@@ -276,6 +280,7 @@ void ModelDatabase::fill(const Claim& claim, const ModelLease& lease, LeasedBatc
   batch.claimed_at = WallTime(
       std::chrono::duration_cast<std::chrono::microseconds>(world_.now().time_since_epoch()));
   batch.owner = kOwner;
+  batch.entries.reserve(lease.ids.size());
   for (const EntryId id : lease.ids) {
     const Row& held = row(id);
     LeasedEntry leased;
@@ -305,7 +310,8 @@ SettleResult ModelDatabase::settle(int worker, const SettleRequest& request) {
     ++world_.history.stale;
     if (world_.flaw != Flaw::fencing) return result;
     result.stale = false;
-    write(request, lease_numbers_.at(request.lease_id));
+    const auto its = std::find(lease_ids_.rbegin(), lease_ids_.rend(), request.lease_id);
+    write(request, lease_ids_.rend() - its);
     return result;
   }
   std::vector<EntryId> done = request.delivered;
@@ -315,7 +321,7 @@ SettleResult ModelDatabase::settle(int worker, const SettleRequest& request) {
     result.repeated = true;
     return result;
   }
-  const ModelLease before = *lease;
+  ModelLease before = *lease;
   for (const EntryId id : done) {
     if (!holds(lease->ids, id) && world_.flaw != Flaw::fencing)
       world_.defect(fmt::format("lease L{} settles {}, which it does not hold", lease->number, id));
@@ -333,7 +339,7 @@ SettleResult ModelDatabase::settle(int worker, const SettleRequest& request) {
   if (dead) {
     synchronous();
   } else {
-    asynchronous([this, before, rows] {
+    asynchronous([this, before = std::move(before), rows = std::move(rows)] {
       for (const Row& undone : rows) {
         const int chargeable = row(undone.id).chargeable;
         row(undone.id) = undone;
@@ -360,7 +366,7 @@ bool ModelDatabase::refuses(int worker, const SettleRequest& request) {
 }
 
 void ModelDatabase::write(const SettleRequest& request, std::int64_t lease_number) {
-  const history::Index lease = lease_names_.at(lease_number);
+  const history::Index lease = lease_names_.at(static_cast<std::size_t>(lease_number - 1));
   for (const EntryId id : request.delivered) {
     Row& done = row(id);
     if (done.state != Row::State::live) continue;
@@ -397,7 +403,7 @@ void ModelDatabase::write_other(const SettledOther& other, const SettleRequest& 
   done.due = world_.now() + other.delay;
 }
 
-std::vector<Uuid> ModelDatabase::renew(int worker, const std::vector<Uuid>& leases,
+std::vector<Uuid> ModelDatabase::renew(int worker, std::span<const Uuid> leases,
                                        Milliseconds lease) {
   std::vector<Uuid> kept;
   for (const Uuid& id : leases) {
@@ -457,11 +463,7 @@ void ModelDatabase::crash() {
     undo_.pop_back();
   }
   undo_.clear();
-  for (Transaction& transaction : transactions_) {
-    if (!transaction.open) continue;
-    transaction.open = false;
-    for (const EntryId id : transaction.ids) row(id).state = Row::State::rolled_back;
-  }
+  while (!open_transactions_.empty()) close(open_transactions_.back(), Row::State::rolled_back);
 }
 
 void ModelDatabase::restart() {

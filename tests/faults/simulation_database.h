@@ -1,10 +1,12 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <functional>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -77,7 +79,7 @@ class ModelDatabase {
   SettleResult settle(int worker, const SettleRequest& request);
   // Whether it raises instead, for what the entries are.
   [[nodiscard]] bool refuses(int worker, const SettleRequest& request);
-  std::vector<Uuid> renew(int worker, const std::vector<Uuid>& leases, Milliseconds lease);
+  std::vector<Uuid> renew(int worker, std::span<const Uuid> leases, Milliseconds lease);
   void release(int worker);
   [[nodiscard]] bool due(const postgres::ClaimFloor::Input& floor) const;
 
@@ -92,7 +94,8 @@ class ModelDatabase {
   [[nodiscard]] bool up() const { return up_; }
   [[nodiscard]] int starts() const { return starts_; }
 
-  [[nodiscard]] std::deque<Row>& rows() { return rows_; }
+  [[nodiscard]] std::vector<Row>& rows() { return rows_; }
+  [[nodiscard]] const std::vector<Row>& rows() const { return rows_; }
   [[nodiscard]] Row& row(EntryId id) { return rows_[static_cast<std::size_t>(id - 1)]; }
   [[nodiscard]] const std::vector<ModelLease>& leases() const { return leases_; }
   [[nodiscard]] bool drained() const;
@@ -116,8 +119,8 @@ class ModelDatabase {
     postgres::ClaimFloor::Input floor;
     std::function<void(Claimed)> done;
     int start_count;
-    std::vector<bool> active;  // by id
-    std::vector<bool> busy;    // by key
+    std::vector<bool> active;        // by id
+    std::array<bool, kKeys> busy{};  // by key
     std::vector<EntryId> picked;
     std::int64_t start = 0;
     std::vector<std::string> used;
@@ -135,6 +138,7 @@ class ModelDatabase {
   void fill(const Claim& claim, const ModelLease& lease, LeasedBatch& batch);
   void next(const ClaimPtr& claim, void (ModelDatabase::*step)(const ClaimPtr&));
   [[nodiscard]] bool ended(const std::string& transaction) const;
+  void close(std::size_t transaction, Row::State rows_become);
   ModelLease* find(const Uuid& id);
   void drop(const Uuid& id);
   void write(const SettleRequest& request, std::int64_t lease_number);
@@ -144,11 +148,12 @@ class ModelDatabase {
   void synchronous() { undo_.clear(); }
 
   World& world_;
-  std::deque<Row> rows_;  // by id, from 1
+  std::vector<Row> rows_;  // by id, from 1
   std::vector<ModelLease> leases_;
-  std::map<std::int64_t, history::Index> lease_names_;
-  std::map<Uuid, std::int64_t> lease_numbers_;  // of all that there ever were
+  std::vector<history::Index> lease_names_;  // by number, from 1
+  std::vector<Uuid> lease_ids_;              // the same
   std::vector<Transaction> transactions_;
+  std::vector<std::size_t> open_transactions_;  // ascending
   std::map<int, MonotonicTime> absent_since_;
   std::deque<Undo> undo_;
   std::int64_t last_lease_ = 0;

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <utility>
 
 #include "tests/faults/simulation_worker.h"
@@ -15,20 +16,27 @@ ModelEmitter::ModelEmitter(World& world, ModelDatabase& database, ModelSink& sin
 }
 
 void ModelEmitter::emit(EmitBatch batch) noexcept {
-  for (EmitItem& item : batch.items) {
-    auto job = std::make_shared<Job>(Job{item, batch.owner, batch.deadline});
+  const auto shared = std::make_shared<const EmitBatch>(std::move(batch));
+  for (const EmitItem& item : shared->items) {
+    auto job = std::make_shared<Job>(Job{item, shared});
     if (item.run == nullptr) {
       line_up(job);
       continue;
     }
-    std::deque<JobPtr>& run = runs_[item.run];
-    run.push_back(job);
-    if (run.size() == 1) line_up(job);
+    auto run = run_of(item.run);
+    if (run == runs_.end()) run = runs_.insert(run, {item.run, {}});
+    run->jobs.push_back(job);
+    if (run->jobs.size() == 1) line_up(job);
   }
 }
 
+std::vector<ModelEmitter::Run>::iterator ModelEmitter::run_of(const KeyRun* key) {
+  return std::find_if(runs_.begin(), runs_.end(), [key](const Run& run) { return run.key == key; });
+}
+
 ModelEmitter::Line& ModelEmitter::line_of(const Job& job) {
-  return lines_[database_.row(job.item.envelope->entry_id).lane];
+  const int lane = database_.row(job.item.envelope->entry_id).lane;
+  return lines_[static_cast<std::size_t>(lane)];
 }
 
 void ModelEmitter::line_up(const JobPtr& job) {
@@ -56,8 +64,7 @@ bool ModelEmitter::blocked(const EmitItem& item) {
 void ModelEmitter::start(const JobPtr& job) {
   if (blocked(job->item))
     return complete(job, Outcome::of(OutcomeKind::blocked, "model.blocked", ""));
-  const bool lasts =
-      job->deadline == nullptr || world_.now() + kAttemptTimeout <= job->deadline->at();
+  const bool lasts = world_.now() + kAttemptTimeout <= job->batch->send_until();
   if (stopping_ || !lasts) {
     job->item.break_run();
     return complete(job, Outcome::of(OutcomeKind::shutdown, "model.shutdown", ""));
@@ -72,16 +79,17 @@ void ModelEmitter::send(const JobPtr& job) {
   world_.trace("w{}    sends {}", worker_.number(), id);
   if (!worker_.present())
     world_.defect("entry " + std::to_string(id) + " was sent by a worker without a presence");
-  const auto answered = [this, job, id](ModelSink::Answer answer) {
+  sink_.send(id, database_.row(id).lane, [this, job = job, id](ModelSink::Answer answer) {
     if (answer.chargeable) ++database_.row(id).chargeable;
-    auto outcome = std::make_shared<Outcome>(std::move(answer.outcome));
-    if (world_.flaw == Flaw::outage && outcome->kind == OutcomeKind::destination_unavailable)
-      outcome->kind = OutcomeKind::retryable_failure;
-    worker_.later(world_.now(), [this, job, outcome] { complete(job, std::move(*outcome)); });
-  };
-  sink_.send(id, database_.row(id).lane, answered);
+    Outcome& outcome = answer.outcome;
+    if (world_.flaw == Flaw::outage && outcome.kind == OutcomeKind::destination_unavailable)
+      outcome.kind = OutcomeKind::retryable_failure;
+    worker_.later(world_.now(), [this, job, outcome = std::move(outcome)]() mutable {
+      complete(job, std::move(outcome));
+    });
+  });
   if (world_.flaw == Flaw::answer) return complete(job, Outcome::delivered());
-  worker_.later(world_.now() + kAttemptTimeout, [this, job, id] {
+  worker_.later(world_.now() + kAttemptTimeout, [this, job = job, id] {
     if (job->done) return;
     ++database_.row(id).chargeable;
     complete(job, Outcome::of(OutcomeKind::possibly_delivered, "model.timeout", ""));
@@ -102,14 +110,14 @@ void ModelEmitter::complete(const JobPtr& job, Outcome outcome) {
 }
 
 void ModelEmitter::next_of(KeyRun* run) {
-  const auto found = runs_.find(run);
+  const auto found = run_of(run);
   if (found == runs_.end()) return;
-  found->second.pop_front();
-  if (found->second.empty()) {
+  found->jobs.erase(found->jobs.begin());
+  if (found->jobs.empty()) {
     runs_.erase(found);
     return;
   }
-  line_up(JobPtr(found->second.front()));
+  line_up(JobPtr(found->jobs.front()));
 }
 
 }  // namespace outfall::test::simulation

@@ -31,7 +31,7 @@ void ModelSink::send(EntryId entry, int lane, std::function<void(Answer)> answer
             [this, entry, lane, answered = std::move(answered)] { arrive(entry, lane, answered); });
 }
 
-void ModelSink::arrive(EntryId entry, int lane, const std::function<void(Answer)>& answered) {
+void ModelSink::arrive(EntryId entry, int lane, std::function<void(Answer)> answered) {
   Lane& at = lanes_[static_cast<std::size_t>(lane)];
   Row& row = database_.row(entry);
   Answer answer{Outcome::delivered(), true};
@@ -53,9 +53,10 @@ void ModelSink::arrive(EntryId entry, int lane, const std::function<void(Answer)
       answer.outcome.connection_lost = true;
     }
   }
-  const auto shared = std::make_shared<Answer>(std::move(answer));
   world_.after(world_.between(50, slowest_us_ / 2),
-               [answered, shared] { answered(std::move(*shared)); });
+               [answered = std::move(answered), answer = std::move(answer)]() mutable {
+                 answered(std::move(answer));
+               });
 }
 
 void ModelSink::accept(Row& row, Lane& lane) {

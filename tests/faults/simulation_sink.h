@@ -43,7 +43,7 @@ class ModelSink {
   [[nodiscard]] Trouble trouble_of(const Lane& lane) const {
     return world_.now() < lane.until ? lane.trouble : Trouble::none;
   }
-  void arrive(EntryId entry, int lane, const std::function<void(Answer)>& answered);
+  void arrive(EntryId entry, int lane, std::function<void(Answer)> answered);
   void accept(Row& row, Lane& lane);
 
   World& world_;

@@ -1,6 +1,7 @@
 #include "tests/faults/simulation_worker.h"
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 namespace outfall::test::simulation {
@@ -25,14 +26,6 @@ ModelWorker::ModelWorker(World& world, ModelDatabase& database, ModelSink& sink,
 }
 
 ModelWorker::~ModelWorker() = default;
-
-void ModelWorker::later(MonotonicTime when, std::function<void()> handler) {
-  world_.at(when, [this, handler = std::move(handler)]() mutable {
-    if (!alive_) return;
-    if (world_.now() < frozen_until_) return later(frozen_until_, std::move(handler));
-    handler();
-  });
-}
 
 void ModelWorker::start() {
   reconnected();
@@ -117,23 +110,23 @@ void ModelWorker::poll() {
     return;
   }
   polling_ = true;
-  auto due = std::make_shared<bool>(false);
-  const auto finish = [this, due] {
-    polling_ = false;
-    if (*due) {
-      start_claim();
-    } else {
-      stream_.nothing_due();
-    }
-  };
   submit({.urgency = DatabasePool::Urgency::poll,
           .run =
-              [this, due, finish](StoreSession& session) {
-                const std::vector<std::string> names = {stream_.name()};
-                *due = !session.due_streams(names).empty();
-                post(finish);
+              [this](StoreSession& session) {
+                const std::span<const std::string> only(&stream_.name(), 1);
+                const bool due = !session.due_streams(only).empty();
+                post([this, due] { polled(due); });
               },
-          .failed = [this, finish](const StoreError&) { post(finish); }});
+          .failed = [this](const StoreError&) { post([this] { polled(false); }); }});
+}
+
+void ModelWorker::polled(bool due) {
+  polling_ = false;
+  if (due) {
+    start_claim();
+  } else {
+    stream_.nothing_due();
+  }
 }
 
 void ModelWorker::arm_renewal(Milliseconds after) {
@@ -236,11 +229,11 @@ void ModelWorker::regain_presence() {
 // The pool.
 
 struct ModelWorker::Call {
+  explicit Call(DatabasePool::Job job_in) : job(std::move(job_in)) {}
+
   DatabasePool::Job job;
-  // What the server does; it then calls the function that it was given.
-  std::function<void(const CallPtr&, std::function<void()>)> at_server;
-  bool answered = false;
-  bool lost = false;  // its connection is gone
+  std::function<void(const CallPtr&)> at_server;  // what is done there
+  bool lost = false;                              // its connection is gone
   MonotonicTime asked_at{};
   std::uint64_t floor_generation = 0;
   ModelDatabase::Claimed claimed;
@@ -248,15 +241,20 @@ struct ModelWorker::Call {
   bool refused = false;
   std::vector<Uuid> kept;
   bool due = false;
-  std::function<void(const LeasedSoon&)> leased;  // of a claim
-  bool reported = false;                          // to the floor
+  const std::function<void(const LeasedSoon&)>* leased = nullptr;  // of a claim
+  bool reported = false;                                           // to the floor
+  std::optional<StoreError> error;
+  // Runs the job, and waits for each answer. Last, as what it holds is destroyed before the job.
+  std::optional<Fiber> fiber;
 };
 
-// Each call of a job is asked twice: the first time it is sent and the job suspended by an
-// exception, the second time its answer is there.
+// Where a pointer to a call is caught it is by `call = call`, which can be moved on: what is caught
+// of a constant reference by its name is constant, and is copied again wherever it goes.
+
+// What a request refers to is the job's, which waits for the answer as long as there is the call.
 class ModelWorker::Session final : public StoreSession {
  public:
-  Session(ModelWorker& worker, CallPtr call) : worker_(worker), call_(std::move(call)) {}
+  Session(ModelWorker& worker, Call& call) : worker_(worker), call_(call) {}
 
   void register_streams(std::span<const std::string>) override {}
   void forgive(std::span<const EntryId>) override {}
@@ -265,79 +263,72 @@ class ModelWorker::Session final : public StoreSession {
   }
 
   std::vector<std::string> due_streams(std::span<const std::string> streams) override {
-    ask([w = &worker_, input = worker_.floor_.input()](const CallPtr& call, const auto& reply) {
+    ask([w = &worker_, input = worker_.floor_.input()](const CallPtr& call) {
       call->due = w->database_.due(input);
-      reply();
+      w->reply(call);
     });
-    return call_->due ? std::vector<std::string>(streams.begin(), streams.end())
-                      : std::vector<std::string>{};
+    return call_.due ? std::vector<std::string>(streams.begin(), streams.end())
+                     : std::vector<std::string>{};
   }
 
   using StoreSession::claim;
   ClaimResult claim(const ClaimRequest& request,
                     const std::function<void(const LeasedSoon&)>& leased) override {
-    if (!call_->answered) {
-      if (worker_.leases_in_doubt_)
-        throw StoreError(StoreErrorKind::conflict, "leases are in doubt");
-      call_->floor_generation = worker_.floor_generation_;
-      call_->leased = leased;
-    }
-    ask([w = &worker_, request, input = worker_.floor_.input()](const CallPtr& call,
-                                                                const auto& reply) {
+    if (worker_.leases_in_doubt_) throw StoreError(StoreErrorKind::conflict, "leases are in doubt");
+    call_.floor_generation = worker_.floor_generation_;
+    call_.leased = &leased;
+    ask([w = &worker_, &request, input = worker_.floor_.input()](const CallPtr& call) {
       w->database_.claim(w->number_, request, input,
-                         [w, call, reply](ModelDatabase::Claimed claimed) {
+                         [w, call = call](ModelDatabase::Claimed claimed) {
                            call->claimed = std::move(claimed);
-                           w->answer_soon(call, reply);
+                           w->claimed(call);
                          });
     });
-    ClaimResult& result = call_->claimed.result;
-    worker_.report(*call_);
-    result.batch.asked_at = call_->asked_at;
-    result.batch.valid_until = call_->asked_at + request.lease;
+    ClaimResult& result = call_.claimed.result;
+    worker_.report(call_);
+    result.batch.asked_at = call_.asked_at;
+    result.batch.valid_until = call_.asked_at + request.lease;
     return std::move(result);
   }
 
   SettleResult settle(const SettleRequest& request) override {
-    if (!call_->answered && worker_.leases_in_doubt_ && worker_.world_.flaw != Flaw::restart)
+    if (worker_.leases_in_doubt_ && worker_.world_.flaw != Flaw::restart)
       throw StoreError(StoreErrorKind::conflict, "leases are in doubt");
-    ask([w = &worker_, request](const CallPtr& call, const auto& reply) {
+    ask([w = &worker_, &request](const CallPtr& call) {
       call->refused = w->database_.refuses(w->number_, request);
       if (!call->refused) call->settled = w->database_.settle(w->number_, request);
-      reply();
+      w->reply(call);
     });
-    if (call_->refused)
+    if (call_.refused)
       throw StoreError(StoreErrorKind::defect, "an entry cannot be written", {}, "P0001");
-    return call_->settled;
+    return call_.settled;
   }
 
   std::vector<Uuid> renew(std::span<const Uuid> leases, Milliseconds lease) override {
-    ask([w = &worker_, asked = std::vector<Uuid>(leases.begin(), leases.end()), lease](
-            const CallPtr& call, const auto& reply) {
-      call->kept = w->database_.renew(w->number_, asked, lease);
-      reply();
+    ask([w = &worker_, leases, lease](const CallPtr& call) {
+      call->kept = w->database_.renew(w->number_, leases, lease);
+      w->reply(call);
     });
-    return call_->kept;
+    return call_.kept;
   }
 
   void release() override {
-    ask([w = &worker_](const CallPtr&, const auto& reply) {
+    ask([w = &worker_](const CallPtr& call) {
       w->database_.release(w->number_);
-      reply();
+      w->reply(call);
     });
     worker_.leases_in_doubt_ = false;
   }
 
  private:
-  // Nothing that the server is asked to do may refer to this session, which is gone by then.
   template <typename Effect>
   void ask(Effect effect) {
-    if (std::exchange(call_->answered, false)) return;
-    call_->at_server = std::move(effect);
-    throw Suspended{};
+    call_.at_server = std::move(effect);
+    call_.fiber->wait();
   }
 
   ModelWorker& worker_;
-  CallPtr call_;
+  Call& call_;
 };
 
 void ModelWorker::submit(DatabasePool::Job job) {
@@ -349,27 +340,27 @@ void ModelWorker::take_jobs() {
   if (!connected_) return reconnected();
   for (auto& queue : jobs_) {
     while (!queue.empty() && calls_.size() < connections_ && connected_) {
-      auto call = std::make_shared<Call>();
-      call->job = std::move(queue.front());
+      auto call = std::make_shared<Call>(std::move(queue.front()));
       queue.pop_front();
       calls_.push_back(call);
+      call->fiber.emplace([this, &its = *call] {
+        try {
+          Session session(*this, its);
+          its.job.run(session);
+        } catch (const StoreError& error) {
+          its.error = error;
+        }
+      });
       run(call);
     }
   }
 }
 
+// The job, until it has asked for something or ended.
 void ModelWorker::run(const CallPtr& call) {
-  try {
-    Session session(*this, call);
-    call->job.run(session);
-  } catch (const Suspended&) {
-    return dispatch(call);
-  } catch (const StoreError& error) {
-    std::erase(calls_, call);
-    call->job.failed(error);
-    return post([this] { take_jobs(); });
-  }
+  if (!call->fiber->resume()) return dispatch(call);
   std::erase(calls_, call);
+  if (call->error) call->job.failed(*call->error);
   post([this] { take_jobs(); });
 }
 
@@ -377,26 +368,32 @@ void ModelWorker::dispatch(const CallPtr& call) {
   call->asked_at = world_.now();
   if (!linked()) {
     later(world_.now() + world_.between(1000, 50'000),
-          [this, call] { fail(call, StoreErrorKind::unavailable); });
+          [this, call = call] { fail(call, StoreErrorKind::unavailable); });
     return;
   }
-  world_.after(world_.between(50, 800), [this, call] { at_server(call); });
+  world_.after(world_.between(50, 800), [this, call = call] { at_server(call); });
 }
 
 // The server does what has reached it, whatever has become of the worker.
 void ModelWorker::at_server(const CallPtr& call) {
   if (call->lost || !linked()) return;
-  const auto breaks = [this] { return world_.now() < flaky_until_ && world_.chance(kFlaky); };
-  const auto lose = [this, call] {
-    later(world_.now() + world_.between(100, 20'000),
-          [this, call] { fail(call, StoreErrorKind::unavailable); });
-  };
-  if (breaks()) return lose();
-  call->at_server(call, [this, call, breaks, lose] {
-    if (breaks()) return lose();
-    world_.after(world_.between(50, 800), [this, call] {
-      if (!call->lost && linked()) later(world_.now(), [this, call] { answer(call); });
-    });
+  if (breaks()) return lose(call);
+  call->at_server(call);
+}
+
+bool ModelWorker::breaks() {
+  return world_.now() < flaky_until_ && world_.chance(kFlaky);
+}
+
+void ModelWorker::lose(const CallPtr& call) {
+  later(world_.now() + world_.between(100, 20'000),
+        [this, call = call] { fail(call, StoreErrorKind::unavailable); });
+}
+
+void ModelWorker::reply(const CallPtr& call) {
+  if (breaks()) return lose(call);
+  world_.after(world_.between(50, 800), [this, call = call] {
+    if (!call->lost && linked()) later(world_.now(), [this, call = call] { answer(call); });
   });
 }
 
@@ -408,33 +405,33 @@ void ModelWorker::report(Call& call) {
 }
 
 // The lease is told of first, and its entries follow, some time later and on the same connection.
-void ModelWorker::answer_soon(const CallPtr& call, const std::function<void()>& reply) {
+void ModelWorker::claimed(const CallPtr& call) {
   const ClaimResult& result = call->claimed.result;
-  if (result.status != ClaimStatus::batch || !call->claimed.report) return reply();
-  std::map<std::string, std::int32_t> keys;
+  if (result.status != ClaimStatus::batch || !call->claimed.report) return reply(call);
+  std::array<std::int32_t, kKeys> keys{};
   LeasedSoon soon{.entries = static_cast<std::int32_t>(result.batch.entries.size()),
                   .largest_key = 0,
                   .more = result.more};
   for (const LeasedEntry& entry : result.batch.entries) {
     if (entry.envelope.key)
-      soon.largest_key = std::max(soon.largest_key, ++keys[std::string(*entry.envelope.key)]);
+      soon.largest_key =
+          std::max(soon.largest_key, ++keys[static_cast<std::size_t>(entry.key_hash)]);
   }
-  world_.after(world_.between(50, 800), [this, call, soon] {
+  world_.after(world_.between(50, 800), [this, call = call, soon] {
     if (call->lost || !linked()) return;
-    later(world_.now(), [this, call, soon] {
+    later(world_.now(), [this, call = call, soon] {
       if (std::find(calls_.begin(), calls_.end(), call) == calls_.end()) return;
       if (leases_in_doubt_) return;
       report(*call);
-      call->leased(soon);
+      (*call->leased)(soon);
     });
   });
   world_.after(world_.chance(0.3) ? world_.between(6000, 400'000) : world_.between(800, 6000),
-               reply);
+               [this, call = call] { reply(call); });
 }
 
 void ModelWorker::answer(const CallPtr& call) {
   if (std::find(calls_.begin(), calls_.end(), call) == calls_.end()) return;
-  call->answered = true;
   run(call);
 }
 
@@ -453,7 +450,7 @@ void ModelWorker::cut_off(MonotonicTime until) {
   for (const CallPtr& call : calls_) {
     call->lost = true;
     later(world_.now() + world_.between(100, 400'000),
-          [this, call] { fail(call, StoreErrorKind::unavailable); });
+          [this, call = call] { fail(call, StoreErrorKind::unavailable); });
   }
   const auto noticed = world_.between(1000, 1'200'000);
   const auto unlocked = world_.between(0, noticed.count());
@@ -468,7 +465,7 @@ void ModelWorker::database_crashed() {
     // Where a machine has died, nobody says so: one may wait while others are back at work.
     const auto noticed =
         world_.chance(0.7) ? world_.between(50'000, 3'000'000) : world_.between(100, 50'000);
-    later(world_.now() + noticed, [this, call] { fail(call, StoreErrorKind::unavailable); });
+    later(world_.now() + noticed, [this, call = call] { fail(call, StoreErrorKind::unavailable); });
   }
   database_.unlock(number_);
   later(world_.now() + world_.between(100, 50'000), [this] { lose_presence(); });

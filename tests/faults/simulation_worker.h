@@ -3,14 +3,15 @@
 #include <array>
 #include <deque>
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "drain/drain_host.h"
 #include "drain/stream_drain.h"
+#include "tests/faults/simulation_fiber.h"
 #include "tests/faults/simulation_sink.h"
 
 namespace outfall::test::simulation {
@@ -32,8 +33,7 @@ class ModelEmitter final : public Emitter {
  private:
   struct Job {
     EmitItem item;
-    std::shared_ptr<const void> owner;
-    std::shared_ptr<const SendDeadline> deadline;
+    std::shared_ptr<const EmitBatch> batch;  // keeps what the item points to
     bool sending = false;
     bool done = false;
   };
@@ -43,6 +43,11 @@ class ModelEmitter final : public Emitter {
     int sending = 0;
     std::deque<JobPtr> waiting;
   };
+  // The first is on its way or in line.
+  struct Run {
+    KeyRun* key;
+    std::vector<JobPtr> jobs;
+  };
 
   void line_up(const JobPtr& job);
   void serve(Line& line);
@@ -51,6 +56,7 @@ class ModelEmitter final : public Emitter {
   void start(const JobPtr& job);
   void send(const JobPtr& job);
   void complete(const JobPtr& job, Outcome outcome);
+  [[nodiscard]] std::vector<Run>::iterator run_of(const KeyRun* key);
   void next_of(KeyRun* run);
 
   World& world_;
@@ -58,8 +64,8 @@ class ModelEmitter final : public Emitter {
   ModelSink& sink_;
   ModelWorker& worker_;
   Capabilities capabilities_;
-  std::map<KeyRun*, std::deque<JobPtr>> runs_;  // the first of each is on its way or in line
-  std::map<int, Line> lines_;
+  std::vector<Run> runs_;
+  std::array<Line, kLanes> lines_;
   int at_a_time_;
   bool stops_this_ = false;  // see Flaw::gate
   bool stopping_ = false;
@@ -90,7 +96,14 @@ class ModelWorker final : public DrainHost {
   void database_crashed();
 
   // Runs `handler` in the worker, if it lives then, and not before it has thawed.
-  void later(MonotonicTime when, std::function<void()> handler);
+  template <typename Handler>
+  void later(MonotonicTime when, Handler handler) {
+    world_.at(when, [this, handler = std::move(handler)]() mutable {
+      if (!alive_) return;
+      if (world_.now() < frozen_until_) return later(frozen_until_, std::move(handler));
+      handler();
+    });
+  }
   void complete(Completion completion);
 
   // DrainHost.
@@ -123,12 +136,12 @@ class ModelWorker final : public DrainHost {
  private:
   struct Call;
   class Session;
-  struct Suspended {};
   using CallPtr = std::shared_ptr<Call>;
 
   void look();
   void start_claim();
   void poll();
+  void polled(bool due);
   void arm_renewal(Milliseconds after);
   void renew();
   void recover_leases();
@@ -143,9 +156,12 @@ class ModelWorker final : public DrainHost {
   void run(const CallPtr& call);
   void dispatch(const CallPtr& call);
   void at_server(const CallPtr& call);
+  [[nodiscard]] bool breaks();
+  void lose(const CallPtr& call);
+  void reply(const CallPtr& call);
   void answer(const CallPtr& call);
   void report(Call& call);
-  void answer_soon(const CallPtr& call, const std::function<void()>& reply);
+  void claimed(const CallPtr& call);
   void fail(const CallPtr& call, StoreErrorKind kind);
   [[nodiscard]] bool linked() const { return database_.up() && world_.now() >= cut_off_until_; }
 
