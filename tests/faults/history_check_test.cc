@@ -76,6 +76,19 @@ TEST(GoodHistory, ADatabaseThatUndidASettle) {
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), IsEmpty());
 }
 
+// Of its copies one is the crash's; the others are the sink's, which lost answers since before
+// that.
+TEST(GoodHistory, ASettleThatACrashUndidWhileASinkLostAnswers) {
+  Scene scene = three_that_arrived();
+  scene.claim("l1", {"c"}, 9).settle("l1", {"c"}, 14);
+  scene.fault("F12-ack-lost", 20, 2000, kTouchesSink);
+  scene.fault("F7-immediate-stop", 30, 900, kTouchesDatabase, kUndoes);
+  scene.claim("l2", {"c"}, 950).arrive("c", 1000).arrive("c", 1020).arrive("c", 1040);
+  const Verdict verdict = scene.settle("l2", {"c"}, 1050).end({"a", "b", "c"}).judged();
+  EXPECT_THAT(names(verdict), IsEmpty());
+  EXPECT_EQ(verdict.dup_explained, 3U);
+}
+
 TEST(GoodHistory, LostAnswersOfASink) {
   Scene scene = three_of_a_key();
   scene.fault("F12-ack-lost", 5, 500, kTouchesSink);
@@ -338,6 +351,13 @@ TEST(DupUnexplained, AfterTheFaultWasLongOver) {
 TEST(DupUnexplained, BeforeTheFault) {
   Scene scene = three_that_arrived();
   scene.arrive("c", 13).fault("F1-sigkill", 14, 14, kTouchesWorker);
+  EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("dup-unexplained"));
+}
+
+TEST(DupUnexplained, TheSettleWasUndoneOnlyAfterTheCopy) {
+  Scene scene = three_that_arrived();
+  scene.claim("l1", {"c"}, 9).settle("l1", {"c"}, 14).fault("F12-ack-lost", 20, 2000, kTouchesSink);
+  scene.arrive("c", 25).fault("F7-immediate-stop", 30, 900, kTouchesDatabase, kUndoes);
   EXPECT_THAT(found(scene.end({"a", "b", "c"})), ElementsAre("dup-unexplained"));
 }
 

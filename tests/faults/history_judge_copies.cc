@@ -103,21 +103,21 @@ class Explanations {
     Micros sent_from = gap.before->at - c_.send_timeout;
     if (begun != kNever) sent_from = std::max(sent_from, begun - kMendGrace);
     if (!overlap(f.from, f.until, sent_from, gap.after->at)) return false;
-    if (ended_before(f)) return false;
+    if (ended_before(f, gap.after->at)) return false;
     return f.database || f.touches_sink(gap.before->sink) || f.touches_sink(gap.after->sink) ||
            touches_a_holder(f);
   }
 
   // Whether the entry had been settled for good when the fault struck, and the fault undoes
-  // nothing.
-  [[nodiscard]] bool ended_before(const Fault& fault) const {
+  // nothing. Undone by another one while it lasted, the entry was on its way again in this one.
+  [[nodiscard]] bool ended_before(const Fault& fault, Micros copy_at) const {
     if (fault.undoes_commits || fault.forgets_from != kNever) return false;
     const Entry& entry = h_.entries[entry_];
     const auto settles = c_.settles_of(entry_);
     return std::any_of(settles.begin(), settles.end(), [&](const Settle& settle) {
       return settle.as != Settled::other && settle.at < fault.from &&
              !(entry.replayed && settle.at <= entry.replayed_at) &&
-             !c_.commits_undone_between(settle.at, fault.from);
+             !c_.commits_undone_between(settle.at, std::min(fault.until, copy_at));
     });
   }
 

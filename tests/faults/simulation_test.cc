@@ -76,6 +76,11 @@ INSTANTIATE_TEST_SUITE_P(ARestartOfTheDatabaseLeavesNoGap, Regression,
 INSTANTIATE_TEST_SUITE_P(AClaimThatWasGivenUpOvertakesNothing, Regression,
                          testing::Values(2928, 9693, 11753));
 
+// A sink lost answers, and then the database crashed and undid the settle of an entry: it was sent
+// again while the sink still lost answers, and the checker excused none of that.
+INSTANTIATE_TEST_SUITE_P(ASettleThatWasUndoneIsOnItsWayAgain, Regression,
+                         testing::Values(2327, 6801, 13648));
+
 // Broken variants.
 
 struct Variant {
