@@ -3,6 +3,8 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <iterator>
+#include <map>
 #include <string>
 #include <thread>
 #include <vector>
@@ -37,6 +39,7 @@ class Tally {
 
   [[nodiscard]] int report(std::chrono::duration<double> took) {
     const MutexLock lock(mutex_);
+    for (const auto& [seed, text] : first_broken_) fmt::print("seed {}: BROKEN\n{}", seed, text);
     fmt::print(
         "{} seeds from {}, flaw {}: {} broken; {} copies explained, {} events, digest {:016x}; "
         "{:.1f} s, {:.0f} seeds/s on {} threads\n",
@@ -51,13 +54,19 @@ class Tally {
     events_ += result.events;
     copies_ += result.verdict.dup_explained;
     digest_ += result.digest * (2 * seed + 1);  // in any order
-    if (!result.ok() && ++broken_ <= 10) fmt::print("seed {}: BROKEN\n{}", seed, result.text());
+    if (result.ok()) return;
+    ++broken_;
+    first_broken_[seed] = result.text();
+    if (first_broken_.size() > kShown) first_broken_.erase(std::prev(first_broken_.end()));
   }
 
   const Many& many_;
   std::atomic<std::uint64_t> taken_ = 0;
   Mutex mutex_;
   std::uint64_t broken_ OUTFALL_GUARDED_BY(mutex_) = 0;
+  // The lowest ones, whatever thread was the first.
+  static constexpr std::size_t kShown = 10;
+  std::map<std::uint64_t, std::string> first_broken_ OUTFALL_GUARDED_BY(mutex_);
   std::uint64_t events_ OUTFALL_GUARDED_BY(mutex_) = 0;
   std::size_t copies_ OUTFALL_GUARDED_BY(mutex_) = 0;
   std::uint64_t digest_ OUTFALL_GUARDED_BY(mutex_) = 0;
