@@ -1,144 +1,13 @@
-"""All situations, by name; here those that begin with workers, destinations, entries and operators.
+"""All situations, by name; here those that begin with destinations, entries and operators.
 See situation.py."""
 
-import glob
-import json
 import signal
-import sys
-import threading
 
 import database_situations  # noqa: F401  pylint: disable=unused-import
-from servers import Trouble, wait_until
+import report_situations  # noqa: F401  pylint: disable=unused-import
+from servers import wait_until
 from situation import SITUATIONS, situation  # noqa: F401  pylint: disable=unused-import
-
-
-@situation("OutfallNoWorker", "the only worker was killed, and nobody started it again")
-class WorkerDead:
-    def begin(here):
-        here.worker.child.stop(signal.SIGKILL)
-
-    def mend(here, _):
-        here.worker.start()
-
-
-@situation("OutfallNoWorker", "the only worker hangs and answers nobody (SIGSTOP)")
-class WorkerHangs:
-    def begin(here):
-        here.worker.child.send(signal.SIGSTOP)
-
-    def mend(here, _):
-        here.worker.child.stop(signal.SIGKILL)
-        here.worker.start()
-
-
-@situation("OutfallNoWorker", "the only worker was restarted, and the file of its secret is gone")
-class SecretMissing:
-    def begin(here):
-        here.worker.child.stop()
-        secret = here.folder / "signing-key"
-        here.worker.write(here.worker.configuration.replace(
-            "/orders\"\n", f"/orders\"\nsecret_file = \"{secret}\"\n"))
-        here.worker.start(wait=False)
-
-    def mend(here, _):
-        here.worker.write(here.worker.configuration)
-        here.worker.start()
-
-
-# Prometheus hears of it within five seconds, however fast the rules are, and waits for two scrapes more: 233 of the
-# 240 s promised. Six times as fast those five are more than what is left.
-@situation("OutfallNoWorker", "the worker runs and delivers, but its target is gone from Prometheus", factor=1)
-class TargetGone:
-    def begin(here):
-        here.prometheus.scrape([])
-
-    def mend(here, _):
-        here.prometheus.scrape(here.targets)
-
-
-def meanwhile(here, work):
-    """Runs work(over) beside everything else until what it returns is called, or all is stopped."""
-    over = threading.Event()
-    thread = threading.Thread(target=work, args=(over,))
-    thread.start()
-
-    def end():
-        over.set()
-        thread.join()
-    here.before_end(end)
-    return end
-
-
-@situation("OutfallCrashLoop", "the only worker is killed again and again, half a minute after each start", factor=12,
-           also=("OutfallWorkerRestarting",))
-class CrashLoop:
-    def begin(here):
-        # Long enough to answer a scrape, and not long enough to be steady; then down for less than would be no worker.
-        lives, down = max(2.0, 30 / here.factor), max(1.0, 20 / here.factor)
-
-        def kill(over):
-            while not over.is_set():
-                here.worker.child.stop(signal.SIGKILL)
-                if not over.wait(down):
-                    here.worker.start()
-                    over.wait(lives)
-        return meanwhile(here, kill)
-
-    def mend(here, end):
-        end()
-        here.worker.start()
-
-
-@situation("OutfallWorkerGone", "one of two workers was killed", workers=2)
-class OneWorkerDead:
-    def begin(here):
-        here.workers[1].child.stop(signal.SIGKILL)
-
-    def mend(here, _):
-        here.workers[1].start()
-
-
-@situation("OutfallWorkerGone", "one of two workers hangs, the one that looks at the backlog for both (SIGSTOP)",
-           workers=2, factor=24)
-class OneWorkerHangs:
-    def begin(here):
-        sampling = wait_until(lambda: [worker for worker in here.workers
-                                       if "\noutfall_sample_timestamp_seconds" in worker.metrics()], "a look at the backlog")
-        sampling[0].child.send(signal.SIGSTOP)
-        return sampling[0]
-
-    def mend(here, hanging):
-        hanging.child.stop(signal.SIGKILL)
-        hanging.start()
-
-
-# In life five deaths take seconds. They get no faster with the rules, for which they are a crash loop on a slow machine.
-@situation("OutfallWorkerRestarting", "an entry kills every worker that delivers it", factor=24,
-           also=("OutfallDeadLetters", "OutfallCrashLoop"))
-class DeadlyEntry:
-    def begin(here):
-        def supervise(over):
-            while not over.wait(0.2):
-                if not here.worker.child.running():
-                    here.worker.start(wait=False)
-        end = meanwhile(here, supervise)
-        here.postgres.sql("SELECT outbox.enqueue('reports', 'report.deadly', '{}')")
-        return end
-
-    def mend(here, end):
-        # outfall itself finds the entry that kills; the operator decides about it.
-        def discarded():
-            here.outfall("dead-letters", "discard", "--stream", "reports", "--reason", "it kills our program")
-            return here.postgres.sql("SELECT count(*) FROM outbox.entries WHERE stream = 'reports'") == "0"
-        try:
-            wait_until(lambda: here.postgres.sql(
-                "SELECT count(*) FROM outbox.dead_letters WHERE reason_code = 'worker.abandoned'") == "1",
-                       "the entry that kills to be a dead letter", 60)
-            wait_until(discarded, "it to be discarded")
-        finally:
-            end()
-        if not here.worker.child.running():
-            here.worker.start()
+from worker_situations import meanwhile
 
 
 @situation("OutfallNothingDelivered", "the consumer is down", also=("OutfallBreakerOpen",))
@@ -255,46 +124,6 @@ class PartnersWithoutRoute:
             answer_well(partner)
 
 
-PROGRAM = """\
-import json
-import sys
-
-for line in sys.stdin:
-    with open(sys.argv[1], encoding="utf-8") as outcome:
-        print(json.dumps({"id": json.loads(line)["id"], "outcome": outcome.read()}), flush=True)
-"""
-
-
-def reports_are(here, outcome):
-    """Moved into place, so that the program never reads half of it."""
-    (here.folder / "outcome.new").write_text(outcome, encoding="utf-8")
-    (here.folder / "outcome.new").replace(here.folder / "outcome")
-
-
-@situation("OutfallNothingDelivered", "the program that delivers reports answers `defer` to each of them", factor=24)
-class EverythingDeferred:
-    def prepare(here):
-        program = here.folder / "reports.py"
-        program.write_text(PROGRAM, encoding="utf-8")
-        reports_are(here, "delivered")
-        command = [sys.executable, str(program), str(here.folder / "outcome")]
-        emitter = f"kind = \"exec\"\ncommand = {json.dumps(command)}\n"
-        text = here.worker.configuration.replace("kind = \"noop\"\ncrash_type = \"report.deadly\"\n", emitter)
-        here.worker.write(text.replace("emitter = \"reports\"\n",
-                                       f"emitter = \"reports\"\ndefer_delay = \"{max(1, 30 // here.factor)}s\"\n"))
-        here.worker.child.stop()
-        here.worker.start()
-
-    def begin(here):
-        reports_are(here, "defer")
-        here.postgres.sql("SELECT outbox.enqueue('reports', 'report.ready', '{}') FROM generate_series(1, 50)")
-
-    def mend(here, _):
-        reports_are(here, "delivered")
-        wait_until(lambda: here.postgres.sql("SELECT count(*) FROM outbox.entries WHERE stream = 'reports'") == "0",
-                   "the reports to be delivered")
-
-
 @situation("OutfallObjectiveBurnFast", "the consumer has become slow, and the backlog grows",
            max_in_flight=1, also=("OutfallBacklogTooOld",))
 class SinkSlow:
@@ -400,25 +229,6 @@ class UnboundStream:
         here.worker.start()
 
 
-@situation("OutfallUnboundStream", "the only worker of a stream hangs, while another serves the others (SIGSTOP)",
-           workers=2, factor=6, also=("OutfallWorkerGone",))
-class StreamWorkerHangs:
-    def prepare(here):
-        other = here.workers[1]
-        other.child.stop()
-        other.write(here.worker.configuration.split("# One consumer")[0]
-                    + "[streams.invoices]\nemitter = \"invoices\"\n[emitters.invoices]\nkind = \"noop\"\n")
-        other.start()
-
-    def begin(here):
-        here.workers[1].child.send(signal.SIGSTOP)
-        here.postgres.sql("SELECT outbox.enqueue('invoices', 'invoice.sent', '{}') FROM generate_series(1, 5)")
-
-    def mend(here, _):
-        here.workers[1].child.stop(signal.SIGKILL)
-        here.workers[1].start()
-
-
 @situation("OutfallPausedTooLong", "a stream was paused for a deployment and forgotten")
 class PausedStream:
     def begin(here):
@@ -484,33 +294,3 @@ class WorkerFrozen:
     def mend(here, _):
         for sink in here.sinks:
             answer_well(sink)
-
-
-@situation("OutfallReloadFailed", "a mistake was rolled out with the configuration")
-class BadReload:
-    def begin(here):
-        here.worker.write(here.worker.configuration.replace("retry.max", "retry.maximum"))
-        here.worker.child.send(signal.SIGHUP)
-
-    def mend(here, _):
-        here.worker.write(here.worker.configuration)
-        here.worker.child.send(signal.SIGHUP)
-
-
-@situation("OutfallClockSkew", "the clock of the worker's machine is ten minutes ahead", factor=24)
-class WrongClock:
-    def begin(here):
-        here.worker.child.stop()
-        here.worker.start(environment={"LD_PRELOAD": faketime_library(), "FAKETIME": "+10m",
-                                       "FAKETIME_DONT_FAKE_MONOTONIC": "1"})
-
-    def mend(here, _):
-        here.worker.child.stop()
-        here.worker.start()
-
-
-def faketime_library():
-    found = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
-    if not found:
-        raise Trouble("there is no faketime; ops/install-dependencies operate installs it")
-    return found[0]
