@@ -123,7 +123,11 @@ void Drain::start() {
       PresenceWatch::Observer{
           .held = [this] { post([this] { presence_held(); }); },
           .lost =
-              [this](const StoreError& error) { post([this, error] { presence_lost(error); }); },
+              [this](const StoreError& error, bool connecting) {
+                // Without a presence nothing is asked of the database but this.
+                metrics_.database_errors(metric_kind(error, connecting)).Increment();
+                post([this, error] { presence_lost(error); });
+              },
           .failed =
               [this](std::uint64_t looks, const StoreError& error) {
                 look_failed(error);

@@ -84,8 +84,9 @@ void PresenceWatch::work() {
       if (presence != nullptr && presence->held() && !error.session_lost()) {
         observer_.failed(looks, error);
       } else {
+        const bool connecting = presence == nullptr;
         presence.reset();
-        observer_.lost(error);
+        observer_.lost(error, connecting);
       }
     }
   } while (pause(kLookEvery));

@@ -20,7 +20,8 @@ class PresenceWatch {
  public:
   struct Observer {
     std::function<void()> held;
-    std::function<void(const StoreError&)> lost;
+    // `connecting`: there was none, and no connection was to be had.
+    std::function<void(const StoreError&, bool connecting)> lost;
     // A look has failed, and this worker is present as before: how many had been asked for when it
     // began. Nobody is known to be absent.
     std::function<void(std::uint64_t, const StoreError&)> failed;

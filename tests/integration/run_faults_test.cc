@@ -314,6 +314,22 @@ TEST_F(RunFaults, AFrozenDatabaseIsGivenUpAndFoundAgain) {
   EXPECT_EQ(worker.stop(), 0);
 }
 
+// Only the first error was counted, for without a presence nothing else is asked. Of one worker of
+// several that had lost its database, nothing told.
+TEST_F(RunFaults, AWorkerCutOffFromItsDatabaseCountsEachAttemptToReachIt) {
+  WorkerProcess worker(
+      {.dsn = database_.dsn(),
+       .streams = to_file(),
+       .database = "statement_timeout = \"1s\"\nclaim_timeout = \"1s\"\nconnect_timeout = \"1s\""});
+  wait_until([&] { return worker.ready(); }, "it has its database");
+  own_server().freeze();
+  worker.process().wait_for_output("waiting for the database");
+  wait_until([&] { return worker.metric("outfall_database_errors_total{kind=\"connect\"}") >= 5; },
+             "each attempt is counted");
+  own_server().thaw();
+  EXPECT_EQ(worker.stop(), 0);
+}
+
 TEST_F(RunFaults, ADatabaseWithoutTheSchemaIsWaitedForAndSaysWhatToRun) {
   TestDatabase bare("template1", own_server());
   WorkerProcess worker({.dsn = bare.dsn(), .streams = to_file()});
