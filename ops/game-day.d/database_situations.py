@@ -3,6 +3,7 @@
 import os
 import signal
 
+from breakage import SmallDisk, wrong_clock
 from servers import end, wait_until
 from situation import situation
 
@@ -150,6 +151,29 @@ class SettleWithoutRights:
         here.postgres.sql("GRANT EXECUTE ON FUNCTION outbox.settle TO outbox_worker")
 
 
+@situation("OutfallNothingDelivered", "the disk is full on which the database keeps the receipts", factor=24,
+           also=("OutfallDatabaseErrors",))
+class ReceiptsDiskFull:
+    # Of all that a worker writes, receipts are what needs room at once: pages of the other tables get free again.
+    MOVE = """DO $$ DECLARE v_part regclass; BEGIN
+                FOR v_part IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'outbox.receipts'::regclass LOOP
+                  EXECUTE format('ALTER TABLE %s SET TABLESPACE small', v_part);
+                END LOOP;
+              END $$"""
+
+    def prepare(here):
+        here.disk = SmallDisk(here.folder / "disk", here.postgres.user)
+        here.after_end(here.disk.end)
+        here.postgres.sql(f"CREATE TABLESPACE small LOCATION '{here.disk.folder}'")
+        here.postgres.sql(ReceiptsDiskFull.MOVE)
+
+    def begin(here):
+        here.disk.fill()
+
+    def mend(here, _):
+        here.disk.make_room()
+
+
 @situation("OutfallNothingDelivered", "somebody paused and resumed a stream in a psql, and has not committed that")
 class PauseNotCommitted:
     def begin(here):
@@ -188,3 +212,14 @@ class NoVacuum:
     def mend(here, _):
         here.postgres.sql("ALTER TABLE outbox.entries RESET (autovacuum_enabled)")
         here.postgres.sql("VACUUM outbox.entries")
+
+
+@situation("OutfallClockSkew", "the clock of the database's machine is ten minutes ahead", factor=24)
+class WrongDatabaseClock:
+    def begin(here):
+        here.postgres.stop()
+        here.postgres.start(environment=wrong_clock("+10m"))
+
+    def mend(here, _):
+        here.postgres.stop()
+        here.postgres.start()

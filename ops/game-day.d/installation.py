@@ -216,6 +216,10 @@ class Installation:
         """`action` is called first when everything is stopped: what begin() has left running ends there."""
         self._cleanup.append(action)
 
+    def after_end(self, action):
+        """`action` is called when everything is stopped, before the folder is removed."""
+        self._cleanup.insert(1, action)
+
     def stop(self):
         while self._cleanup:
             self._cleanup.pop()()

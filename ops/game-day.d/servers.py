@@ -31,6 +31,10 @@ class Trouble(Exception):
     """Something that should work does not; the text says what."""
 
 
+class NotHere(Trouble):
+    """What a situation needs cannot be had on this machine, or not by this user."""
+
+
 def wait_until(condition, what, seconds=30.0, pause=0.1):
     """The first true answer of `condition`; what it throws counts as no until the time is over."""
     deadline = time.monotonic() + seconds
@@ -158,9 +162,9 @@ class Postgres:
             if not durable:
                 settings.write("fsync = off\nfull_page_writes = off\n")
 
-    def start(self):
+    def start(self, environment=None):
         self.child = Child([self.bin / "postgres", "-D", self.data, "-p", self.port], self.folder.parent / "postgres.log",
-                           user=self.user)
+                           user=self.user, environment=environment)
         self.child.need(self.answers, 60)
 
     def stop(self):

@@ -200,6 +200,21 @@ class OneRefused:
     mend = EveryCustomerHeld.mend
 
 
+@situation("OutfallDatabaseErrors", "a trigger of the application refuses what becomes a dead letter", factor=24)
+class DeadLetterRefused:
+    TRIGGER = """CREATE FUNCTION archive() RETURNS trigger LANGUAGE plpgsql AS $$
+                   BEGIN RAISE 'the archive has no room for %', NEW.stream; END $$;
+                 CREATE TRIGGER archive BEFORE INSERT ON outbox.dead_letters FOR EACH ROW EXECUTE FUNCTION archive()"""
+
+    def begin(here):
+        here.postgres.sql(DeadLetterRefused.TRIGGER)
+        OneRefused.begin(here)
+
+    def mend(here, _):
+        here.postgres.sql("DROP FUNCTION archive CASCADE")
+        answer_well(here.consumer)
+
+
 def replay_all(here):
     here.outfall("dead-letters", "replay", "--stream", "orders", "--reason", "the consumer takes them now")
 

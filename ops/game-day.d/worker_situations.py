@@ -1,10 +1,10 @@
 """The situations that begin with workers, or with what starts and configures them; see situation.py."""
 
-import glob
 import signal
 import threading
 
-from servers import Trouble, wait_until
+from breakage import Gate, wrong_clock
+from servers import wait_until
 from situation import situation
 
 
@@ -137,23 +137,69 @@ class DeadlyEntry:
             here.worker.start()
 
 
+def only_invoices(here):
+    """The configuration of a worker that serves a stream which no other has, and none of theirs."""
+    return (here.worker.configuration.split("# One consumer")[0]
+            + "[streams.invoices]\nemitter = \"invoices\"\n[emitters.invoices]\nkind = \"noop\"\n")
+
+
+def write_invoices(here):
+    here.postgres.sql("SELECT outbox.enqueue('invoices', 'invoice.sent', '{}') FROM generate_series(1, 5)")
+
+
 @situation("OutfallUnboundStream", "the only worker of a stream hangs, while another serves the others (SIGSTOP)",
            workers=2, factor=6, also=("OutfallWorkerGone",))
 class StreamWorkerHangs:
     def prepare(here):
         other = here.workers[1]
         other.child.stop()
-        other.write(here.worker.configuration.split("# One consumer")[0]
-                    + "[streams.invoices]\nemitter = \"invoices\"\n[emitters.invoices]\nkind = \"noop\"\n")
+        other.write(only_invoices(here))
         other.start()
 
     def begin(here):
         here.workers[1].child.send(signal.SIGSTOP)
-        here.postgres.sql("SELECT outbox.enqueue('invoices', 'invoice.sent', '{}') FROM generate_series(1, 5)")
+        write_invoices(here)
 
     def mend(here, _):
         here.workers[1].child.stop(signal.SIGKILL)
         here.workers[1].start()
+
+
+def put_gate_before_second(here, configuration):
+    """Starts the second worker anew, with a gate between it and the database, and less patience with that."""
+    here.gate = Gate(here.postgres.port)
+    here.before_end(here.gate.end)
+    second = here.workers[1]
+    second.child.stop()
+    second.write(configuration.replace(f":{here.postgres.port}/", f":{here.gate.port}/").replace(
+        "[database]\n", "[database]\nstatement_timeout = \"2s\"\n"))
+    second.start()
+
+
+@situation("OutfallDatabaseErrors", "one of two workers no longer reaches the database: a firewall drops its packets",
+           workers=2, factor=12)
+class OneWorkerCutOff:
+    def prepare(here):
+        put_gate_before_second(here, here.workers[1].configuration)
+
+    def begin(here):
+        here.gate.shut()
+
+    def mend(here, _):
+        here.gate.open()
+
+
+@situation("OutfallUnboundStream", "the only worker of a stream no longer reaches the database, while another does",
+           workers=2, factor=6, also=("OutfallDatabaseErrors",))
+class StreamWorkerCutOff:
+    def prepare(here):
+        put_gate_before_second(here, only_invoices(here))
+
+    def begin(here):
+        here.gate.shut()
+        write_invoices(here)
+
+    mend = OneWorkerCutOff.mend
 
 
 @situation("OutfallReloadFailed", "a mistake was rolled out with the configuration")
@@ -171,16 +217,8 @@ class BadReload:
 class WrongClock:
     def begin(here):
         here.worker.child.stop()
-        here.worker.start(environment={"LD_PRELOAD": faketime_library(), "FAKETIME": "+10m",
-                                       "FAKETIME_DONT_FAKE_MONOTONIC": "1"})
+        here.worker.start(environment=wrong_clock("+10m"))
 
     def mend(here, _):
         here.worker.child.stop()
         here.worker.start()
-
-
-def faketime_library():
-    found = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
-    if not found:
-        raise Trouble("there is no faketime; ops/install-dependencies operate installs it")
-    return found[0]
