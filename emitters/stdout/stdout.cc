@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <csignal>
 #include <deque>
+#include <future>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <system_error>
@@ -95,9 +96,18 @@ class StdoutEmitter final : public Emitter, private Patience {
     thread_.join();
   }
 
-  Health check(Milliseconds) noexcept override {
+  // On a thread that is left alone after `timeout`: a file system whose server is gone keeps
+  // whoever asks, however that is asked.
+  Health check(Milliseconds timeout) noexcept override {
     try {
-      return Output(path_, false).check();
+      std::promise<Health> promise;
+      std::future<Health> answer = promise.get_future();
+      std::thread([path = path_, promise = std::move(promise)]() mutable {
+        block_signals();
+        promise.set_value(Output(path, false).check());
+      }).detach();
+      if (answer.wait_for(timeout) == std::future_status::ready) return answer.get();
+      return {false, path_ + ": the file system does not answer"};
     } catch (...) {
       return {false, {}};
     }

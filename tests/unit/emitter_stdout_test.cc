@@ -8,6 +8,7 @@
 #include <mutex>
 #include <poll.h>
 #include <set>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <thread>
@@ -239,6 +240,42 @@ TEST_F(Stdout, WaitsForAFolderThatIsNotThereYet) {
   EXPECT_TRUE(emitter_->check(Milliseconds{100}).ok);
   EXPECT_FALSE(std::filesystem::exists(path_)) << "the check created the file";
   EXPECT_EQ(deliver_one(), OutcomeKind::delivered);
+}
+
+// A file system of which nobody takes the requests, as a network share whose server is gone.
+class HangingShare {
+ public:
+  explicit HangingShare(const std::filesystem::path& folder) : folder_(folder) {
+    std::filesystem::create_directory(folder_);
+    requests_ = ::open("/dev/fuse", O_RDWR | O_CLOEXEC);
+    const std::string options =
+        "rootmode=40000,user_id=0,group_id=0,fd=" + std::to_string(requests_);
+    mounted_ = requests_ >= 0 &&
+               ::mount("test", folder_.c_str(), "fuse", MS_NOSUID | MS_NODEV, options.c_str()) == 0;
+  }
+  ~HangingShare() {
+    // Whoever waits for an answer is told that there will be none.
+    if (requests_ >= 0) ::close(requests_);
+    if (mounted_) ::umount2(folder_.c_str(), MNT_DETACH);
+  }
+  HangingShare(const HangingShare&) = delete;
+  HangingShare& operator=(const HangingShare&) = delete;
+  [[nodiscard]] bool mounted() const { return mounted_; }
+
+ private:
+  const std::filesystem::path folder_;
+  int requests_ = -1;
+  bool mounted_ = false;
+};
+
+TEST_F(Stdout, ACheckOfAShareThatHangsEnds) {
+  const HangingShare share(folder_ / "share");
+  if (!share.mounted()) GTEST_SKIP() << "mounting is for root, and not in every container";
+  path_ = folder_ / "share/lines";
+  create();
+  const Emitter::Health health = emitter_->check(Milliseconds{100});
+  EXPECT_FALSE(health.ok);
+  EXPECT_EQ(health.detail, path_ + ": the file system does not answer");
 }
 
 TEST_F(Stdout, WritesABatchThatIsLargerThanItsBuffer) {
