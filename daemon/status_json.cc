@@ -2,6 +2,7 @@
 
 #include <boost/json.hpp>
 
+#include "core/error_text.h"
 #include "daemon/json_text.h"
 
 namespace outfall {
@@ -24,8 +25,9 @@ boost::json::object stream_json(const StreamDrain::Report& report) {
         std::chrono::duration<double>(report.last_success.time_since_epoch()).count();
   }
   boost::json::array breakers;
+  // It is read without a token, and a lane may be a URL that whoever has it may post to.
   for (const StreamDrain::Report::Lane& lane : report.lanes) {
-    breakers.push_back(boost::json::object{{"lane", lane.name},
+    breakers.push_back(boost::json::object{{"lane", loggable_lane(lane.name)},
                                            {"state", to_string(lane.state)},
                                            {"error", lane.error},
                                            {"away_seconds", lane.away.count() / 1000}});

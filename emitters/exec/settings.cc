@@ -26,7 +26,9 @@ constexpr auto kSpecs = std::to_array<SettingSpec>({
     {.name = "environment",
      .type = SettingType::string_map,
      .summary = "Environment variables that the program gets, as in `{ SMTP_HOST = \"mail\" }`. "
-                "`print-config` shows them, so give secrets by a file."},
+                "They are taken for secrets: `print-config` shows their names alone. In a file, "
+                "`name=value` lines.",
+     .secret = true},
     {.name = "pass_environment",
      .type = SettingType::boolean,
      .default_value = "false",

@@ -136,7 +136,9 @@ constexpr auto kSpecs = std::to_array<SettingSpec>({
     {.name = "librdkafka",
      .type = SettingType::string_map,
      .summary = "Further properties of librdkafka, as in `{ \"socket.keepalive.enable\" = "
-                "\"false\" }`. Those that outfall's promise rests on are refused."},
+                "\"false\" }`. Those that outfall's promise rests on are refused. `print-config` "
+                "shows those that are called like a secret, such as `sasl.oauthbearer.config`, as "
+                "`***`."},
 });
 
 template <std::size_t N>
@@ -229,8 +231,7 @@ std::string set_property(rd_kafka_conf_t* conf, const std::string& name, const s
     return {};
   }
   // Its words quote the value.
-  const bool secret = name.find("password") != std::string::npos;
-  return secret ? name + " is refused by librdkafka" : error.data();
+  return names_a_secret(name) ? name + " is refused by librdkafka" : error.data();
 }
 
 // By itself, so that each that is refused is told, and not only the first.

@@ -16,8 +16,12 @@ constexpr auto kSettings = std::to_array<SettingSpec>({
      .summary =
          "Where entries are posted to. Placeholders `{type}`, `{source}`, `{subject}`, `{stream}` "
          "and `{header.NAME}` make it a template; a single placeholder may be the whole URL. The "
-         "one attribute that it uses is the `lane` of its streams where they do not set one.",
-     .required = true},
+         "one attribute that it uses is the `lane` of its streams where they do not set one. Its "
+         "path and query may be what lets one post there, so nothing shows more than its origin, "
+         "`https://hooks.example/…`.",
+     .required = true,
+     .secret = true,
+     .shown = shown_url},
     {.name = "allow_hosts",
      .type = SettingType::string_list,
      .default_value = "[]",

@@ -7,6 +7,7 @@
 
 #include <curl/curl.h>
 
+#include "core/error_text.h"
 #include "core/headers.h"
 #include "core/number.h"
 #include "core/text.h"
@@ -90,6 +91,12 @@ std::variant<UrlTarget, std::string> target_of(const std::string& url) {
   return target;
 }
 
+std::string shown_url(std::string_view url) {
+  if (scheme_length(url) > 0) return loggable_lane(url);
+  const bool is_placeholder = url.starts_with('{') && url.find('}') + 1 == url.size();
+  return is_placeholder ? std::string(url) : "***";
+}
+
 std::optional<std::string> HostList::parse(const std::vector<std::string>& entries) {
   for (const std::string& entry : entries) {
     Rule rule;
@@ -146,7 +153,9 @@ std::optional<std::string> UrlTemplate::parse_placeholder(std::string_view name,
     }
   }
   if (!name.starts_with(kHeaderPrefix) || name.size() == kHeaderPrefix.size()) {
-    return "{" + std::string(name) + "} is not an attribute";
+    // Not quoted: braces may stand in a URL by mistake, around what lets one post there.
+    return "its placeholder " + std::to_string(parts_.size()) +
+           " is none of {type}, {source}, {subject}, {stream} and {header.NAME}";
   }
   part.attribute = Attribute::header;
   part.header = name.substr(kHeaderPrefix.size());

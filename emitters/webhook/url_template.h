@@ -44,6 +44,10 @@ class HostList {
   std::vector<Rule> rules_;
 };
 
+// A template as it may be shown. Its path and query may be what lets one post there, so that only
+// its origin is, with "/…" for what follows; a template that is one placeholder is no secret. Pure.
+[[nodiscard]] std::string shown_url(std::string_view url);
+
 // Why an entry has no URL.
 struct UrlProblem {
   std::string text;      // names the attribute

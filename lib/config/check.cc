@@ -132,7 +132,7 @@ class Checker {
     const auto shown = [](std::string_view table, std::string_view name,
                           const SettingValues& values) {
       const auto specs = setting_table(table.substr(0, table.find('.'))).settings;
-      return printed_value(table, *std::ranges::find(specs, name, &SettingSpec::name), values);
+      return printed_value(*std::ranges::find(specs, name, &SettingSpec::name), values);
     };
     const std::string small_shown = shown(small_table, small, small_values);
     const std::string large_shown = shown(large_table, large, large_values);

@@ -38,7 +38,7 @@ void diff_table(const std::string& path, std::span<const SettingSpec> specs,
   for (const SettingSpec& spec : specs) {
     if (same(spec.name, before, after)) continue;
     changes.push_back({fmt::format("{}.{}", path, spec.name), spec.reload,
-                       printed_value(path, spec, before), printed_value(path, spec, after)});
+                       printed_value(spec, before), printed_value(spec, after)});
   }
 }
 

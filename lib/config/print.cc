@@ -1,31 +1,16 @@
 #include "config/print.h"
 
 #include <algorithm>
-#include <array>
 
 #include <fmt/format.h>
 
-#include "config/conninfo.h"
 #include "config/decode.h"
 #include "config/settings.h"
-#include "core/text.h"
 
 namespace outfall {
 namespace {
 
 constexpr std::string_view kMaskedText = "\"***\"";
-
-// Entries of a map that carry a secret by what they are called, such as `sasl.password` or
-// `Authorization`, in a map that is not secret as a whole.
-bool names_a_secret(std::string_view name) {
-  constexpr auto kWords =
-      std::to_array<std::string_view>({"password", "secret", "token", "authorization", "credential",
-                                       "cookie", "apikey", "api-key", "api_key", "passphrase"});
-  std::string lower(name);
-  std::ranges::transform(lower, lower.begin(), lower_ascii);
-  return std::ranges::any_of(
-      kWords, [&](std::string_view word) { return lower.find(word) != std::string::npos; });
-}
 
 std::string printed_list(const std::vector<std::string>& items) {
   std::string text = "[";
@@ -50,12 +35,9 @@ std::string printed_map(const std::map<std::string, std::string>& items, bool se
 
 // A basic string, a number, a boolean and an array of strings are the same text in TOML and JSON;
 // only tables differ.
-std::string printed(std::string_view table, const SettingSpec& spec, const SettingValues& values,
-                    Form form) {
+std::string printed(const SettingSpec& spec, const SettingValues& values, Form form) {
   if (!values.has(spec.name)) return "";
-  if (spec.secret && table == "database" && spec.name == "url") {
-    return toml_quote(redact_conninfo(values.text(spec.name)));
-  }
+  if (spec.secret && spec.shown != nullptr) return toml_quote(spec.shown(values.text(spec.name)));
   if (spec.secret && spec.type != SettingType::string_map) return std::string(kMaskedText);
   switch (spec.type) {
     case SettingType::string:
@@ -76,15 +58,14 @@ std::string printed(std::string_view table, const SettingSpec& spec, const Setti
   return "";
 }
 
-void append_table(const std::string& path, const std::string& printed_path,
-                  std::span<const SettingSpec> specs, const SettingValues& values,
-                  std::vector<PrintedSetting>& lines) {
+void append_table(const std::string& path, std::span<const SettingSpec> specs,
+                  const SettingValues& values, std::vector<PrintedSetting>& lines) {
   for (const SettingSpec& spec : specs) {
     if (!values.has(spec.name)) continue;
-    lines.push_back({.table = printed_path,
+    lines.push_back({.table = path,
                      .name = std::string(spec.name),
-                     .value = printed(path, spec, values, Form::toml),
-                     .json = printed(path, spec, values, Form::json),
+                     .value = printed(spec, values, Form::toml),
+                     .json = printed(spec, values, Form::json),
                      .origin = values.origin(spec.name).to_string()});
   }
 }
@@ -114,9 +95,8 @@ std::string toml_key(std::string_view name) {
   return bare ? std::string(name) : toml_quote(name);
 }
 
-std::string printed_value(std::string_view table, const SettingSpec& spec,
-                          const SettingValues& values) {
-  return printed(table, spec, values, Form::toml);
+std::string printed_value(const SettingSpec& spec, const SettingValues& values) {
+  return printed(spec, values, Form::toml);
 }
 
 std::vector<PrintedSetting> printed_settings(const Config& config) {
@@ -124,17 +104,16 @@ std::vector<PrintedSetting> printed_settings(const Config& config) {
   for (const TableSpec& table : setting_tables()) {
     if (table.named) continue;
     const std::string name(table.name);
-    append_table(name, name, table.settings, config.tables().globals.find(name)->second, lines);
+    append_table(name, table.settings, config.tables().globals.find(name)->second, lines);
   }
   for (const auto& [name, stream] : config.streams()) {
-    append_table("streams." + name, "streams." + toml_key(name), setting_table("streams").settings,
-                 stream.settings, lines);
+    append_table("streams." + toml_key(name), setting_table("streams").settings, stream.settings,
+                 lines);
   }
   for (const auto& [name, emitter] : config.emitters()) {
-    const std::string printed = "emitters." + toml_key(name);
-    append_table("emitters." + name, printed, setting_table("emitters").settings, emitter.settings,
-                 lines);
-    append_table("emitters." + name, printed, emitter.specs, emitter.settings, lines);
+    const std::string path = "emitters." + toml_key(name);
+    append_table(path, setting_table("emitters").settings, emitter.settings, lines);
+    append_table(path, emitter.specs, emitter.settings, lines);
   }
   return lines;
 }

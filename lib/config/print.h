@@ -9,10 +9,9 @@
 
 namespace outfall {
 
-// A value as TOML text, with secrets as "***"; "" where it is not set. The one way in which a value
-// reaches an output.
-[[nodiscard]] std::string printed_value(std::string_view table, const SettingSpec& spec,
-                                        const SettingValues& values);
+// A value as TOML text, with secrets as "***" or as their row shows them; "" where it is not set.
+// The one way in which a value reaches an output.
+[[nodiscard]] std::string printed_value(const SettingSpec& spec, const SettingValues& values);
 
 // One line of `print-config`.
 struct PrintedSetting {

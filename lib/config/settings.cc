@@ -4,6 +4,8 @@
 #include <array>
 #include <cstdlib>
 
+#include "config/conninfo.h"
+
 namespace outfall {
 namespace {
 
@@ -32,7 +34,8 @@ constexpr auto kDatabase = std::to_array<SettingSpec>({
          "but for what outfall sets itself: application_name, client_encoding, connect_timeout, "
          "options, target_session_attrs, tcp_user_timeout and keepalives.",
      .required = true,
-     .secret = true},
+     .secret = true,
+     .shown = redact_conninfo},
     {.name = "schema",
      .type = SettingType::string,
      .default_value = "\"outbox\"",

@@ -1,9 +1,42 @@
 #include "core/setting.h"
 
+#include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 
+#include "core/text.h"
+
 namespace outfall {
+namespace {
+
+// Anywhere in a name.
+constexpr auto kSecretParts = std::to_array<std::string_view>(
+    {"password", "passwd", "secret", "token", "authorization", "credential", "cookie", "apikey",
+     "api-key", "api_key", "passphrase", "signature", "oauthbearer.config", "kinit.cmd"});
+// As a word of their own: `ssl.key.pem`, `x-api-key`, and not `keystore` or `author`.
+constexpr auto kSecretWords =
+    std::to_array<std::string_view>({"key", "pem", "auth", "pwd", "pass"});
+
+}  // namespace
+
+bool names_a_secret(std::string_view name) {
+  std::string lower(name);
+  std::ranges::transform(lower, lower.begin(), lower_ascii);
+  if (std::ranges::any_of(kSecretParts, [&](std::string_view part) {
+        return lower.find(part) != std::string::npos;
+      })) {
+    return true;
+  }
+  constexpr std::string_view kBetweenWords = "._- ";
+  std::string_view rest = lower;
+  while (!rest.empty()) {
+    const std::string_view word = rest.substr(0, rest.find_first_of(kBetweenWords));
+    if (std::ranges::find(kSecretWords, word) != kSecretWords.end()) return true;
+    rest.remove_prefix(std::min(word.size() + 1, rest.size()));
+  }
+  return false;
+}
 
 std::string SettingOrigin::to_string() const {
   if (!variable.empty()) return variable;

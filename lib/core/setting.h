@@ -35,11 +35,17 @@ struct SettingSpec {
   std::string_view summary = {};  // what it means and what follows from it, one or two sentences
   bool required = false;
   bool secret = false;  // redacted in print-config; also accepted as `<name>_file`
+  // What may be shown of a secret text that says more than its secret; null: nothing.
+  std::string (*shown)(std::string_view) = nullptr;
   Reload reload = Reload::restart;
   std::int64_t min = 0;  // integer, duration (ms) and bytes
   std::int64_t max = INT64_MAX;
   std::span<const std::string_view> choices = {};
 };
+
+// Whether an entry of a map that is not secret as a whole carries a secret by what it is called:
+// `sasl.password`, `private.key`, `Authorization`. Pure.
+[[nodiscard]] bool names_a_secret(std::string_view name);
 
 // Where a value stands, for error messages: a file with line and column, an environment variable,
 // or the default.

@@ -20,6 +20,8 @@ using testing::HasSubstr;
 using testing::Not;
 
 constexpr const char* kMarker = "s3cr3t";
+// What lets one post to an endpoint.
+constexpr const char* kHookPath = "/s3cr3t-path?for=s3cr3t-query";
 // The key of a webhook's signature is base64, with another marker in it.
 constexpr const char* kKey = "whsec_s3cr3tAAMfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -55,7 +57,7 @@ class SecuritySecrets : public OperateTest, public testing::WithParamInterface<c
                         .body = "{\"authorization\": \"" + sent + "\"}"};
     });
     folder_.write("proxy", "http://u:s3cr3t-proxy@127.0.0.1:" + std::to_string(free_port()));
-    folder_.write("program", "#!/bin/sh\necho \"password=$API_KEY\" >&2\nsleep 60\n");
+    folder_.write("program", "#!/bin/sh\necho \"password=$PGPASS $DATABASE_URL\" >&2\nsleep 60\n");
     std::filesystem::permissions(folder_ / "program", std::filesystem::perms::owner_all);
   }
 
@@ -91,16 +93,24 @@ sasl.username = "u"
 sasl.password = "s3cr3t-broker"
 tls.enabled = true
 tls.key_password = "s3cr3t-key"
-librdkafka = {{ "debug" = "all" }}
+librdkafka = {{ "debug" = "all", "sasl.oauthbearer.config" = "principal=s3cr3t-oauth" }}
 [streams.program]
 emitter = "program"
 [emitters.program]
 kind = "exec"
 command = ["./program"]
-environment = {{ API_KEY = "s3cr3t-program" }}
 timeout = "1s"
+[emitters.program.environment]
+PGPASS = "s3cr3t-program"
+DATABASE_URL = "postgres://u:s3cr3t-url@h/d"
+[streams.lanes]
+emitter = "lanes"
+[emitters.lanes]
+kind = "webhook"
+url = "{{header.endpoint}}"
+allow_hosts = ["127.0.0.1:*"]
 )",
-                                   GetParam(), hooks_.url("/"), kKey, free_port()));
+                                   GetParam(), hooks_.url(kHookPath), kKey, free_port()));
   }
 
   void nothing_in(const std::string& what, const std::string& text) {
@@ -161,6 +171,33 @@ timeout = "1s"
     EXPECT_THAT(outfall({"top", "--once"}, environment()).output, HasSubstr("hooks"));
   }
 
+  // What a secret is part of is not hidden with it.
+  void check_what_is_shown() {
+    const std::string printed = outfall({"print-config"}, environment()).output;
+    EXPECT_THAT(printed, HasSubstr("url = \"" + hooks_.url("/") + "…\""));
+    EXPECT_THAT(printed, HasSubstr("url = \"{header.endpoint}\""));
+    EXPECT_THAT(printed, HasSubstr("{DATABASE_URL = \"***\", PGPASS = \"***\"}"));
+    EXPECT_THAT(printed, HasSubstr("{debug = \"all\", \"sasl.oauthbearer.config\" = \"***\"}"));
+  }
+
+  // Without a token: a lane that is a URL by its origin alone.
+  void check_lanes(const std::string& url) {
+    const std::string shown = fmt::format("\"http://127.0.0.1:{}/…\"", nobody_);
+    wait_until([&] { return body_at(url + "/status").find(shown) != std::string::npos; },
+               "the breaker of a lane is open");
+    for (const char* command : {"status", "doctor"}) {
+      EXPECT_THAT(outfall({command}, environment()).output,
+                  HasSubstr(fmt::format("http://127.0.0.1:{}/…", nobody_)))
+          << command;
+    }
+  }
+
+  void enqueue_lane() {
+    sql_.query(
+        "INSERT INTO entries (stream, type, headers, payload) VALUES ('lanes', 't', $1, '{}')",
+        {fmt::format(R"({{"endpoint": "http://127.0.0.1:{}/s3cr3t-lane?a=s3cr3t"}})", nobody_)});
+  }
+
   [[nodiscard]] std::map<std::string, std::string> environment() const {
     return {{"OUTFALL_ADMIN__TOKEN", "s3cr3t-admin-token"},
             {"OUTFALL_ADMIN__LISTEN", "127.0.0.1:" + std::to_string(port_)}};
@@ -168,18 +205,21 @@ timeout = "1s"
 
   HttpRecorder hooks_;
   const int port_ = free_port();
+  const int nobody_ = free_port();  // where a lane leads
 };
 
 TEST_P(SecuritySecrets, StayInside) {
   write_configuration();
   for (const char* stream : {"hooks", "proxied", "broker", "program"}) enqueue(stream, "k");
   sql_.exec("INSERT INTO entries (stream, type, payload) VALUES ('hooks', 'refused', '{}')");
+  enqueue_lane();
   ChildProcess worker({OUTFALL_BINARY, "run"},
                       {.environment = environment(), .working_folder = folder_.path()});
   worker.wait_for_output("started");
   wait_until([&] { return hooks_.count() >= 1; }, "the endpoint was called");
   EXPECT_EQ(hooks_.requests().front().header("authorization"), "Bearer s3cr3t-header")
       << "what is looked for is there";
+  EXPECT_EQ(hooks_.requests().front().target, kHookPath);
   wait_until(
       [&] {
         return sql_.number("SELECT count(*) FROM entries WHERE last_error_message IS NOT NULL") >=
@@ -190,10 +230,12 @@ TEST_P(SecuritySecrets, StayInside) {
              "one has failed for good");
   wait_until([&] { return worker.error_output().find("password=***") != std::string::npos; },
              "the program has spoken");
+  const std::string url = "http://127.0.0.1:" + std::to_string(port_);
+  check_lanes(url);
   check_processes(worker);
   check_database();
   check_commands();
-  const std::string url = "http://127.0.0.1:" + std::to_string(port_);
+  check_what_is_shown();
   for (const char* path :
        {"/metrics", "/status", "/livez", "/readyz", "/openapi.json", "/v1/status", "/nothing"}) {
     nothing_in(path, body_at(url + path));
@@ -203,6 +245,7 @@ TEST_P(SecuritySecrets, StayInside) {
   const std::string configured = content(folder_ / "outfall.toml");
   std::string changed = configured;
   changed.replace(changed.find("s3cr3t-header"), 13, "s3cr3t-other!");
+  changed.replace(changed.find("s3cr3t-path"), 11, "s3cr3t-away");
   folder_.write("outfall.toml", changed);
   worker.signal(SIGHUP);
   worker.wait_for_output("configuration reloaded");

@@ -45,6 +45,28 @@ TEST_F(ConfigPrint, WhatItPrintsLoadsToTheSameValues) {
   }
 }
 
+TEST_F(ConfigPrint, OfASecretThatIsPartOfATextTheRestIsShown) {
+  write(std::string(kLeast) + "[emitters.p]\nkind = \"probe\"\nlink = \"abcds3cret\"\n");
+  const std::string text = print_toml(*load());
+  EXPECT_THAT(text, HasSubstr("link = \"abcd…\""));
+  EXPECT_THAT(text, Not(HasSubstr("s3cret")));
+}
+
+TEST_F(ConfigPrint, EntriesOfAMapAreMaskedByWhatTheyAreCalled) {
+  for (const std::string name :
+       {"sasl.oauthbearer.config", "sasl.oauthbearer.client.secret", "ssl.key.pem", "x-api-key",
+        "API_KEY", "sasl.kerberos.kinit.cmd", "Authorization", "proxy-auth", "ssl.key.password"}) {
+    EXPECT_TRUE(names_a_secret(name)) << name;
+    write(std::string(kLeast) + "[emitters.p]\nkind = \"probe\"\nextra = {\"" + name +
+          "\" = \"s3cret\"}\n");
+    EXPECT_THAT(print_toml(*load()), Not(HasSubstr("s3cret"))) << name;
+  }
+  for (const std::string name : {"debug", "ssl.keystore.location", "socket.keepalive.enable",
+                                 "author", "monkey", "404", "sasl.oauthbearer.method", "..", ""}) {
+    EXPECT_FALSE(names_a_secret(name)) << name;
+  }
+}
+
 TEST_F(ConfigPrint, MapsAreJsonObjects) {
   write(std::string(kLeast) +
         "[emitters.p]\nkind = \"probe\"\nextra = {\"a.b\" = \"x\", c = \"y\"}\n");

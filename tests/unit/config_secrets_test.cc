@@ -116,7 +116,9 @@ TEST_F(ConfigSecrets, NoMessageShowsASecret) {
         "[database]\nurl = \"mysql://u:s3cret@h/d\"\n", "[admin]\ntoken = \"s3cret s3cret\"\n",
         "[admin]\ntoken = 's3cret\n", "[emitters.p]\nkind = \"probe\"\nlogins = \"s3cret\"\n",
         "[emitters.p]\nkind = \"probe\"\nlogins_file = \"broken\"\n",
-        "[emitters.p]\nkind = \"probe\"\nkeys = [\"s3cret\", 3]\n"}) {
+        "[emitters.p]\nkind = \"probe\"\nkeys = [\"s3cret\", 3]\n",
+        "[emitters.p]\nkind = \"probe\"\nlink = [\"s3cret\"]\n",
+        "[emitters.p]\nkind = \"probe\"\nlink = \"s3cret\"\nlink_file = \"broken\"\n"}) {
     write(toml);
     const auto found = problems();
     EXPECT_THAT(found, Not(testing::IsEmpty())) << toml;

@@ -33,6 +33,40 @@ bool is_refused(std::string_view text) {
   return url.parse(text).has_value();
 }
 
+TEST(WebhookUrl, ItsOriginIsShownAndNotWhatLetsOnePostThere) {
+  constexpr std::pair<const char*, const char*> kShown[] = {
+      {"https://a.example", "https://a.example"},
+      {"https://a.example/", "https://a.example/"},
+      {"HTTPS://A.example:8443/s3cret", "HTTPS://A.example:8443/…"},
+      {"https://a.example?t=s3cret", "https://a.example/…"},
+      {"https://u:s3cret@a.example/x", "https://***@a.example/…"},
+      {"https://{header.endpoint}/s3cret", "https://{header.endpoint}/…"},
+      {"https://a.example/{type}/s3cret", "https://a.example/…"},
+      {"{header.endpoint}", "{header.endpoint}"},
+      {"{header.endpoint}/s3cret", "***"},
+      {"s3cret", "***"},
+      {"", "***"},
+  };
+  for (const auto& [url, shown] : kShown) EXPECT_EQ(shown_url(url), shown) << url;
+}
+
+TEST(WebhookUrl, WhatIsWrongWithItIsToldWithoutItsText) {
+  for (const char* text :
+       {"https://a.example/{s3cret}", "https://a.example/{type}/{header.}s3cret", "s3cret",
+        "ftp://s3cret", "https://u:s3cret@a.example/", "https://a.example/s3cret}",
+        "https://a.example/x#s3cret", "https://a b/s3cret", "https:///s3cret", "{s3cret}",
+        "https://a.example:s3cret/", "https://[s3cret]/"}) {
+    UrlTemplate url;
+    const auto problem = url.parse(text);
+    ASSERT_TRUE(problem) << text;
+    EXPECT_EQ(problem->find("s3cret"), std::string::npos) << text << ": " << *problem;
+  }
+  UrlTemplate url;
+  EXPECT_EQ(url.parse("https://a.example/{type}/{headers.a}"),
+            "its placeholder 2 is none of {type}, {source}, {subject}, {stream} and "
+            "{header.NAME}");
+}
+
 TEST(WebhookUrl, FillsInWhatTheEntrySays) {
   EXPECT_EQ(expanded("https://a.example/hooks", entry()), "https://a.example/hooks");
   EXPECT_EQ(expanded("https://a.example/{stream}/{type}", entry()),
