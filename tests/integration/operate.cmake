@@ -5,6 +5,7 @@ outfall_test(cli_operate_test
     ${CMAKE_CURRENT_LIST_DIR}/admin_openapi_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/admin_operate_fixture.cc
     ${CMAKE_CURRENT_LIST_DIR}/admin_operate_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/admin_texts_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/cli_dead_letters_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/cli_entry_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/cli_import_test.cc

@@ -39,4 +39,11 @@ EntryId SecurityInjection::add(const std::string& text) {
       {text, headers, json_type(text)});
 }
 
+const std::string& SecurityInjection::new_job() {
+  job_ = sql_.value(
+      "SELECT create_job('replay', p_stream => 'orders', p_actor => 'ana', p_reason => 'x') ->> "
+      "'job_id'");
+  return job_;
+}
+
 }  // namespace outfall::test

@@ -19,8 +19,12 @@ class SecurityInjection : public OperateTest {
   // An entry of the stream orders with the text in every place that takes one, and with two
   // headers: `ext`, and one whose name ends with it.
   EntryId add(const std::string& text);
+  // A replay of what is dead-lettered in orders, which nobody runs yet; its number is also job_.
+  const std::string& new_job();
   // Of another type a payload of JSON would be told in another way.
   static std::string json_type(const std::string& text) { return "application/json; x=" + text; }
+
+  std::string job_;
 };
 
 }  // namespace outfall::test
