@@ -15,16 +15,18 @@ SET search_path = :"schema", pg_temp;
 --   p_keys           hashes of the keys that stay busy when the lease goes on; null when it ends.
 --   p_in_doubt       the very same call was made before and its answer was lost. It took effect as a
 --                    whole or not at all, so one id that has left the lease tells that it did.
--- Returns 'settled'; 'stale' when the lease is gone: then nothing was changed; 'repeated' when an
--- earlier call in doubt had taken effect. Entries of the lease
+--   p_server         the server_since() under which the lease is known to be good; null: any. Behind a pooler a
+--                    session outlives the server, and an earlier settle of the same keys may be undone.
+-- Returns 'settled'; 'stale' when the lease is gone, and 'restarted' when the server is another one: then nothing
+-- was changed; 'repeated' when an earlier call in doubt had taken effect. Entries of the lease
 -- that an operator could not have touched are all there; a count that does not match is a defect and
 -- raises. Delivered-only settles commit asynchronously: losing one means a redelivery.
 CREATE FUNCTION settle(
   p_lease_id uuid, p_worker uuid, p_provider text, p_receipts boolean,
   p_delivered bigint[], p_record_ids text[],
   p_ids bigint[], p_statuses text[], p_counted boolean[], p_delays_ms bigint[], p_codes text[], p_messages text[],
-  p_hold_key boolean, p_returned bigint[], p_keys int[], p_in_doubt boolean,
-  OUT result text, OUT settled_at timestamptz)
+  p_hold_key boolean, p_returned bigint[], p_keys int[], p_in_doubt boolean, p_server timestamptz DEFAULT NULL,
+  OUT result text, OUT settled_at timestamptz, OUT server_since timestamptz)
 LANGUAGE plpgsql VOLATILE
 SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 SET plan_cache_mode = force_generic_plan
@@ -38,6 +40,11 @@ DECLARE
   v_dead      int[];
 BEGIN
   settled_at := clock_timestamp();
+  server_since := server_since();
+  IF p_server <> server_since THEN
+    result := 'restarted';
+    RETURN;
+  END IF;
   -- The sum is a copy out of the toast: ids that lie apart are many ranges, and every entry is looked up in them.
   SELECT l.ids + '{}' AS ids, l.remaining, l.stream, l.suspect INTO v_lease
     FROM leases l WHERE l.lease_id = p_lease_id AND l.worker = p_worker FOR UPDATE;

@@ -9,6 +9,7 @@
 #include "store/postgres/migrator.h"
 #include "store/postgres/postgres_store.h"
 #include "store/store_error.h"
+#include "tests/support/temp_pgbouncer.h"
 #include "tests/support/temp_postgres.h"
 #include "tests/support/wait_until.h"
 
@@ -37,49 +38,88 @@ void kill_one_process(TempPostgres& server) {
       "the server recovers under the same start time");
 }
 
-class RestartDoubt : public testing::TestWithParam<void (*)(TempPostgres&)> {};
+// A worker with a lease of one entry, and the settle of it that is about to be sent.
+class RestartDoubt : public testing::TestWithParam<void (*)(TempPostgres&)> {
+ protected:
+  RestartDoubt() {
+    options_.url = server_.dsn();
+    postgres::Migrator(options_).run();
+    server_.connect().exec("INSERT INTO outbox.entries (stream, type) VALUES ('orders', 't')");
+  }
+
+  void claim_one() {
+    store_ = std::make_unique<postgres::PostgresStore>(options_, system_random().uuid(), "w",
+                                                       system_clock());
+    session_ = store_->open_session();
+    session_->register_streams(std::vector<std::string>{"orders"});
+    claim_.stream = "orders";
+    claim_.lease_id = system_random().uuid();
+    const LeasedBatch batch = session_->claim(claim_).batch;
+    ASSERT_EQ(batch.entries.size(), 1u);
+    settle_.lease_id = batch.lease_id;
+    settle_.provider = "noop";
+    settle_.delivered = {batch.entries.front().envelope.entry_id};
+  }
+
+  void restart() {
+    // The lease must be there afterwards: its commit was asynchronous.
+    server_.connect().exec("CHECKPOINT");
+    GetParam()(server_);
+  }
+
+  void expect_refused_until_released() {
+    try {
+      (void)session_->settle(settle_);
+      FAIL() << "it was written";
+    } catch (const StoreError& error) {
+      EXPECT_EQ(error.kind(), StoreErrorKind::conflict) << error.what();
+      EXPECT_FALSE(error.session_lost());
+    }
+    EXPECT_TRUE(store_->leases_in_doubt());
+    PgClient after = server_.connect();
+    EXPECT_EQ(after.number("SELECT count(*) FROM outbox.entries"), 1);
+    EXPECT_EQ(after.number("SELECT count(*) FROM outbox.leases"), 1);
+    session_->release();
+    EXPECT_FALSE(store_->leases_in_doubt());
+    // Released, it is this worker's to claim again.
+    claim_.lease_id = system_random().uuid();
+    EXPECT_EQ(session_->claim(claim_).batch.entries.size(), 1u);
+  }
+
+  TempPostgres server_;
+  postgres::ConnectOptions options_;
+  std::unique_ptr<postgres::PostgresStore> store_;
+  std::unique_ptr<StoreSession> session_;
+  ClaimRequest claim_;
+  SettleRequest settle_;
+};
 
 TEST_P(RestartDoubt, ASettleWaitsUntilTheLeasesAreReleased) {
-  TempPostgres server;
-  postgres::ConnectOptions options;
-  options.url = server.dsn();
-  postgres::Migrator(options).run();
-  PgClient sql = server.connect();
-  sql.exec("INSERT INTO outbox.entries (stream, type) VALUES ('orders', 't')");
+  ASSERT_NO_FATAL_FAILURE(claim_one());
+  restart();
+  session_ = store_->open_session();
+  ASSERT_TRUE(store_->leases_in_doubt());
+  expect_refused_until_released();
+}
 
-  postgres::PostgresStore store(options, system_random().uuid(), "w", system_clock());
-  auto session = store.open_session();
-  session->register_streams(std::vector<std::string>{"orders"});
-  ClaimRequest claim;
-  claim.stream = "orders";
-  claim.lease_id = system_random().uuid();
-  const LeasedBatch batch = session->claim(claim).batch;
-  ASSERT_EQ(batch.entries.size(), 1u);
-  SettleRequest settle;
-  settle.lease_id = batch.lease_id;
-  settle.provider = "noop";
-  settle.delivered = {batch.entries.front().envelope.entry_id};
-
-  // The lease must be there afterwards: its commit was asynchronous.
-  sql.exec("CHECKPOINT");
-  GetParam()(server);
-  session = store.open_session();
-  ASSERT_TRUE(store.leases_in_doubt());
-  try {
-    (void)session->settle(settle);
-    FAIL() << "it was written";
-  } catch (const StoreError& error) {
-    EXPECT_EQ(error.kind(), StoreErrorKind::conflict);
-    EXPECT_FALSE(error.session_lost());
-  }
-  PgClient after = server.connect();
-  EXPECT_EQ(after.number("SELECT count(*) FROM outbox.entries"), 1);
-  EXPECT_EQ(after.number("SELECT count(*) FROM outbox.leases"), 1);
-  session->release();
-  EXPECT_FALSE(store.leases_in_doubt());
-  // Released, it is this worker's to claim again.
-  claim.lease_id = system_random().uuid();
-  EXPECT_EQ(session->claim(claim).batch.entries.size(), 1u);
+// A session with a pooler outlives the server, and nobody has said that it is another one.
+TEST_P(RestartDoubt, BehindAPoolerASessionThatOutlivesTheServerSettlesNothing) {
+  TempPgBouncer pooler(server_);
+  options_.url = pooler.dsn();
+  options_.pooler = true;
+  ASSERT_NO_FATAL_FAILURE(claim_one());
+  restart();
+  wait_until(
+      [&] {
+        try {
+          return PgClient(pooler.dsn()).number("SELECT 1") == 1;
+        } catch (const PgError&) {
+          return false;
+        }
+      },
+      "the pooler reaches the server");
+  ASSERT_FALSE(store_->leases_in_doubt());
+  expect_refused_until_released();
 }
 
 INSTANTIATE_TEST_SUITE_P(All, RestartDoubt, testing::Values(&restart_hard, &kill_one_process),

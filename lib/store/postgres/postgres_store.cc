@@ -66,6 +66,11 @@ void ClaimFloors::saw_server(WallTime since) {
   server_ = since;
 }
 
+std::optional<WallTime> ClaimFloors::server() {
+  const MutexLock lock(mutex_);
+  return server_;
+}
+
 bool ClaimFloors::leases_in_doubt() {
   const MutexLock lock(mutex_);
   return leases_in_doubt_;

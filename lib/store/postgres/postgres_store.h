@@ -24,6 +24,7 @@ class ClaimFloors {
   // server was restarted, has crashed or is another one: floors are forgotten, and leases are in
   // doubt.
   void saw_server(WallTime since);
+  [[nodiscard]] std::optional<WallTime> server();
   [[nodiscard]] bool leases_in_doubt();
   void leases_released();
 

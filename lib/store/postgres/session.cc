@@ -57,7 +57,7 @@ PostgresSession::PostgresSession(const ConnectOptions& options, const Uuid& work
           .timestamp(0, 0));
   calls_ = {.claim = call(connection_, "claim", 26),
             .leased_entries = call(connection_, "leased_entries", 1),
-            .settle = call(connection_, "settle", 16),
+            .settle = call(connection_, "settle", 17),
             .renew = call(connection_, "renew", 3),
             .release = call(connection_, "release", 1),
             .forgive = call(connection_, "forgive", 1),
@@ -239,7 +239,9 @@ void PostgresSession::take_takeover(const Result& answer, ClaimResult& result) {
 }
 
 SettleResult PostgresSession::settle(const SettleRequest& request) {
-  // An earlier settle of the same keys may be undone, and this one would count.
+  // An earlier settle of the same keys may be undone, and this one would count. The server is asked
+  // for first: seen anew in between, it puts the leases in doubt.
+  const std::optional<WallTime> server = floors_.server();
   refuse_leases_in_doubt();
   const std::size_t n = request.others.size();
   std::vector<std::int64_t> ids, delays_ms;
@@ -274,12 +276,18 @@ SettleResult PostgresSession::settle(const SettleRequest& request) {
       .boolean(request.hold_key)
       .int8_array(request.returned)
       .int4_array(request.busy_keys)
-      .boolean(request.in_doubt);
+      .boolean(request.in_doubt)
+      .timestamp_or_null(server);
   OUTFALL_CRASH_POINT("settle", "begun");
   const Result answer = connection_.query(calls_.settle, params);
   OUTFALL_CRASH_POINT("settle", "committed");
   const std::string_view result = answer.bytes(0, 0);
-  return {.stale = result == "stale",
+  if (result == "restarted") {
+    floors_.saw_server(answer.timestamp(0, 2));
+    refuse_leases_in_doubt();
+  }
+  // Not in doubt any more, the leases have been released meanwhile.
+  return {.stale = result == "stale" || result == "restarted",
           .repeated = result == "repeated",
           .settled_at = answer.timestamp(0, 1)};
 }
