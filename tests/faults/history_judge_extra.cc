@@ -1,6 +1,7 @@
 // What is not said of a single entry: how long recovery took, who was delayed, what was used and
 // what was counted.
 #include <algorithm>
+#include <map>
 #include <string_view>
 #include <utility>
 
@@ -62,25 +63,38 @@ bool delayed_by_another(const Case& c, const Fault& fault, const Journey& journe
   });
 }
 
-// What took long without the fault says how slow the machine is, and that it was not the fault.
-Micros allowed_elsewhere(const Fault& fault, const std::vector<Journey>& all) {
-  Micros longest_before = 0;
+Index sink_of(const Case& c, const Journey& journey) {
+  return c.history.arrivals[c.arrivals_of(journey.entry).front()].sink;
+}
+
+// What took long to the same sink without the fault says how slow the machine is, and that it was
+// not the fault. What was committed before anything had arrived there waited for workers to start.
+std::map<Index, Micros> allowed_elsewhere(const Case& c, const Fault& fault,
+                                          const std::vector<Journey>& all) {
+  std::map<Index, Micros> first_arrival;
   for (const Journey& journey : all) {
-    if (journey.arrived < fault.from)
-      longest_before = std::max(longest_before, journey.arrived - journey.committed);
+    const auto [at, fresh] = first_arrival.try_emplace(sink_of(c, journey), journey.arrived);
+    if (!fresh) at->second = std::min(at->second, journey.arrived);
   }
-  return std::max(fault.isolate_within, 2 * longest_before);
+  std::map<Index, Micros> allowed;
+  for (const auto& [sink, arrived] : first_arrival) allowed[sink] = fault.isolate_within;
+  for (const Journey& journey : all) {
+    const Index sink = sink_of(c, journey);
+    if (journey.committed < first_arrival[sink] || journey.arrived >= fault.from) continue;
+    allowed[sink] = std::max(allowed[sink], 2 * (journey.arrived - journey.committed));
+  }
+  return allowed;
 }
 
 void isolation(Case& c, const std::vector<Journey>& all) {
   for (const Fault& fault : c.history.faults) {
     if (fault.isolate_within == kNever) continue;
-    const Micros allowed = allowed_elsewhere(fault, all);
+    const std::map<Index, Micros> allowed = allowed_elsewhere(c, fault, all);
     for (auto it = std::lower_bound(all.begin(), all.end(), fault.from, committed_before);
          it != all.end() && it->committed <= fault.until; ++it) {
-      const Index sink = c.history.arrivals[c.arrivals_of(it->entry).front()].sink;
+      const Index sink = sink_of(c, *it);
       const Micros took = it->arrived - it->committed;
-      if (fault.touches_sink(sink) || took <= allowed) continue;
+      if (fault.touches_sink(sink) || took <= allowed.at(sink)) continue;
       if (delayed_by_another(c, fault, *it, sink)) continue;
       c.found(Anomaly::not_isolated, c.name(it->entry) + " took " + std::to_string(took) +
                                          " us to " + std::string(c.history.sinks.text(sink)) +
