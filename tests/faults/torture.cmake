@@ -7,11 +7,13 @@ outfall_library(outfall_torture_plan
     ${CMAKE_CURRENT_LIST_DIR}/torture/jobs.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/plan.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/plan_kinds.cc
+    ${CMAKE_CURRENT_LIST_DIR}/torture/play.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/report.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/result.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/soak_bounds.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/soak_faults.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/tally.cc
+    ${CMAKE_CURRENT_LIST_DIR}/torture/witness.cc
   PUBLIC outfall_history outfall_json outfall_test_support fmt::fmt)
 
 add_executable(outfall_torture
@@ -27,7 +29,6 @@ add_executable(outfall_torture
   ${CMAKE_CURRENT_LIST_DIR}/torture/kafka_sink.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/load.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/main.cc
-  ${CMAKE_CURRENT_LIST_DIR}/torture/play.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/run.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/sink.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/soak.cc
@@ -49,17 +50,27 @@ outfall_test(torture_plan_test
     ${CMAKE_CURRENT_LIST_DIR}/torture/gauges_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/jobs_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/plan_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/torture/play_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/report_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/soak_faults_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/tally_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/torture/witness_test.cc
   LIBS outfall_torture_plan
   LABELS unit)
 target_compile_definitions(torture_plan_test PRIVATE OUTFALL_SOURCE_FOLDER="${CMAKE_SOURCE_DIR}")
+outfall_test(torture_worker_test
+  SOURCES
+    ${CMAKE_SOURCE_DIR}/tests/integration/admin_client.cc
+    ${CMAKE_CURRENT_LIST_DIR}/torture/worker.cc
+    ${CMAKE_CURRENT_LIST_DIR}/torture/worker_test.cc
+  LIBS outfall_torture_plan outfall_test_support CURL::libcurl
+  LABELS unit)
 outfall_test(torture_test
   SOURCES
     ${CMAKE_CURRENT_LIST_DIR}/torture/broken_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/soak_look.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/soak_look_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/torture/steps_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/usage_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/torture/whole_test.cc
   LIBS outfall_torture_plan outfall_test_support

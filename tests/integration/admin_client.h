@@ -23,6 +23,7 @@ struct HttpCall {
   std::string url;
   std::vector<std::string> headers = {};  // "Name: value"
   std::optional<std::string> body = {};
+  std::chrono::milliseconds deadline{30'000};
 };
 [[nodiscard]] AdminAnswer http_call(const HttpCall& call);
 [[nodiscard]] AdminAnswer http_get(const std::string& url);

@@ -13,6 +13,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <system_error>
 #include <thread>
@@ -190,12 +191,14 @@ class TcpGate::Loop {
 
   void end_connections(Ending ending) {
     for (Connection& connection : connections_) {
+      disturbed_ += connection.over ? 0 : 1;
       end(connection, ending);
     }
   }
 
   void freeze_connections() {
     for (Connection& connection : connections_) {
+      ++disturbed_;
       connection.frozen = true;
     }
   }
@@ -203,6 +206,7 @@ class TcpGate::Loop {
   void half_close(Direction direction) {
     for (Connection& connection : connections_) {
       Flow& flow = connection.flows[index(direction)];
+      ++disturbed_;
       ::shutdown(target(connection, direction), SHUT_WR);
       flow.write_end = true;
       flow.chunks.clear();
@@ -216,6 +220,13 @@ class TcpGate::Loop {
                                                   [](const auto& c) { return !c.over; }));
   }
   [[nodiscard]] std::uint64_t bytes(Direction direction) const { return bytes_[index(direction)]; }
+  [[nodiscard]] std::uint64_t disturbed() const {
+    std::uint64_t held_back = 0;
+    for (const Connection& connection : connections_) {
+      for (const Direction direction : kDirections) held_back += unread(connection, direction);
+    }
+    return disturbed_ + held_back;
+  }
 
  private:
   void run() {
@@ -284,6 +295,15 @@ class TcpGate::Loop {
            faults_[index(direction)].traffic != Traffic::stall && flow.buffered < kBufferLimit;
   }
 
+  // What has come and is not read, since it is to be stalled.
+  [[nodiscard]] std::uint64_t unread(const Connection& connection, Direction direction) const {
+    const int from = source(connection, direction);
+    int bytes = 0;
+    const bool stalled = faults_[index(direction)].traffic == Traffic::stall;
+    if (!stalled || connection.over || from < 0 || ::ioctl(from, FIONREAD, &bytes) != 0) return 0;
+    return static_cast<std::uint64_t>(std::max(bytes, 0));
+  }
+
   void accept_all() {
     while (listener_ >= 0) {
       const int client = ::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -302,6 +322,8 @@ class TcpGate::Loop {
           close_socket(client, Ending::reset);
           continue;
         }
+      } else {
+        ++disturbed_;
       }
       const int on = 1;
       for (const int fd : {connection.client, connection.server}) {
@@ -345,6 +367,8 @@ class TcpGate::Loop {
         flow.read_end = true;
         return;
       }
+      if (faults.traffic == Traffic::drop || faults.delay.count() > 0)
+        disturbed_ += static_cast<std::uint64_t>(got);
       if (faults.traffic == Traffic::pass && connection.server >= 0 && !flow.write_end) {
         flow.chunks.push_back({std::string(buffer.data(), static_cast<std::size_t>(got)),
                                steady_clock::now() + faults.delay});
@@ -363,6 +387,7 @@ class TcpGate::Loop {
       flow.refilled = now;
       flow.allowance = std::min(flow.allowance + rate * seconds, std::max(rate / 20, 1.0));
       result = std::min(result, static_cast<std::size_t>(flow.allowance));
+      disturbed_ += size - result;
     }
     if (faults.cut_after) {
       result = std::min<std::size_t>(result, flow.until_cut);
@@ -386,6 +411,7 @@ class TcpGate::Loop {
       }
       account(flow, direction, sent);
       if (faults.cut_after && flow.until_cut == 0) {
+        ++disturbed_;
         end(connection, faults.cut_ending);
         return;
       }
@@ -435,6 +461,7 @@ class TcpGate::Loop {
   std::list<Connection> connections_;
   std::uint64_t accepted_ = 0;
   std::array<std::uint64_t, 2> bytes_{};
+  std::uint64_t disturbed_ = 0;
   bool stopping_ = false;
   std::vector<std::function<void()>> changes_;
   std::condition_variable changed_;
@@ -496,6 +523,13 @@ std::uint64_t TcpGate::accepted() const {
 
 std::size_t TcpGate::open_connections() const {
   return loop_->read([&] { return loop_->open_connections(); });
+}
+
+// In the loop's thread, since it looks at sockets.
+std::uint64_t TcpGate::disturbed() const {
+  std::uint64_t result = 0;
+  loop_->change([&] { result = loop_->disturbed(); });
+  return result;
 }
 
 std::uint64_t TcpGate::bytes(Direction direction) const {

@@ -68,6 +68,9 @@ class TcpGate {
   [[nodiscard]] std::uint64_t accepted() const;                  // connections so far
   [[nodiscard]] std::size_t open_connections() const;            // now
   [[nodiscard]] std::uint64_t bytes(Direction direction) const;  // handed on so far
+  // How often a fault has met somebody so far: connections that it ended, halved, froze or let
+  // hang, and bytes that it dropped or delayed, or holds back now. What it refuses nobody sees.
+  [[nodiscard]] std::uint64_t disturbed() const;
 
  private:
   class Loop;

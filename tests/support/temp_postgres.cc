@@ -245,8 +245,10 @@ PgClient TempPostgres::connect(const std::string& database) const {
   return PgClient(socket_dsn(database));
 }
 
-std::string TempPostgres::log() const {
-  return read_file(folder_ / "server.log");
+std::string TempPostgres::log(std::size_t from) const {
+  std::ifstream in(folder_ / "server.log", std::ios::binary);
+  in.seekg(static_cast<std::streamoff>(from));
+  return {std::istreambuf_iterator<char>(in), {}};
 }
 
 std::string TempPostgres::create_database(const std::string& name, const std::string& from) {

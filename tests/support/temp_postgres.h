@@ -55,7 +55,7 @@ class TempPostgres {
   [[nodiscard]] const std::filesystem::path& folder() const noexcept { return folder_.path(); }
   [[nodiscard]] pid_t pid() const noexcept { return server_ ? server_->pid() : 0; }
   [[nodiscard]] PgClient connect(const std::string& database = "postgres") const;
-  [[nodiscard]] std::string log() const;
+  [[nodiscard]] std::string log(std::size_t from = 0) const;
 
   // Copies `from` (nobody may be connected to it) and returns the new database's dsn.
   std::string create_database(const std::string& name, const std::string& from = "template1");

@@ -3,6 +3,8 @@
 #include <optional>
 #include <stdexcept>
 
+#include "tests/faults/torture/counters.h"
+
 namespace outfall::torture {
 
 namespace {
@@ -27,7 +29,7 @@ constexpr std::int64_t kIsolateWithinUs = 2'000'000;
 bool Fault::inject() {
   if (!stands() || !ready()) return false;
   begun();
-  more_["struck_us"] = now_us();
+  struck_now();
   strike();
   release();
   return true;
@@ -69,20 +71,6 @@ void Fault::give_up() {
   placed().start();
 }
 
-bool WitnessedFault::inject() {
-  if (!struck_) struck_ = Fault::inject();
-  if (!struck_) return false;
-  tick();
-  return happened();
-}
-
-// What it did all the same may have had consequences.
-void WitnessedFault::give_up() {
-  if (!struck_) return Fault::give_up();
-  heal();
-  record();
-}
-
 void Fault::start_armed(const std::string& signal) {
   worker().stop();
   worker().start(armed(signal));
@@ -114,6 +102,45 @@ std::optional<std::int64_t> Fault::leases_of(const Worker& worker) const {
   }
 }
 
+bool Fault::a_lease_was_outlasted() const {
+  try {
+    return scene_.servers.connect(scene_.database)
+               .number(
+                   "SELECT count(*) FROM outbox.leases WHERE NOT released AND expires_at > "
+                   "clock_timestamp() AND claimed_at + $1 * interval '1 ms' < clock_timestamp()",
+                   {std::to_string(scene_.plan.lease_ms)}) > 0;
+  } catch (const test::PgError&) {
+    return false;  // another fault of the run has taken the server
+  }
+}
+
+std::vector<std::int64_t> Fault::worker_sessions() const {
+  std::vector<std::int64_t> pids;
+  for (const test::PgRow& row : scene_.servers.primary().connect().query(
+           "SELECT pid FROM pg_stat_activity WHERE datname = $1 AND usename = 'torture_worker'",
+           {scene_.database}))
+    pids.push_back(std::stoll(*row[0]));
+  return pids;
+}
+
+std::vector<Growth::Told> Fault::told(std::string_view metric, std::string_view label) const {
+  std::vector<Growth::Told> all;
+  for (const auto& worker : scene_.workers) {
+    Growth::Told& one = all.emplace_back();
+    one.worker = worker->name();
+    if (const auto text = worker->metrics()) one.value = sum_of(*text, metric, label);
+    one.process = worker->pid();
+  }
+  return all;
+}
+
+bool Fault::may_look() {
+  constexpr std::int64_t kEveryUs = 50'000;
+  if (now_us() < next_look_us_) return false;
+  next_look_us_ = now_us() + kEveryUs;
+  return true;
+}
+
 void Fault::record() {
   boost::json::object line = {{"f", "fault"},
                               {"at_us", at_us_},
@@ -129,6 +156,8 @@ void Fault::record() {
       fault_kind(injection_.kind).of_sink)
     line["isolate_within_us"] = kIsolateWithinUs;
   for (const auto& member : more_) line[member.key()] = member.value();
+  if (!its_point_strikes() && !struck_at_its_step(line))
+    scene_.complain(described(injection_) + " struck when its worker did not stand there");
   scene_.history.add(std::move(line));
 }
 

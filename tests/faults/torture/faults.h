@@ -14,7 +14,9 @@
 #include "tests/faults/torture/history.h"
 #include "tests/faults/torture/load.h"
 #include "tests/faults/torture/plan.h"
+#include "tests/faults/torture/play.h"
 #include "tests/faults/torture/sink.h"
+#include "tests/faults/torture/witness.h"
 #include "tests/faults/torture/worker.h"
 
 namespace outfall::torture {
@@ -41,24 +43,18 @@ struct Scene {
 //
 // Where the step is exact, a worker is started anew whose point is armed: it is stopped there until
 // the fault has struck, and goes on.
-class Fault {
+class Fault : public Playable {
  public:
   Fault(Scene& scene, Injection injection)
       : scene_(scene), injection_(std::move(injection)), engine_(injection_.seed) {}
-  Fault(const Fault&) = delete;
-  Fault& operator=(const Fault&) = delete;
-  virtual ~Fault() = default;
 
-  // Begins; false while the moment has not come yet (a step that a worker has not reached).
-  virtual bool inject();
-  virtual void tick() {}
-  virtual void heal();
-  // In place of these: the moment has not come, and nobody must be left who waits for it.
-  virtual void give_up();
-
-  // Its line of the history; `until_us` is when it was healed, for a death its own moment.
-  void record();
-  [[nodiscard]] const Injection& injection() const { return injection_; }
+  bool inject() override;
+  void tick() override {}
+  void heal() override;
+  void give_up() override;
+  // `until_us` is when it was healed, for a death its own moment.
+  void record() override;
+  [[nodiscard]] const Injection& injection() const override { return injection_; }
   // What it allows, in the words of the history checker: how many copies of one entry, and whether
   // a send from before may arrive after its repetition.
   [[nodiscard]] int copies() const;
@@ -81,6 +77,10 @@ class Fault {
   // Who is stopped at the point.
   [[nodiscard]] virtual Worker& placed() { return worker(); }
   virtual void start_armed(const std::string& signal);
+  // Whether it is its point itself that strikes, and no hand while the worker stands there.
+  [[nodiscard]] virtual bool its_point_strikes() const { return false; }
+  // Of one that strikes later than strike().
+  void struck_now() { more_["struck_us"] = now_us(); }
 
   // Whether its worker is stopped at the point; true where there is none.
   bool stands();
@@ -93,6 +93,17 @@ class Fault {
   void arm_again() { armed_ = false; }
   // Leases in the database that are this worker's; nothing where the database cannot be asked.
   [[nodiscard]] std::optional<std::int64_t> leases_of(const Worker& worker) const;
+
+  // Whether some delivery is on its way for longer than a lease lasts, so that its lease has been
+  // renewed.
+  [[nodiscard]] bool a_lease_was_outlasted() const;
+  // The sessions of workers that the server has now, by their process; throws PgError.
+  [[nodiscard]] std::vector<std::int64_t> worker_sessions() const;
+  // What each worker tells of this metric.
+  [[nodiscard]] std::vector<Growth::Told> told(std::string_view metric,
+                                               std::string_view label = {}) const;
+  // Not more often than a look at a server or a log may be taken.
+  [[nodiscard]] bool may_look();
 
   // What it touches, and so explains copies of; nothing unless said.
   void touch_database() { touches_["database"] = true; }
@@ -130,28 +141,35 @@ class Fault {
   bool armed_ = false;
   bool asked_ = false;    // to end
   bool stopped_ = false;  // at the point
+  std::int64_t next_look_us_ = 0;
 };
 
-// One that may strike and meet nobody. It has begun once what it is about has been seen, and is
-// missed where that does not happen.
-class WitnessedFault : public Fault {
+using WitnessedFault = Witnessed<Fault>;
+
+// Of the database, which answers workers with an error of this kind (as docs/reference/metrics.md
+// names them): they have met it when one of them has counted such an error.
+class CountedFault : public WitnessedFault {
  public:
-  using Fault::Fault;
-  bool inject() override;
-  void give_up() override;
+  CountedFault(Scene& scene, Injection injection, std::string error)
+      : WitnessedFault(scene, std::move(injection)), label_("kind=\"" + error + "\"") {
+    touch_database();
+  }
 
  protected:
-  // It struck and met nobody: once more, at the next worker that gets to the step.
-  void strike_again() {
-    struck_ = false;
-    arm_again();
-  }
-  // Whether it has happened since the fault struck; asked every few milliseconds, with a tick()
-  // before each time.
-  [[nodiscard]] virtual bool happened() = 0;
+  virtual void refuse() = 0;
 
  private:
-  bool struck_ = false;
+  static constexpr std::string_view kErrors = "outfall_database_errors_total";
+  void strike() final {
+    errors_.since(told(kErrors, label_));
+    refuse();
+  }
+  [[nodiscard]] bool happened() final {
+    return may_look() && errors_.seen_in(told(kErrors, label_));
+  }
+
+  const std::string label_;
+  Growth errors_;
 };
 
 [[nodiscard]] std::unique_ptr<Fault> make_fault(Scene& scene, const Injection& injection);

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <csignal>
 #include <fstream>
+#include <set>
 
 #include "tests/faults/torture/faults.h"
 
@@ -57,26 +58,66 @@ void reopen(TcpGate& gate, const std::string& mode) {
   if (mode == "drop" || mode.starts_with("one-way")) gate.end_connections(Ending::reset);
 }
 
-// F11: one worker and the database.
-class DatabasePartition final : public Fault {
+// Of gates: it strikes while somebody is connected, and has met somebody when the gates have ended
+// a connection, or have lost or held up bytes.
+class GateFault : public WitnessedFault {
  public:
-  DatabasePartition(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) {
+  using WitnessedFault::WitnessedFault;
+
+ protected:
+  [[nodiscard]] virtual std::vector<TcpGate*> gates() = 0;
+  virtual void close_gates() = 0;
+  // A worker at S8 may have said all that it had to say.
+  [[nodiscard]] bool happened() override {
+    return injection_.step == "S8" || (may_look() && disturbed() > before_);
+  }
+
+ private:
+  bool ready() final {
+    const auto all = gates();
+    return std::any_of(all.begin(), all.end(),
+                       [](const TcpGate* gate) { return gate->open_connections() > 0; });
+  }
+  void strike() final {
+    before_ = disturbed();
+    close_gates();
+  }
+  [[nodiscard]] std::uint64_t disturbed() {
+    std::uint64_t sum = 0;
+    for (const TcpGate* gate : gates()) sum += gate->disturbed();
+    return sum;
+  }
+
+  std::uint64_t before_ = 0;
+};
+
+// F11: one worker and the database.
+class DatabasePartition final : public GateFault {
+ public:
+  DatabasePartition(Scene& scene, Injection injection) : GateFault(scene, std::move(injection)) {
     // A slow database alone is no reason to send twice. Where deliveries take longer than a lease
     // as well, it is: a renewal that comes too late ends those that are on their way.
     if (injection_.mode != "delay" || plays(scene.plan, "F4-slow")) touch(worker());
   }
-  void strike() override {
-    for (const auto& gate : worker().gates()) cut(*gate, injection_.mode);
+
+ private:
+  std::vector<TcpGate*> gates() override {
+    std::vector<TcpGate*> all;
+    for (const auto& gate : worker().gates()) all.push_back(gate.get());
+    return all;
+  }
+  void close_gates() override {
+    for (TcpGate* gate : gates()) cut(*gate, injection_.mode);
   }
   void mend() override {
-    for (const auto& gate : worker().gates()) reopen(*gate, injection_.mode);
+    for (TcpGate* gate : gates()) reopen(*gate, injection_.mode);
   }
 };
 
 // F12 and F13: all workers and the sink.
-class SinkPartition final : public Fault {
+class SinkPartition final : public GateFault {
  public:
-  SinkPartition(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) {
+  SinkPartition(Scene& scene, Injection injection) : GateFault(scene, std::move(injection)) {
     // Late answers are no reason to send twice, except where a broker's are later than a delivery
     // may take.
     if (injection_.mode != "delay" || scene.plan.of.emitter == "kafka") {
@@ -89,20 +130,32 @@ class SinkPartition final : public Fault {
     const bool slow = injection_.mode == "throttle" || injection_.mode == "delay";
     if (slow && scene.plan.of.emitter == "webhook") may_cost_attempts();
   }
-  void strike() override {
-    for (TcpGate* gate : scene_.sink.gates()) cut(*gate, injection_.mode);
+
+ private:
+  std::vector<TcpGate*> gates() override { return scene_.sink.gates(); }
+  void close_gates() override {
+    for (TcpGate* gate : gates()) cut(*gate, injection_.mode);
   }
   void mend() override {
-    for (TcpGate* gate : scene_.sink.gates()) reopen(*gate, injection_.mode);
+    for (TcpGate* gate : gates()) reopen(*gate, injection_.mode);
   }
 };
 
-// F14: the sink is killed or hangs.
-class SinkAway final : public Fault {
+// F14: the sink is killed or hangs. What a broker suffers its gate does not see: that there is none
+// needs no witness.
+class SinkAway final : public GateFault {
  public:
-  SinkAway(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) { touch_sink(); }
-  void strike() override { scene_.sink.go_away(injection_.mode == "freeze"); }
+  SinkAway(Scene& scene, Injection injection) : GateFault(scene, std::move(injection)) {
+    touch_sink();
+  }
+
+ private:
+  std::vector<TcpGate*> gates() override { return scene_.sink.gates(); }
+  void close_gates() override { scene_.sink.go_away(injection_.mode == "freeze"); }
   void mend() override { scene_.sink.come_back(); }
+  [[nodiscard]] bool happened() override {
+    return scene_.plan.of.emitter == "kafka" || GateFault::happened();
+  }
 };
 
 // The programs that a worker has started.
@@ -117,7 +170,7 @@ std::vector<pid_t> children_of(pid_t pid) {
   return all;
 }
 
-// F14 of a program, and F4: one that answers later than the lease lasts has touched nothing.
+// F14 of a program.
 class ProgramFault final : public Fault {
  public:
   ProgramFault(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) {
@@ -142,6 +195,42 @@ class ProgramFault final : public Fault {
 
  private:
   std::vector<pid_t> programs_;
+};
+
+// F4 of a program, which answers later than the lease lasts. Until a lease has been outlasted those
+// are stopped as well that a worker has started since, or that another fault has let go on.
+class LateProgram final : public WitnessedFault {
+ public:
+  LateProgram(Scene& scene, Injection injection) : WitnessedFault(scene, std::move(injection)) {
+    slow_sink();
+  }
+  void tick() override {
+    if (!met() && now_us() >= next_us_) stop_all();
+  }
+
+ private:
+  bool ready() override {
+    return std::any_of(scene_.workers.begin(), scene_.workers.end(),
+                       [](const auto& worker) { return !children_of(worker->pid()).empty(); });
+  }
+  void strike() override { stop_all(); }
+  void mend() override {
+    for (const pid_t program : programs_) ::kill(program, SIGCONT);
+  }
+  [[nodiscard]] bool happened() override { return may_look() && a_lease_was_outlasted(); }
+  void stop_all() {
+    constexpr std::int64_t kEveryUs = 200'000;
+    for (const auto& worker : scene_.workers) {
+      for (const pid_t program : children_of(worker->pid())) {
+        ::kill(program, SIGSTOP);
+        programs_.insert(program);
+      }
+    }
+    next_us_ = now_us() + kEveryUs;
+  }
+
+  std::set<pid_t> programs_;
+  std::int64_t next_us_ = 0;
 };
 
 // F13 of a program: it is stopped for most of the time, for a moment each as one that gets little
@@ -188,26 +277,35 @@ class SlowProgram final : public Fault {
 // F4 of a sink behind a network: a broker's answers come later than a lease lasts, an endpoint's so
 // late that a batch takes longer over its few connections. Neither is a reason to send twice, since
 // a delivery may take that long in these runs.
-class LateAnswers final : public Fault {
+class LateAnswers final : public WitnessedFault {
  public:
-  LateAnswers(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) {
+  LateAnswers(Scene& scene, Injection injection) : WitnessedFault(scene, std::move(injection)) {
     slow_sink();
+  }
+  // Until a lease has been outlasted, another fault of the gates may have taken it back.
+  void tick() override {
+    if (!met() && now_us() >= next_us_) strike();
   }
 
  private:
   void strike() override {
+    constexpr std::int64_t kEveryUs = 200'000;
     delay(scene_.plan.of.emitter == "kafka" ? milliseconds{2500} : milliseconds{700});
+    next_us_ = now_us() + kEveryUs;
   }
+  [[nodiscard]] bool happened() override { return may_look() && a_lease_was_outlasted(); }
   void mend() override { delay(milliseconds{0}); }
   void delay(milliseconds by) {
     for (TcpGate* gate : scene_.sink.gates()) gate->delay(Direction::to_client, by);
   }
+
+  std::int64_t next_us_ = 0;
 };
 
 // F15: an endpoint that answers as it must not, to about half of the requests.
-class HttpFault final : public Fault {
+class HttpFault final : public WitnessedFault {
  public:
-  HttpFault(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) {
+  HttpFault(Scene& scene, Injection injection) : WitnessedFault(scene, std::move(injection)) {
     if (refuses_with_a_status(injection_)) {
       slow_sink();
     } else {
@@ -216,9 +314,16 @@ class HttpFault final : public Fault {
     // Half of the requests are answered meanwhile.
     if (injection_.mode == "hang") may_cost_attempts();
   }
-  void strike() override { scene_.sink.answer(injection_.mode); }
+  void strike() override {
+    answered_before_ = scene_.sink.odd_answers();
+    scene_.sink.answer(injection_.mode);
+  }
   void tick() override { scene_.sink.answer(engine_() % 2 == 0 ? injection_.mode : "200"); }
   void mend() override { scene_.sink.answer("200"); }
+  [[nodiscard]] bool happened() override { return scene_.sink.odd_answers() > answered_before_; }
+
+ private:
+  std::int64_t answered_before_ = 0;
 };
 
 }  // namespace
@@ -230,8 +335,8 @@ std::unique_ptr<Fault> make_network_fault(Scene& scene, const Injection& injecti
   if (program && kind == "F13-slow-sink") return std::make_unique<SlowProgram>(scene, injection);
   if (kind == "F12-sink" || kind == "F13-slow-sink")
     return std::make_unique<SinkPartition>(scene, injection);
-  if (program && (kind == "F4-slow" || kind == "F14-away"))
-    return std::make_unique<ProgramFault>(scene, injection);
+  if (program && kind == "F4-slow") return std::make_unique<LateProgram>(scene, injection);
+  if (program && kind == "F14-away") return std::make_unique<ProgramFault>(scene, injection);
   if (kind == "F4-slow" && scene.plan.of.emitter != "noop")
     return std::make_unique<LateAnswers>(scene, injection);
   if (kind == "F14-away") return std::make_unique<SinkAway>(scene, injection);

@@ -5,12 +5,22 @@ namespace outfall::torture {
 
 namespace {
 
-// F16: entries that the sink refuses for good.
-class PoisonFault final : public Fault {
+// F16: entries that the sink refuses for good. One has been refused when it is a dead letter.
+class PoisonFault final : public WitnessedFault {
  public:
-  using Fault::Fault;
+  using WitnessedFault::WitnessedFault;
   void strike() override { scene_.load.poison(Sink::kPoison, Sink::kPoisonBytes); }
   void mend() override { scene_.load.poison(""); }
+  [[nodiscard]] bool happened() override {
+    if (!may_look()) return false;
+    try {
+      return scene_.servers.connect(scene_.database)
+                 .number("SELECT count(*) FROM outbox.dead_letters WHERE type = $1",
+                         {Sink::kPoison}) > 0;
+    } catch (const test::PgError&) {
+      return false;  // another fault of the run has taken the server
+    }
+  }
 };
 
 // F17: some ids are inserted twice, which the database must refuse.
@@ -82,10 +92,11 @@ class LateFault final : public Fault {
 };
 
 // F4 of the noop emitter, whose deliveries take longer than the lease in the whole run.
-class SlowFault final : public Fault {
+class SlowFault final : public WitnessedFault {
  public:
-  using Fault::Fault;
+  using WitnessedFault::WitnessedFault;
   void strike() override {}
+  [[nodiscard]] bool happened() override { return may_look() && a_lease_was_outlasted(); }
 };
 
 }  // namespace

@@ -71,8 +71,12 @@ class ForgetfulFailoverFault final : public ServerFault {
 };
 
 // F10
-class ReadOnlyFault final : public ServerFault {
-  using ServerFault::ServerFault;
+class ReadOnlyFault final : public CountedFault {
+ public:
+  ReadOnlyFault(Scene& scene, Injection injection)
+      : CountedFault(scene, std::move(injection), "read_only") {}
+
+ private:
   void set(const char* value) {
     test::PgClient admin = scene_.servers.primary().connect();
     admin.exec("SET default_transaction_read_only = off");
@@ -82,7 +86,7 @@ class ReadOnlyFault final : public ServerFault {
     (void)admin.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1",
                       {scene_.database});
   }
-  void strike() override { set("on"); }
+  void refuse() override { set("on"); }
   void mend() override { set("off"); }
 };
 
@@ -169,30 +173,37 @@ class Swizzle final : public Fault {
   std::int64_t next_us_ = 0;
 };
 
-// F6: the workers' sessions end, again and again.
-class TerminateFault final : public ServerFault {
+// F6: the workers' sessions end, again and again. They have met it when there is a new one to end.
+class TerminateFault final : public Witnessed<ServerFault> {
  public:
-  using ServerFault::ServerFault;
+  using Witnessed::Witnessed;
   void tick() override {
     if (now_us() > next_us_) strike();
   }
 
  private:
   void strike() override {
+    const std::vector<std::int64_t> pids = worker_sessions();
+    if (sessions_.made_anew(pids)) made_anew_ = true;
+    sessions_.ended(pids);
     (void)scene_.servers.primary().connect().query(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = $1 AND usename = 'torture_worker'",
         {scene_.database});
     next_us_ = now_us() + 150'000;
   }
+  [[nodiscard]] bool happened() override { return made_anew_; }
+
+  EndedSessions sessions_;
+  bool made_anew_ = false;
   std::int64_t next_us_ = 0;
 };
 
 // F6: one session's process dies by SIGKILL. The server cannot know what it left behind in the
 // shared memory, so it ends every session and recovers from its log, all by itself.
-class BackendKilledFault final : public ServerFault {
+class BackendKilledFault final : public Witnessed<ServerFault> {
  public:
-  using ServerFault::ServerFault;
+  using Witnessed::Witnessed;
   void tick() override {
     if (returned_ || now_us() < next_look_us_) return;
     returned_ = answers();
@@ -206,9 +217,16 @@ class BackendKilledFault final : public ServerFault {
   }
 
  private:
+  // There must be a worker to meet it.
+  [[nodiscard]] bool ready() override { return !worker_sessions().empty(); }
+  // It has, when it has another session afterwards.
+  [[nodiscard]] bool happened() override {
+    return returned_ && may_look() && sessions_.made_anew(worker_sessions());
+  }
   // Rather one that has just worked for a worker; where they have none, that of the query itself.
   void strike() override {
     undo_commits();
+    sessions_.ended(worker_sessions());
     const std::int64_t backend = scene_.servers.primary().connect().number(
         "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'"
         " ORDER BY usename = 'torture_worker' DESC, query_start DESC NULLS LAST LIMIT 1");
@@ -226,6 +244,7 @@ class BackendKilledFault final : public ServerFault {
     }
   }
 
+  EndedSessions sessions_;
   bool returned_ = false;
   std::int64_t next_look_us_ = 0;
 };

@@ -9,11 +9,16 @@ namespace {
 using test::PgClient;
 using test::PgError;
 
-// F19: the xmin horizon stands still, and a transaction that has written is idle.
-class OpenTransactionsFault final : public Fault {
+constexpr std::string_view kAttempts = "outfall_attempts_total";
+constexpr std::string_view kDelivered = "outcome=\"delivered\"";
+
+// F19: the xmin horizon stands still, and a transaction that has written is idle. Workers have met
+// it when they have delivered while others' transactions ended above that horizon.
+class OpenTransactionsFault final : public WitnessedFault {
  public:
-  using Fault::Fault;
+  using WitnessedFault::WitnessedFault;
   void strike() override {
+    deliveries_.since(told(kAttempts, kDelivered));
     reader_ = std::make_unique<PgClient>(scene_.servers.dsn(scene_.database));
     reader_->exec("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM outbox.entries");
     writer_ = std::make_unique<PgClient>(scene_.servers.dsn(scene_.database));
@@ -26,16 +31,27 @@ class OpenTransactionsFault final : public Fault {
   }
 
  private:
+  [[nodiscard]] bool happened() override {
+    return may_look() && deliveries_.seen_in(told(kAttempts, kDelivered)) &&
+           scene_.servers.connect(scene_.database)
+                   .number(
+                       "SELECT count(*) FROM pg_stat_activity"
+                       " WHERE pid = $1 AND age(backend_xmin) > 0",
+                       {reader_->value("SELECT pg_backend_pid()")}) > 0;
+  }
+
+  Growth deliveries_;
   std::unique_ptr<PgClient> reader_;
   std::unique_ptr<PgClient> writer_;
 };
 
 // F20: a prepared transaction that nobody ends, transactions in two phases beside it, and another
-// database of the server that is busy.
-class PreparedFault final : public Fault {
+// database of the server that is busy. Workers have met it when they have delivered beside it.
+class PreparedFault final : public WitnessedFault {
  public:
-  using Fault::Fault;
+  using WitnessedFault::WitnessedFault;
   void strike() override {
+    deliveries_.since(told(kAttempts, kDelivered));
     PgClient client = scene_.servers.connect(scene_.database);
     client.exec(
         "BEGIN; INSERT INTO outbox.entries (stream, type) VALUES ('orders', 'order.never');"
@@ -54,16 +70,27 @@ class PreparedFault final : public Fault {
   }
 
  private:
+  [[nodiscard]] bool happened() override {
+    return may_look() && deliveries_.seen_in(told(kAttempts, kDelivered)) &&
+           scene_.servers.connect(scene_.database)
+                   .number("SELECT count(*) FROM pg_prepared_xacts WHERE gid = $1",
+                           {"left-behind-" + scene_.database}) > 0;
+  }
+
+  Growth deliveries_;
   std::unique_ptr<PgClient> other_;
 };
 
-// F22: the workers lose their connections, and somebody else has all that the server has.
-class ConnectionsFault final : public Fault {
+// F22: the workers lose their connections, and somebody else has all that the server has. They
+// have met it when the server has logged that it refused them one.
+class ConnectionsFault final : public WitnessedFault {
  public:
-  ConnectionsFault(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) {
+  ConnectionsFault(Scene& scene, Injection injection)
+      : WitnessedFault(scene, std::move(injection)) {
     touch_database();
   }
   void strike() override {
+    logged_before_ = scene_.servers.primary().log().size();
     limit("0");
     (void)scene_.servers.primary().connect().query(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'torture_worker'");
@@ -71,6 +98,14 @@ class ConnectionsFault final : public Fault {
   void mend() override { limit("-1"); }
 
  private:
+  [[nodiscard]] bool happened() override {
+    return may_look() &&
+           scene_.servers.primary()
+                   .log(logged_before_)
+                   .find("too many connections for role \"torture_worker\"") != std::string::npos;
+  }
+
+  std::size_t logged_before_ = 0;
   void limit(const std::string& connections) {
     scene_.servers.primary().connect().exec("ALTER ROLE torture_worker CONNECTION LIMIT " +
                                             connections);
@@ -91,7 +126,10 @@ class DeadlockFault final : public WitnessedFault {
         "SET jit = off");
     before_ = counted();
     tried_us_ = 0;
-    if (at_step()) attempt([this] { lock_first(); });
+    if (at_step()) {
+      attempt([this] { lock_first(); });
+      struck_now();
+    }
   }
   void tick() override {
     if (tried_us_ != 0) {
@@ -182,12 +220,13 @@ class DeadlockFault final : public WitnessedFault {
 };
 
 // F24: the schema becomes one that bears these workers no more, and they must connect anew.
-class SchemaFault final : public Fault {
+class SchemaFault final : public CountedFault {
  public:
-  SchemaFault(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) {
-    touch_database();
-  }
-  void strike() override {
+  SchemaFault(Scene& scene, Injection injection)
+      : CountedFault(scene, std::move(injection), "schema") {}
+
+ private:
+  void refuse() override {
     PgClient client = scene_.servers.connect(scene_.database);
     client.exec(
         "INSERT INTO outbox.schema_version (version, name, min_worker)"

@@ -59,6 +59,7 @@ class SignalFault : public Fault {
 
  private:
   static constexpr test::ExitStatus kOrderly{.code = 0, .signal = std::nullopt};
+  [[nodiscard]] bool its_point_strikes() const override { return true; }
   static constexpr test::ExitStatus kKilled{.code = std::nullopt, .signal = SIGKILL};
   static constexpr test::ExitStatus kAskedTwice{.code = 130, .signal = std::nullopt};
 
@@ -270,10 +271,10 @@ class DescriptorFault final : public WitnessedFault {
   std::int64_t next_look_us_ = 0;
 };
 
-// F26: two workers of one instance name, both of which work.
-class NamesakeFault final : public Fault {
+// F26: two workers of one instance name, both of which work: the second one has claimed.
+class NamesakeFault final : public WitnessedFault {
  public:
-  using Fault::Fault;
+  using WitnessedFault::WitnessedFault;
 
  private:
   void strike() override {
@@ -282,6 +283,7 @@ class NamesakeFault final : public Fault {
     namesake_->start();
   }
   void mend() override { namesake_->stop(); }
+  [[nodiscard]] bool happened() override { return may_look() && namesake_->logged("\"claimed\""); }
   Worker* namesake_ = nullptr;
 };
 

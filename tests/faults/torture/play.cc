@@ -14,7 +14,7 @@ constexpr std::chrono::microseconds kPointDeadline = std::chrono::seconds{60};
 
 void Play::become(State state) {
   state_ = state;
-  since_us_ = now_us();
+  since_us_ = clock_();
 }
 
 void Play::advance(std::int64_t elapsed_us) {
@@ -23,14 +23,14 @@ void Play::advance(std::int64_t elapsed_us) {
   if (state_ == State::wanted) {
     if (fault_->inject()) {
       become(State::on);
-    } else if (now_us() - since_us_ > kPointDeadline.count()) {
+    } else if (clock_() - since_us_ > kPointDeadline.count()) {
       fault_->give_up();
       become(State::missed);
     }
   }
   if (state_ != State::on) return;
   fault_->tick();
-  if (now_us() - since_us_ < injection.lasts_ms * 1000) return;
+  if (clock_() - since_us_ < injection.lasts_ms * 1000) return;
   fault_->heal();
   fault_->record();
   become(State::over);

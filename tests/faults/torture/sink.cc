@@ -162,6 +162,7 @@ class HttpSink final : public Sink {
     const std::lock_guard lock(mutex_);
     how_ = how;
   }
+  std::int64_t odd_answers() const override { return odd_answers_; }
   void go_away(bool frozen) override {
     for (const auto& gate : gates_) {
       if (frozen) {
@@ -188,6 +189,7 @@ class HttpSink final : public Sink {
       how = how_;
     }
     const std::string id = request.header("webhook-id").value_or("");
+    if (how != "200" && request.header("ce-type") != kPoison) ++odd_answers_;
     test::HttpAnswer answer;
     // As long as a real one takes, so that workers have something on its way.
     answer.delay = milliseconds(5 + static_cast<int>(history_.arrivals() % 20));
@@ -227,6 +229,7 @@ class HttpSink final : public Sink {
   const bool slow_;
   std::mutex mutex_;
   std::string how_ = "200";  // guarded by mutex_
+  std::atomic<std::int64_t> odd_answers_{0};
   std::vector<std::unique_ptr<test::TcpGate>> gates_;
   test::HttpRecorder recorder_;
 };

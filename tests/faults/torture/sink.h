@@ -27,6 +27,8 @@ class Sink {
   [[nodiscard]] virtual std::vector<test::TcpGate*> gates() { return {}; }
   // Answers of an HTTP endpoint until changed: "200", "503" …, "hang", "reset" …; others have none.
   virtual void answer(const std::string& /*how*/) {}
+  // Requests that it has answered in another way than "200" because of that.
+  [[nodiscard]] virtual std::int64_t odd_answers() const { return 0; }
   // What the sink itself can suffer: it is killed or frozen, and comes back.
   virtual void go_away(bool /*frozen*/) {}
   virtual void come_back() {}

@@ -162,7 +162,9 @@ class Soak {
   void disturb(bool more) {
     if (!play_) {
       if (!more || next_ == injections_.size()) return;
-      play_ = std::make_unique<Play>(make_fault(*scene_, injections_[next_++]));
+      auto fault = make_fault(*scene_, injections_[next_++]);
+      fault_ = fault.get();
+      play_ = std::make_unique<Play>(std::move(fault));
     }
     // One that has not begun when no more are wanted is dropped.
     if (!more && play_->state() == Play::State::waiting) {
@@ -171,7 +173,7 @@ class Soak {
     }
     play_->advance(now_us() - quiet_since_us_);
     if (!play_->ended()) return;
-    const Fault& fault = play_->fault();
+    const Fault& fault = *fault_;
     const Injection injection = fault.injection();
     if (play_->state() == Play::State::over) {
       result_.faults.struck(injection);
@@ -278,6 +280,7 @@ class Soak {
   std::unique_ptr<Scene> scene_;
   std::size_t next_ = 0;
   std::unique_ptr<Play> play_;
+  const Fault* fault_ = nullptr;  // the same
   std::int64_t quiet_since_us_ = 0;
   std::vector<Tally::Disturbance> disturbances_;
 };

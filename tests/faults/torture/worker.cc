@@ -108,6 +108,7 @@ void Worker::start(const std::map<std::string, std::string>& environment) {
                                   .output_file = options_.folder / (options_.name + ".out"),
                                   .error_file = log_});
   expected_ = false;
+  admin_address_.clear();
   last_end_.reset();
   history_.worker(options_.name, "started");
 }
@@ -192,16 +193,18 @@ bool Worker::logged(const std::string& text) const {
 }
 
 // It takes any port that is free, and logs which as soon as it is up.
-std::string Worker::admin_address() const {
+const std::string& Worker::admin_address() {
+  static const std::string kNone;
+  if (!admin_address_.empty()) return admin_address_;
   const std::string text = test::read_file(log_);
   const std::size_t line = text.find("\"admin server listens\"", log_start_);
-  if (line == std::string::npos) return {};
+  if (line == std::string::npos) return kNone;
   const std::string name = "\"address\":\"";
   const std::size_t begin = text.find(name, line);
   const std::size_t end = text.find('\n', line);
-  if (begin == std::string::npos || end == std::string::npos || begin > end) return {};
+  if (begin == std::string::npos || end == std::string::npos || begin > end) return kNone;
   const std::size_t value = begin + name.size();
-  return text.substr(value, text.find('"', value) - value);
+  return admin_address_ = text.substr(value, text.find('"', value) - value);
 }
 
 void Worker::tell_counters() {
@@ -215,6 +218,19 @@ void Worker::tell_counters() {
   for (json::object& counter : counters_in(answer.body)) {
     counter["worker"] = options_.name;
     history_.add(std::move(counter));
+  }
+}
+
+std::optional<std::string> Worker::metrics() {
+  constexpr std::chrono::milliseconds kAnswersWithin{1000};
+  if (!process_ || frozen() || !std::filesystem::exists(log_) || admin_address().empty())
+    return std::nullopt;
+  try {
+    const test::AdminAnswer answer = test::http_call(
+        {.url = "http://" + admin_address() + "/metrics", .deadline = kAnswersWithin});
+    return answer.status == 200 ? std::optional(answer.body) : std::nullopt;
+  } catch (const std::runtime_error&) {
+    return std::nullopt;
   }
 }
 

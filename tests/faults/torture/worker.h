@@ -82,11 +82,14 @@ class Worker {
   // Writes down what the present process has counted so far; nothing where there is none. Waits
   // until it is up, and throws std::runtime_error where its admin server does not answer.
   void tell_counters();
+  // What its process says at /metrics now; nothing where there is none, or it does not answer: it
+  // is not up yet, stopped, or has no descriptor left.
+  [[nodiscard]] std::optional<std::string> metrics();
 
  private:
   void ended(test::ExitStatus status);
   [[nodiscard]] std::int64_t by_right_clock(std::int64_t at_us) const;
-  [[nodiscard]] std::string admin_address() const;  // empty: not logged yet
+  [[nodiscard]] const std::string& admin_address();  // empty: not logged yet
 
   Options options_;
   History& history_;
@@ -100,6 +103,7 @@ class Worker {
   std::size_t log_read_ = 0;
   // Where what the present process has logged begins.
   std::size_t log_start_ = 0;
+  std::string admin_address_;  // of the present process, once it has been seen
   std::chrono::minutes clock_ahead_{0};
 };
 

@@ -12,10 +12,12 @@
 #include <sys/socket.h>
 #include <thread>
 #include <unistd.h>
+#include <vector>
 
 #include <gtest/gtest.h>
 
 #include "tests/support/temp_postgres.h"
+#include "tests/support/wait_until.h"
 
 namespace outfall::test {
 namespace {
@@ -130,6 +132,59 @@ TEST_F(Gate, PassesBothWaysAndCounts) {
   EXPECT_EQ(server.receive(1), "");
   server.send("late");  // half-closed, not closed
   EXPECT_EQ(client.receive(4), "late");
+}
+
+TEST_F(Gate, WhatOnlyPassesIsNotDisturbed) {
+  Socket client = Socket::connect_to(gate_.port());
+  Socket server = listener_.accept();
+  gate_.delay(Direction::to_client, milliseconds(20));
+  client.send("question");
+  EXPECT_EQ(server.receive(8), "question");
+  EXPECT_EQ(gate_.disturbed(), 0U);  // the fault is in the other direction
+  server.send("answer");
+  EXPECT_EQ(client.receive(6), "answer");
+  EXPECT_EQ(gate_.disturbed(), 6U);
+}
+
+// A fault that nobody meets leaves it where it was.
+TEST_F(Gate, CountsWhatItsFaultsMeet) {
+  const std::vector<std::function<void()>> faults = {
+      [&] { gate_.traffic(Direction::to_server, Traffic::drop); },
+      [&] { gate_.traffic(Direction::to_server, Traffic::stall); },
+      [&] { gate_.delay(Direction::to_server, milliseconds(20)); },
+      [&] { gate_.throttle(Direction::to_server, 10); },
+      [&] { gate_.cut_after(Direction::to_server, 1); },
+  };
+  for (const auto& fault : faults) {
+    const std::uint64_t before = gate_.disturbed();
+    Socket client = Socket::connect_to(gate_.port());
+    const Socket server = listener_.accept();
+    fault();
+    EXPECT_EQ(gate_.disturbed(), before);
+    client.send("four and more bytes");
+    wait_until([&] { return gate_.disturbed() > before; }, "the fault to meet the bytes");
+    gate_.traffic(Traffic::pass);
+    gate_.delay(Direction::to_server, milliseconds(0));
+    gate_.throttle(Direction::to_server, 0);
+    gate_.cut_after(Direction::to_server, std::nullopt);
+    gate_.end_connections(Ending::reset);
+  }
+}
+
+TEST_F(Gate, CountsTheConnectionsThatItEndsOrLetsHang) {
+  gate_.end_connections(Ending::reset);
+  gate_.half_close(Direction::to_server);
+  EXPECT_EQ(gate_.disturbed(), 0U);
+  const Socket ended = Socket::connect_to(gate_.port());
+  const Socket server = listener_.accept();
+  gate_.half_close(Direction::to_server);
+  EXPECT_EQ(gate_.disturbed(), 1U);
+  gate_.end_connections(Ending::close);
+  EXPECT_EQ(gate_.disturbed(), 2U);
+  gate_.admit(Admission::hang);
+  EXPECT_EQ(gate_.disturbed(), 2U);
+  const Socket hung = Socket::connect_to(gate_.port());
+  wait_until([&] { return gate_.disturbed() == 3U; }, "the connection to hang");
 }
 
 TEST_F(Gate, PassesMoreThanItsBuffers) {
