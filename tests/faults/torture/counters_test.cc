@@ -31,6 +31,19 @@ TEST(TortureCounters, AreReadAndAddedUpByStreamAndOutcome) {
                                               {"value", 5.0}}));
 }
 
+// F13 said "bounded in flight", and looked at the memory of the process.
+TEST(TortureCounters, WhatIsInFlightIsGaugedOverAllStreams) {
+  boost::json::object gauge = {{"f", "gauge"}};
+  add_in_flight(
+      "outfall_in_flight_entries{stream=\"orders\"} 150\n"
+      "outfall_in_flight_entries{stream=\"audit\"} 51\n"
+      "outfall_in_flight_bytes{stream=\"orders\"} 65000\n"
+      "outfall_in_flight_bytes{stream=\"audit\"} 1e+03\n",
+      gauge);
+  EXPECT_EQ(gauge, (boost::json::object{
+                       {"f", "gauge"}, {"in_flight_entries", 201}, {"in_flight_bytes", 66'000}}));
+}
+
 TEST(TortureCounters, OfATextWithoutAnyThereAreNone) {
   EXPECT_TRUE(counters_in("").empty());
   EXPECT_TRUE(counters_in("outfall_attempts_total").empty());

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "tests/faults/history_reader.h"
+#include "tests/faults/torture/counters.h"
 #include "tests/faults/torture/faults.h"
 #include "tests/faults/torture/gauges.h"
 #include "tests/faults/torture/play.h"
@@ -118,7 +119,10 @@ class Runner::Run {
     client.exec("SET search_path = outbox");
     if (settings_.broken != nullptr) break_schema(client, *settings_.broken);
     history_.add({{"f", "setting"}, {"send_timeout_us", kSendTimeoutUs}});
-    history_.add({{"f", "bounds"}, {"rss_bytes", kMostRssBytes}});
+    history_.add({{"f", "bounds"},
+                  {"rss_bytes", kMostRssBytes},
+                  {kInFlightEntries, in_flight()},
+                  {kInFlightBytes, in_flight_bytes()}});
     sink_ = make_sink({.emitter = plan_.of.emitter,
                        .folder = folder_.path(),
                        .workers = plan_.workers,
@@ -167,6 +171,15 @@ class Runner::Run {
   // The noop emitter is slow all the time here, so that it needs room for much at once.
   [[nodiscard]] bool slow() const { return plan_.of.emitter == "noop" && plays(plan_, "F4-slow"); }
 
+  // So few that a sink which is slow or gone for a moment lets workers come to the bound.
+  [[nodiscard]] int in_flight() const { return slow() ? 4000 : 200; }
+  // In every other run the least that can be configured; so many entries take about 55 KiB.
+  [[nodiscard]] std::int64_t in_flight_bytes() const {
+    constexpr std::int64_t kKibibyte = 1024;
+    const bool needs_room = slow() || plays(plan_, "F16-poison");
+    return (needs_room || plan_.of.seed % 2 == 0 ? 16 * kKibibyte : 64) * kKibibyte;
+  }
+
   Worker& hire(const std::string& instance) {
     const int number = static_cast<int>(workers_.size());
     Worker::Options options{.outfall = settings_.outfall,
@@ -185,13 +198,12 @@ class Runner::Run {
 
   [[nodiscard]] std::string settings(int worker) const {
     // Small batches, so that each worker has several at a time; a slow sink needs room instead.
-    const int in_flight = slow() ? 4000 : 200;
     return fmt::format(
         "[drain]\nlease = \"{}ms\"\nshutdown_timeout = \"10s\"\npoll_idle = \"50ms\"\n"
-        "max_in_flight = {}\nbatch_entries = {}\n"
+        "max_in_flight = {}\nbatch_entries = {}\nmax_in_flight_bytes = {}\nbatch_bytes = {}\n"
         "[streams.orders]\nemitter = \"sink\"\nretry.initial = \"20ms\"\nretry.max = \"300ms\"\n"
         "breaker.probe_max = \"1s\"\n{}[emitters.sink]\n{}{}",
-        plan_.lease_ms, in_flight, in_flight / 4,
+        plan_.lease_ms, in_flight(), in_flight() / 4, in_flight_bytes(), in_flight_bytes() / 4,
         // Where so few deaths are enough, all that one death leaves behind is tried entry by entry.
         plays(plan_, "F16-killer") ? "max_abandoned = 3\n" : "", sink_->emitter(worker),
         aside_
@@ -238,8 +250,10 @@ class Runner::Run {
     gauge_us_ = now_us() + kGaugeEveryUs;
     for (const auto& worker : workers_) {
       if (worker->pid() == 0) continue;
-      history_.add(
-          {{"f", "gauge"}, {"worker", worker->name()}, {"rss_bytes", rss_bytes(worker->pid())}});
+      json::object gauge = {
+          {"f", "gauge"}, {"worker", worker->name()}, {"rss_bytes", rss_bytes(worker->pid())}};
+      if (const auto text = worker->metrics()) add_in_flight(*text, gauge);
+      history_.add(std::move(gauge));
     }
   }
 
