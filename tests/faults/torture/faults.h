@@ -1,7 +1,9 @@
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <limits>
+#include <map>
 #include <memory>
 #include <optional>
 #include <random>
@@ -146,12 +148,14 @@ class Fault : public Playable {
 
 using WitnessedFault = Witnessed<Fault>;
 
-// Of the database, which answers workers with an error of this kind (as docs/reference/metrics.md
-// names them): they have met it when one of them has counted such an error.
-class CountedFault : public WitnessedFault {
+// Of the database, which answers workers with an error of this kind: they have met it when one of
+// them has logged that it waits for the database because of it, or that a statement failed with it.
+class RefusedFault : public WitnessedFault {
  public:
-  CountedFault(Scene& scene, Injection injection, std::string error)
-      : WitnessedFault(scene, std::move(injection)), label_("kind=\"" + error + "\"") {
+  RefusedFault(Scene& scene, Injection injection, const std::string& kind, std::string error)
+      : WitnessedFault(scene, std::move(injection)),
+        waits_("\"kind\":\"" + kind + "\""),
+        error_(std::move(error)) {
     touch_database();
   }
 
@@ -159,17 +163,21 @@ class CountedFault : public WitnessedFault {
   virtual void refuse() = 0;
 
  private:
-  static constexpr std::string_view kErrors = "outfall_database_errors_total";
   void strike() final {
-    errors_.since(told(kErrors, label_));
+    for (const auto& worker : scene_.workers) logged_[worker->name()] = worker->log_length();
     refuse();
   }
   [[nodiscard]] bool happened() final {
-    return may_look() && errors_.seen_in(told(kErrors, label_));
+    return may_look() &&
+           std::any_of(scene_.workers.begin(), scene_.workers.end(), [this](const auto& worker) {
+             const std::size_t before = logged_[worker->name()];
+             return worker->logged_since(before, waits_) || worker->logged_since(before, error_);
+           });
   }
 
-  const std::string label_;
-  Growth errors_;
+  const std::string waits_;
+  const std::string error_;
+  std::map<std::string, std::size_t> logged_;  // lengths when it struck
 };
 
 [[nodiscard]] std::unique_ptr<Fault> make_fault(Scene& scene, const Injection& injection);

@@ -71,10 +71,10 @@ class ForgetfulFailoverFault final : public ServerFault {
 };
 
 // F10
-class ReadOnlyFault final : public CountedFault {
+class ReadOnlyFault final : public RefusedFault {
  public:
   ReadOnlyFault(Scene& scene, Injection injection)
-      : CountedFault(scene, std::move(injection), "read_only") {}
+      : RefusedFault(scene, std::move(injection), "read_only", "read-only") {}
 
  private:
   void set(const char* value) {

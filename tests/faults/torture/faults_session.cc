@@ -220,10 +220,10 @@ class DeadlockFault final : public WitnessedFault {
 };
 
 // F24: the schema becomes one that bears these workers no more, and they must connect anew.
-class SchemaFault final : public CountedFault {
+class SchemaFault final : public RefusedFault {
  public:
   SchemaFault(Scene& scene, Injection injection)
-      : CountedFault(scene, std::move(injection), "schema") {}
+      : RefusedFault(scene, std::move(injection), "schema", "bears workers of protocol") {}
 
  private:
   void refuse() override {

@@ -33,13 +33,20 @@ void Growth::since(const std::vector<Told>& all) {
   }
 }
 
-bool Growth::seen_in(const std::vector<Told>& all) const {
-  return std::any_of(all.begin(), all.end(), [this](const Told& told) {
-    if (told.process == 0 || !told.value) return false;
+bool Growth::seen_in(const std::vector<Told>& all) {
+  bool seen = false;
+  for (const Told& told : all) {
+    if (told.process == 0 || !told.value) continue;
     const auto known = before_.find({told.worker, told.process});
-    if (known == before_.end()) return *told.value > 0;
-    return known->second && *told.value > *known->second;
-  });
+    if (known == before_.end()) {
+      seen = seen || *told.value > 0;
+    } else if (known->second) {
+      seen = seen || *told.value > *known->second;
+    } else {
+      known->second = told.value;
+    }
+  }
+  return seen;
 }
 
 }  // namespace outfall::torture

@@ -33,8 +33,8 @@ class EndedSessions {
 };
 
 // That a number which each worker counts has grown since a moment. A process that has begun since
-// then counted from zero; one that could not be asked then, since it was stopped, says nothing, as
-// what it tells later may be older.
+// then counted from zero. Of one that could not be asked then, since it was stopped or too busy,
+// the first that it tells is the beginning: what it has counted before may be older.
 class Growth {
  public:
   struct Told {
@@ -43,7 +43,7 @@ class Growth {
     std::optional<double> value;  // nothing: it could not be asked
   };
   void since(const std::vector<Told>& all);
-  [[nodiscard]] bool seen_in(const std::vector<Told>& all) const;
+  [[nodiscard]] bool seen_in(const std::vector<Told>& all);
 
  private:
   std::map<std::pair<std::string, pid_t>, std::optional<double>> before_;

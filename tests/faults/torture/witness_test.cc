@@ -67,12 +67,14 @@ TEST(TortureGrowth, IsOfTheSameProcessOrOfOneThatIsNew) {
   EXPECT_TRUE(growth.seen_in({{"a", 12, 1}}));  // started again, and counts from zero
 }
 
-TEST(TortureGrowth, WhoCouldNotBeAskedSaysNothing) {
+// A worker too busy to answer when the fault struck was never listened to again.
+TEST(TortureGrowth, OfWhoCouldNotBeAskedTheFirstThatIsToldIsTheBeginning) {
   Growth growth;
   growth.since({{"a", 11, std::nullopt}});
   EXPECT_FALSE(growth.seen_in({{"a", 11, 7}}));
   EXPECT_FALSE(growth.seen_in({{"a", 11, std::nullopt}}));
   EXPECT_FALSE(growth.seen_in({{"a", 0, std::nullopt}}));
+  EXPECT_TRUE(growth.seen_in({{"a", 11, 8}}));
   EXPECT_TRUE(growth.seen_in({{"a", 12, 7}}));
 }
 

@@ -192,6 +192,18 @@ bool Worker::logged(const std::string& text) const {
          test::read_file(log_).find(text, log_start_) != std::string::npos;
 }
 
+bool Worker::logged_since(std::size_t length, const std::string& text) const {
+  std::ifstream in(log_, std::ios::binary);
+  in.seekg(static_cast<std::streamoff>(length));
+  return std::string(std::istreambuf_iterator<char>(in), {}).find(text) != std::string::npos;
+}
+
+std::size_t Worker::log_length() const {
+  std::error_code missing;
+  const auto length = std::filesystem::file_size(log_, missing);
+  return missing ? 0 : length;
+}
+
 // It takes any port that is free, and logs which as soon as it is up.
 const std::string& Worker::admin_address() {
   static const std::string kNone;

@@ -59,6 +59,9 @@ class Worker {
   void resume();
   // Whether its present process has logged this text.
   [[nodiscard]] bool logged(const std::string& text) const;
+  // Whether it has logged this since its log was so long.
+  [[nodiscard]] bool logged_since(std::size_t length, const std::string& text) const;
+  [[nodiscard]] std::size_t log_length() const;
   // How it once ended although nobody had asked for that; empty: never.
   [[nodiscard]] const std::string& crash() const { return crash_; }
   // By how much its clock is ahead some of the time, so that the times of its log can be read:
