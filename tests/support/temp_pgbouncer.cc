@@ -11,7 +11,7 @@ TempPgBouncer::TempPgBouncer(const TempPostgres& server,
                              const std::map<std::string, std::string>& settings,
                              const std::vector<std::string>& users)
     : server_(server), port_(free_port()) {
-  std::map<std::string, std::string> values{
+  settings_ = {
       {"listen_addr", "127.0.0.1"},
       {"listen_port", std::to_string(port_)},
       {"unix_socket_dir", ""},
@@ -23,20 +23,29 @@ TempPgBouncer::TempPgBouncer(const TempPostgres& server,
       {"max_client_conn", "500"},
   };
   for (const auto& [name, value] : settings) {
-    values[name] = value;
+    settings_[name] = value;
   }
-  std::ostringstream file;
-  file << "[databases]\n* = host=127.0.0.1 port=" << server.port() << "\n\n[pgbouncer]\n";
-  for (const auto& [name, value] : values) {
-    file << name << " = " << value << "\n";
-  }
-  folder_.write("pgbouncer.ini", file.str());
+  write_settings(server.port());
   std::ostringstream list;
   for (const std::string& user : users) {
     list << '"' << user << "\" \"\"\n";
   }
   folder_.write("users.txt", list.str());
   start();
+}
+
+void TempPgBouncer::write_settings(int server_port) const {
+  std::ostringstream file;
+  file << "[databases]\n* = host=127.0.0.1 port=" << server_port << "\n\n[pgbouncer]\n";
+  for (const auto& [name, value] : settings_) {
+    file << name << " = " << value << "\n";
+  }
+  folder_.write("pgbouncer.ini", file.str());
+}
+
+void TempPgBouncer::lead_to(int server_port) {
+  write_settings(server_port);
+  PgClient(dsn("pgbouncer")).exec("RELOAD");
 }
 
 void TempPgBouncer::start() {

@@ -28,9 +28,15 @@ class TempPgBouncer {
 
   void stop();
   void start();
+  // From now on the server is at this port (another one, or a gate in front of it), as whoever
+  // moves a database tells its poolers; connections to the one before end with their transactions.
+  void lead_to(int server_port);
 
  private:
+  void write_settings(int server_port) const;
+
   const TempPostgres& server_;
+  std::map<std::string, std::string> settings_;
   TempFolder folder_;
   int port_;
   std::unique_ptr<ChildProcess> process_;

@@ -74,6 +74,12 @@ void Servers::cut_asynchronous() {
 void Servers::promote(bool synchronous) {
   primary_ = synchronous ? 1 : 2;
   primary().promote();
+  if (pooler_) lead_pooler();
+}
+
+void Servers::lead_pooler() {
+  pooler_gate_ = std::make_unique<test::TcpGate>(primary().port());
+  pooler_->lead_to(pooler_gate_->port());
 }
 
 void Servers::create_database(const std::string& name, const std::string& outfall,
@@ -133,9 +139,14 @@ std::int64_t Servers::left(const std::string& database) const {
 
 test::TempPgBouncer& Servers::pooler() {
   if (!pooler_) {
+    // Of themselves they wait for a quarter of a minute before they ask a server again that was
+    // away, and for one that says nothing.
     pooler_ = std::make_unique<test::TempPgBouncer>(
-        primary(), std::map<std::string, std::string>{},
+        primary(),
+        std::map<std::string, std::string>{{"server_login_retry", "1"},
+                                           {"server_connect_timeout", "2"}},
         std::vector<std::string>{"postgres", "torture_worker"});
+    lead_pooler();
   }
   return *pooler_;
 }

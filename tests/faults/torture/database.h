@@ -61,11 +61,16 @@ class Servers {
   // Entries, leases and holds, but for holds behind a dead letter.
   [[nodiscard]] std::int64_t left(const std::string& database) const;
   test::TempPgBouncer& pooler();
+  // Between the pooler and the server that takes writes.
+  [[nodiscard]] test::TcpGate& pooler_gate() { return *pooler_gate_; }
 
  private:
+  void lead_pooler();
+
   std::unique_ptr<test::TcpGate> stream_;  // from the primary to the asynchronous standby
   std::vector<std::unique_ptr<test::TempPostgres>> servers_;
   std::size_t primary_ = 0;
+  std::unique_ptr<test::TcpGate> pooler_gate_;
   std::unique_ptr<test::TempPgBouncer> pooler_;
 };
 

@@ -15,7 +15,7 @@ std::optional<std::int64_t> recovery_bound_us(const Plan& plan, const std::strin
   if (kind == "F1-sigkill") return 3'000'000;
   if (kind == "F22-pooler") return (plan.lease_ms + 1000) * 1000;
   if (kind == "F6-backend-killed" || kind == "F7-restart" || kind == "F8-failover" ||
-      kind == "F9-failover-async")
+      kind == "F9-failover-async" || kind == "F22-pooler-restart" || kind == "F22-pooler-failover")
     return 5'000'000;
   return std::nullopt;
 }

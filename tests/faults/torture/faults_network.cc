@@ -114,6 +114,29 @@ class DatabasePartition final : public GateFault {
   }
 };
 
+// F22: one worker and the pooler, or the pooler and the database, which is all workers at once.
+class PoolerPartition final : public Fault {
+ public:
+  PoolerPartition(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) {
+    if (of_server()) {
+      touch_database();
+    } else {
+      touch(worker());
+    }
+  }
+  void strike() override { cut(gate(), how()); }
+  void mend() override { reopen(gate(), how()); }
+
+ private:
+  [[nodiscard]] bool of_server() const { return injection_.mode.starts_with("server-"); }
+  [[nodiscard]] std::string how() const {
+    return injection_.mode.substr(injection_.mode.find('-') + 1);
+  }
+  [[nodiscard]] TcpGate& gate() {
+    return of_server() ? scene_.servers.pooler_gate() : *worker().gates().front();
+  }
+};
+
 // F12 and F13: all workers and the sink.
 class SinkPartition final : public GateFault {
  public:
@@ -331,6 +354,7 @@ class HttpFault final : public WitnessedFault {
 std::unique_ptr<Fault> make_network_fault(Scene& scene, const Injection& injection) {
   const std::string& kind = injection.kind;
   if (kind == "F11-partition") return std::make_unique<DatabasePartition>(scene, injection);
+  if (kind == "F22-pooler-partition") return std::make_unique<PoolerPartition>(scene, injection);
   const bool program = scene.plan.of.emitter == "exec";
   if (program && kind == "F13-slow-sink") return std::make_unique<SlowProgram>(scene, injection);
   if (kind == "F12-sink" || kind == "F13-slow-sink")

@@ -256,8 +256,10 @@ std::unique_ptr<Fault> make_server_fault(Scene& scene, const Injection& injectio
   if (kind == "F6-terminate" || kind == "F22-pooler-terminate")
     return std::make_unique<TerminateFault>(scene, injection);
   if (kind == "F6-backend-killed") return std::make_unique<BackendKilledFault>(scene, injection);
-  if (kind == "F7-restart") return std::make_unique<RestartFault>(scene, injection);
-  if (kind == "F8-failover") return std::make_unique<FailoverFault>(scene, injection);
+  if (kind == "F7-restart" || kind == "F22-pooler-restart")
+    return std::make_unique<RestartFault>(scene, injection);
+  if (kind == "F8-failover" || kind == "F22-pooler-failover")
+    return std::make_unique<FailoverFault>(scene, injection);
   if (kind == "F9-failover-async")
     return std::make_unique<ForgetfulFailoverFault>(scene, injection);
   if (kind == "F10-read-only") return std::make_unique<ReadOnlyFault>(scene, injection);

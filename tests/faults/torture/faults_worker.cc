@@ -99,8 +99,8 @@ class SignalFault : public Fault {
 
   // At these steps a dead worker leaves leases behind, behind a pooler until they expire.
   [[nodiscard]] bool must_hold() const {
-    if (signal_ != "KILL") return false;
-    return injection_.kind == "F22-pooler" || (injection_.step >= "S1" && injection_.step <= "S5");
+    const std::string last = injection_.kind == "F22-pooler" ? "S6" : "S5";
+    return signal_ == "KILL" && injection_.step >= "S1" && injection_.step <= last;
   }
 
   // Who holds nothing leaves nothing to be taken over. It is paused, so that what it holds remains

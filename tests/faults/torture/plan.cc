@@ -223,6 +223,9 @@ std::vector<Case> quick_cases(std::uint64_t seed, bool crash_points) {
       {"noop", "F22-pooler-sigterm", "any"},
       {"stdout", "F22-pooler-freeze", "any"},
       {"webhook", "F22-pooler-terminate", "any"},
+      {"stdout", "F22-pooler-restart", "S6"},
+      {"webhook", "F22-pooler-failover", "any"},
+      {"noop", "F22-pooler-partition.server-drop", "any"},
   };
   std::vector<Case> cases;
   for (const auto& [emitter, fault, step] : kCases)
@@ -243,7 +246,7 @@ Case random_pair(const std::string& emitter, std::uint64_t seed) {
   std::mt19937_64 engine(seed);
   std::vector<const FaultKind*> fit;
   for (const FaultKind& kind : fault_kinds()) {
-    if (applies(kind, emitter) && !kind.pooler && kind.name != "F16-killer") fit.push_back(&kind);
+    if (applies(kind, emitter) && kind.name != "F16-killer") fit.push_back(&kind);
   }
   const FaultKind* first = fit[engine() % fit.size()];
   const FaultKind* second = first;

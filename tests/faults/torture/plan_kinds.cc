@@ -9,6 +9,8 @@ using Names = std::vector<std::string>;
 
 const Names kEverySteps = {"S0", "S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8"};
 const Names kDeliverySteps = {"S3", "S4"};
+// Where the database is asked, or has just been or is about to be, and one where it is not.
+const Names kStepsOfTheDatabase = {"S0", "S3", "S5", "S6", "S8"};
 const Names kCuts = {"drop",           "stall",         "reset",       "close",
                      "refuse",         "hang",          "one-way-out", "one-way-in",
                      "half-close-out", "half-close-in", "delay",       "throttle"};
@@ -141,7 +143,7 @@ const std::vector<FaultKind> kKinds = {
      .uses_server = true},
     {.name = "F22-pooler",
      .what = "behind a pooler in transaction mode a worker is killed that holds a lease",
-     .steps = {"S1", "S3", "S4", "S6"},
+     .steps = kEverySteps,
      .lasts_ms = 5000,
      .lease_ms = 3000,
      .pooler = true},
@@ -156,6 +158,25 @@ const std::vector<FaultKind> kKinds = {
     {.name = "F22-pooler-terminate",
      .what = "pg_terminate_backend of the pooler's sessions, again and again",
      .uses_server = true,
+     .pooler = true},
+    {.name = "F22-pooler-restart",
+     .what = "behind a pooler the database crashes and comes back",
+     .steps = kStepsOfTheDatabase,
+     .takes_server = true,
+     .pooler = true},
+    {.name = "F22-pooler-failover",
+     .what = "the primary is gone for good, and the pooler is led to its synchronous standby",
+     .steps = kStepsOfTheDatabase,
+     .takes_server = true,
+     .standbys = true,
+     .pooler = true},
+    {.name = "F22-pooler-partition",
+     .what = "between one worker and the pooler, or the pooler and the database",
+     .modes = {"worker-drop", "worker-stall", "worker-reset", "worker-refuse", "server-drop",
+               "server-stall", "server-reset", "server-refuse"},
+     .steps = kStepsOfTheDatabase,
+     .modes_at_a_step = 1,
+     .lasts_ms = 2500,
      .pooler = true},
     {.name = "F23-deadlock",
      .what = "a session locks rows against the workers",

@@ -155,6 +155,18 @@ TEST(TempPgBouncer, PoolsByTransaction) {
   EXPECT_EQ(PgClient(pooler.dsn(database.name())).number("SELECT 1"), 1);
 }
 
+TEST(TempPgBouncer, CanBeLedToAnotherServer) {
+  const TestDatabase database;
+  TempPostgres other;
+  other.create_database(database.name());
+  TempPgBouncer pooler(database.server());
+  PgClient client(pooler.dsn(database.name()));
+  EXPECT_EQ(client.number("SELECT inet_server_port()"), database.server().port());
+  pooler.lead_to(other.port());
+  wait_until([&] { return client.number("SELECT inet_server_port()") == other.port(); },
+             "the pooler to give the client another server");
+}
+
 TEST(TempPostgres, AStandbyFollowsItsPrimaryAndTakesItsPlace) {
   TempPostgres primary;
   PgClient writer = primary.connect();
