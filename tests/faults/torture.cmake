@@ -25,10 +25,12 @@ add_executable(outfall_torture
   ${CMAKE_CURRENT_LIST_DIR}/torture/faults_producer.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/faults_server.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/faults_session.cc
+  ${CMAKE_CURRENT_LIST_DIR}/torture/faults_standby.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/faults_worker.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/kafka_sink.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/load.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/main.cc
+  ${CMAKE_CURRENT_LIST_DIR}/torture/operator.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/run.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/sink.cc
   ${CMAKE_CURRENT_LIST_DIR}/torture/soak.cc

@@ -47,6 +47,7 @@ Servers::Servers(bool standbys, const std::map<std::string, std::string>& settin
   if (!standbys) return;
   TempPostgres& first = *servers_.front();
   stream_ = std::make_unique<test::TcpGate>(first.port());
+  front_ = std::make_unique<test::TcpGate>(first.port());
   servers_.push_back(std::make_unique<TempPostgres>(first, "near", first.port(), options));
   servers_.push_back(std::make_unique<TempPostgres>(first, "far", stream_->port(), options));
   first.set("synchronous_standby_names", "near");
@@ -71,8 +72,15 @@ void Servers::cut_asynchronous() {
   stream_->traffic(test::Traffic::stall);
 }
 
+void Servers::hide_first() {
+  front_->admit(test::Admission::refuse);
+  front_->end_connections(test::Ending::reset);
+}
+
 void Servers::promote(bool synchronous) {
   primary_ = synchronous ? 1 : 2;
+  // Of several hosts libpq does not try the next one where a connection is taken and then ended.
+  hide_first();
   primary().promote();
   if (pooler_) lead_pooler();
 }
@@ -112,14 +120,18 @@ void Servers::drop_database(const std::string& name) {
 }
 
 std::string Servers::dsn(const std::string& database) const {
+  return url(database) + " connect_timeout=2 target_session_attrs=read-write";
+}
+
+std::string Servers::url(const std::string& database) const {
   std::string hosts;
   std::string ports;
   for (const auto& server : servers_) {
     hosts += (hosts.empty() ? "" : ",") + std::string("127.0.0.1");
-    ports += (ports.empty() ? "" : ",") + std::to_string(server->port());
+    const bool gated = ports.empty() && front_ != nullptr;
+    ports += (ports.empty() ? "" : ",") + std::to_string(gated ? front_->port() : server->port());
   }
-  return "host=" + hosts + " port=" + ports + " dbname=" + database +
-         " user=postgres connect_timeout=2 target_session_attrs=read-write";
+  return "host=" + hosts + " port=" + ports + " dbname=" + database + " user=postgres";
 }
 
 test::PgClient Servers::connect(const std::string& database) const {

@@ -46,6 +46,9 @@ class Servers {
   [[nodiscard]] std::vector<int> ports() const;
   // The primary is gone; the standby takes its place. True is the synchronous one.
   void promote(bool synchronous);
+  // The first server goes on, and none of those hears of it any more that use dsn() or connect().
+  void hide_first();
+  [[nodiscard]] test::TempPostgres& synchronous() { return *servers_.at(1); }
   // The asynchronous standby falls behind: it gets nothing any more.
   void cut_asynchronous();
 
@@ -55,6 +58,8 @@ class Servers {
   void drop_database(const std::string& name);
   // For producers and for looking: whichever server takes writes.
   [[nodiscard]] std::string dsn(const std::string& database) const;
+  // The same as outfall takes it, which adds the rest itself.
+  [[nodiscard]] std::string url(const std::string& database) const;
   [[nodiscard]] test::PgClient connect(const std::string& database) const;
   // Entries with a receipt.
   [[nodiscard]] std::int64_t delivered(const std::string& database) const;
@@ -67,6 +72,7 @@ class Servers {
  private:
   void lead_pooler();
 
+  std::unique_ptr<test::TcpGate> front_;   // of the first server, where there are standbys
   std::unique_ptr<test::TcpGate> stream_;  // from the primary to the asynchronous standby
   std::vector<std::unique_ptr<test::TempPostgres>> servers_;
   std::size_t primary_ = 0;

@@ -11,11 +11,14 @@ namespace {
 
 // How soon after the end of a fault all that was committed before must have arrived.
 std::optional<std::int64_t> recovery_bound_us(const Plan& plan, const std::string& kind) {
-  if (plan.injections.size() > 1) return std::nullopt;
+  // What is paused, or held by a dead letter, waits for its operator.
+  if (plan.injections.size() > 1 || plan.of.shape == "paused" || plan.of.shape == "hold-key")
+    return std::nullopt;
   if (kind == "F1-sigkill") return 3'000'000;
   if (kind == "F22-pooler") return (plan.lease_ms + 1000) * 1000;
   if (kind == "F6-backend-killed" || kind == "F7-restart" || kind == "F8-failover" ||
-      kind == "F9-failover-async" || kind == "F22-pooler-restart" || kind == "F22-pooler-failover")
+      kind == "F9-failover-async" || kind == "F22-pooler-restart" ||
+      kind == "F22-pooler-failover" || kind == "F8-split-brain" || kind == "F9-split-brain")
     return 5'000'000;
   return std::nullopt;
 }
@@ -183,7 +186,7 @@ std::map<std::string, std::string> Fault::armed(const std::string& signal) const
 
 std::unique_ptr<Fault> make_fault(Scene& scene, const Injection& injection) {
   for (const auto make : {make_worker_fault, make_server_fault, make_session_fault,
-                          make_network_fault, make_producer_fault}) {
+                          make_network_fault, make_standby_fault, make_producer_fault}) {
     if (auto fault = make(scene, injection)) return fault;
   }
   throw std::logic_error("nobody plays " + injection.kind);

@@ -187,6 +187,7 @@ class RefusedFault : public WitnessedFault {
 [[nodiscard]] std::unique_ptr<Fault> make_server_fault(Scene& scene, const Injection& injection);
 [[nodiscard]] std::unique_ptr<Fault> make_session_fault(Scene& scene, const Injection& injection);
 [[nodiscard]] std::unique_ptr<Fault> make_network_fault(Scene& scene, const Injection& injection);
+[[nodiscard]] std::unique_ptr<Fault> make_standby_fault(Scene& scene, const Injection& injection);
 [[nodiscard]] std::unique_ptr<Fault> make_producer_fault(Scene& scene, const Injection& injection);
 
 }  // namespace outfall::torture

@@ -111,9 +111,9 @@ void Load::run(int number) {
 void Load::connect(Producer& producer) {
   auto client = std::make_unique<PgClient>(options_.dsn);
   client->exec(
-      "PREPARE put (uuid, text, text, text, bigint, text) AS"
-      " INSERT INTO outbox.entries (envelope_id, stream, type, key, payload)"
-      " VALUES ($1, $2, $3, nullif($4, ''), json_build_object('n', $5, 'pad', $6))");
+      "PREPARE put (uuid, text, text, text, bigint, text, jsonb) AS"
+      " INSERT INTO outbox.entries (envelope_id, stream, type, key, payload, headers)"
+      " VALUES ($1, $2, $3, nullif($4, ''), json_build_object('n', $5, 'pad', $6), $7)");
   producer.client = std::move(client);
 }
 
@@ -127,8 +127,10 @@ Place Load::insert(Producer& producer, int key, bool commits) {
   std::string padding(static_cast<std::size_t>(options_.payload_bytes), 'x');
   const std::string type =
       one_in(producer.engine, 25) ? type_now(commits, padding) : "order.placed";
-  producer.client->exec(fmt::format("EXECUTE put ('{}', '{}', '{}', '{}', {}, '{}')", place.id,
-                                    place.stream, type, place.key, place.n, padding));
+  const std::string headers =
+      options_.tenants ? fmt::format(R"('{{"tenant": "t{}"}}')", key % 3) : "NULL";
+  producer.client->exec(fmt::format("EXECUTE put ('{}', '{}', '{}', '{}', {}, '{}', {})", place.id,
+                                    place.stream, type, place.key, place.n, padding, headers));
   const auto reason = options_.poison_reasons.find(type);
   if (reason != options_.poison_reasons.end())
     history_.add({{"f", "poison"},

@@ -31,6 +31,7 @@ class Load {
     double rate = 0;        // committed entries a second of all producers, in place of the pause
     int payload_bytes = 0;  // of padding in each entry
     bool unkeyed = true;    // some entries have no key
+    bool tenants = false;   // each key has one of three in the header "tenant"
     int seldom = 1;         // how many times as seldom a transaction stays open or has two phases
     std::uint64_t seed = 1;
     // By type: the one reason for which its entries may be given up; nothing else may be.

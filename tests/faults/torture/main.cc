@@ -86,6 +86,8 @@ std::vector<Case> choose(const Choice& choice) {
 void list(const std::vector<Case>& cases) {
   for (const FaultKind& kind : fault_kinds()) fmt::print("{:<18} {}\n", kind.name, kind.what);
   fmt::print("\n");
+  for (const Shape& shape : shapes()) fmt::print(":{:<17} {}\n", shape.name, shape.what);
+  fmt::print("\n");
   for (const Broken& broken : broken_builds())
     fmt::print("--broken {:<22} {}\n", broken.name, broken.what);
   fmt::print("\n");

@@ -50,9 +50,12 @@ void place(Injection& injection, const std::string& emitter, std::mt19937_64& en
   injection.nth = injection.step == "S8" ? 1 : draw(engine, 5, 25);
 }
 
+bool is_for(const Names& emitters, const std::string& emitter) {
+  return emitters.empty() || std::find(emitters.begin(), emitters.end(), emitter) != emitters.end();
+}
+
 bool applies(const FaultKind& kind, const std::string& emitter) {
-  return kind.emitters.empty() ||
-         std::find(kind.emitters.begin(), kind.emitters.end(), emitter) != kind.emitters.end();
+  return is_for(kind.emitters, emitter);
 }
 
 std::pair<std::string, std::string> split(const std::string& text, char at) {
@@ -101,7 +104,8 @@ const std::vector<std::string>& emitter_names() {
 }
 
 std::string Case::name() const {
-  return emitter + "/" + fault + "/" + step + "/" + std::to_string(seed);
+  return emitter + (shape.empty() ? "" : ":" + shape) + "/" + fault + "/" + step + "/" +
+         std::to_string(seed);
 }
 
 std::string described(const Injection& injection) {
@@ -135,7 +139,8 @@ Case parse_case(std::string_view name) {
   const auto seed = parts.size() == 4 ? parse_seed(parts[3]) : std::nullopt;
   if (!seed)
     throw std::invalid_argument("a run is named emitter/fault/step/seed, not " + std::string(name));
-  return {parts[0], parts[1], parts[2], *seed};
+  const auto [emitter, shape] = split(parts[0], ':');
+  return {emitter, parts[1], parts[2], *seed, shape};
 }
 
 bool plays(const Plan& plan, const std::string& kind) {
@@ -147,10 +152,21 @@ bool outlasts_a_stop(const Plan& plan) {
   return plays(plan, "F4-slow") || plays(plan, "F23-deadlock");
 }
 
+bool has_own_process(const Plan& plan) {
+  return plan.of.emitter == "webhook" && plays(plan, "F14-away") && !plays(plan, "F15-http") &&
+         !plays(plan, "F16-poison");
+}
+
 Plan make_plan(const Case& of) {
   const Names& emitters = emitter_names();
   if (std::find(emitters.begin(), emitters.end(), of.emitter) == emitters.end())
     throw std::invalid_argument("there is no emitter " + of.emitter);
+  const auto shape = std::find_if(shapes().begin(), shapes().end(),
+                                  [&](const Shape& each) { return each.name == of.shape; });
+  if (!of.shape.empty() && shape == shapes().end())
+    throw std::invalid_argument("there is no shape " + of.shape);
+  if (shape != shapes().end() && !is_for(shape->emitters, of.emitter))
+    throw std::invalid_argument(of.shape + " is no shape for " + of.emitter);
   std::mt19937_64 engine(of.seed);
   Plan plan;
   plan.of = of;
@@ -193,6 +209,8 @@ std::vector<Case> quick_cases(std::uint64_t seed, bool crash_points) {
       {"kafka", "F7-restart", "S3"},
       {"webhook", "F8-failover", "S6"},
       {"stdout", "F9-failover-async", "any"},
+      {"webhook", "F8-split-brain", "any"},
+      {"stdout", "F9-split-brain", "any"},
       {"noop", "F10-read-only", "S5"},
       {"webhook", "F11-partition.drop", "S6"},
       {"stdout", "F11-partition.one-way-in", "any"},
@@ -209,6 +227,7 @@ std::vector<Case> quick_cases(std::uint64_t seed, bool crash_points) {
       {"noop", "F17-duplicate", "any"},
       {"stdout", "F18-late", "any"},
       {"noop", "F19-xmin", "any"},
+      {"stdout", "F19-replica", "any"},
       {"stdout", "F20-prepared", "any"},
       {"stdout", "F21-disk-full", "S5"},
       {"noop", "F22-connections", "S7"},
@@ -246,7 +265,9 @@ Case random_pair(const std::string& emitter, std::uint64_t seed) {
   std::mt19937_64 engine(seed);
   std::vector<const FaultKind*> fit;
   for (const FaultKind& kind : fault_kinds()) {
-    if (applies(kind, emitter) && kind.name != "F16-killer") fit.push_back(&kind);
+    // An old primary comes back to workers that know both servers, and are not behind a pooler.
+    const bool alone = kind.name == "F16-killer" || kind.name.ends_with("split-brain");
+    if (applies(kind, emitter) && !alone) fit.push_back(&kind);
   }
   const FaultKind* first = fit[engine() % fit.size()];
   const FaultKind* second = first;
@@ -285,6 +306,16 @@ void add_at_steps(const FaultKind& kind, const Names& emitters, const Names& mod
   }
 }
 
+// Each shape with each of its faults, and the emitters in turn.
+void add_shapes(std::vector<Case>& cases, std::uint64_t seed) {
+  std::size_t turn = 0;
+  for (const Shape& shape : shapes()) {
+    const Names& emitters = shape.emitters.empty() ? emitter_names() : shape.emitters;
+    for (const std::string& fault : faults_of_shapes())
+      cases.push_back({emitters[turn++ % emitters.size()], fault, "any", seed++, shape.name});
+  }
+}
+
 }  // namespace
 
 std::vector<Case> full_cases(std::uint64_t seed, bool crash_points) {
@@ -303,6 +334,7 @@ std::vector<Case> full_cases(std::uint64_t seed, bool crash_points) {
   for (const std::string& emitter : emitter_names()) {
     for (int i = 0; i < kPairs; ++i) cases.push_back(random_pair(emitter, seed++));
   }
+  add_shapes(cases, seed);
   return cases;
 }
 

@@ -32,12 +32,23 @@ struct FaultKind {
 [[nodiscard]] const FaultKind& fault_kind(std::string_view name);  // throws std::invalid_argument
 [[nodiscard]] const std::vector<std::string>& emitter_names();
 
-// One cell of the matrix. Its name is "emitter/fault[.mode][+fault[.mode]]/step/seed".
+// How the stream of a run is set up, or what is done to it meanwhile, where it is not as in most.
+struct Shape {
+  std::string name;
+  std::string what;                        // one line for --list
+  std::vector<std::string> emitters = {};  // empty: all
+};
+[[nodiscard]] const std::vector<Shape>& shapes();
+// The faults that each shape is played with, at any moment.
+[[nodiscard]] const std::vector<std::string>& faults_of_shapes();
+
+// One cell of the matrix. Its name is "emitter[:shape]/fault[.mode][+fault[.mode]]/step/seed".
 struct Case {
   std::string emitter;
   std::string fault;         // "F11-partition.drop+F1-sigkill"
   std::string step = "any";  // of the first fault: "any" or "S0" to "S8"
   std::uint64_t seed = 1;
+  std::string shape = {};  // empty: none
   [[nodiscard]] std::string name() const;
   bool operator==(const Case&) const = default;
 };
@@ -83,6 +94,10 @@ struct Plan {
 // Whether answers or settles may take longer in it than a worker that is asked to end waits for
 // them.
 [[nodiscard]] bool outlasts_a_stop(const Plan& plan);
+
+// Whether its webhook endpoint is a process that can be killed and stopped. It takes everything, so
+// that it cannot be the one that has to refuse as well.
+[[nodiscard]] bool has_own_process(const Plan& plan);
 
 // Which cases a form of the torture plays. Without crash points in the binary only the step "any"
 // is left of the faults that hit a worker.

@@ -70,6 +70,14 @@ const std::vector<FaultKind> kKinds = {
      .steps = kEverySteps,
      .takes_server = true,
      .standbys = true},
+    {.name = "F8-split-brain",
+     .what = "a synchronous standby takes over, and a worker finds the old primary still alive",
+     .takes_server = true,
+     .standbys = true},
+    {.name = "F9-split-brain",
+     .what = "the same with an asynchronous standby that lacks the last commits",
+     .takes_server = true,
+     .standbys = true},
     {.name = "F10-read-only",
      .what = "the database takes no writes",
      .steps = kEverySteps,
@@ -96,7 +104,7 @@ const std::vector<FaultKind> kKinds = {
      .lasts_ms = 3000,
      .of_sink = true},
     {.name = "F14-away",
-     .what = "the endpoint, broker or program is killed or hangs",
+     .what = "the endpoint's process, the broker or the program is killed or hangs",
      .modes = {"kill", "freeze"},
      .emitters = {"webhook", "kafka", "exec"},
      .steps = {"S3"},
@@ -129,6 +137,11 @@ const std::vector<FaultKind> kKinds = {
      .steps = {"S0"},
      .lasts_ms = 2000,
      .uses_server = true},
+    {.name = "F19-replica",
+     .what = "a reader stays open on a standby that tells its primary so",
+     .lasts_ms = 2000,
+     .uses_server = true,
+     .standbys = true},
     {.name = "F20-prepared",
      .what = "a prepared transaction is left behind, another database of the server is busy",
      .lasts_ms = 2000,
@@ -202,6 +215,33 @@ const std::vector<FaultKind> kKinds = {
 
 const std::vector<FaultKind>& fault_kinds() {
   return kKinds;
+}
+
+const std::vector<Shape>& shapes() {
+  static const std::vector<Shape> kShapes = {
+      {.name = "unordered", .what = "ordering = \"none\""},
+      {.name = "lanes", .what = "three lanes, by a header; a key has one of them"},
+      {.name = "paused", .what = "an operator pauses the stream while the fault strikes"},
+      // What was refused must be taken later, by the same sink.
+      {.name = "replay",
+       .what = "an operator replays dead letters while the fault strikes",
+       .emitters = {"webhook"}},
+      {.name = "hold-key",
+       .what = "the same of dead letters that hold their keys",
+       .emitters = {"webhook"}},
+      // What a noop has delivered nobody else knows.
+      {.name = "no-receipts",
+       .what = "receipts = \"off\"",
+       .emitters = {"stdout", "exec", "webhook", "kafka"}},
+  };
+  return kShapes;
+}
+
+const std::vector<std::string>& faults_of_shapes() {
+  static const Names kFaults = {"F1-sigkill", "F3-freeze",         "F6-terminate",
+                                "F7-restart", "F9-failover-async", "F11-partition",
+                                "F22-pooler", "F26-same-name"};
+  return kFaults;
 }
 
 }  // namespace outfall::torture

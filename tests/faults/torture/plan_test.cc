@@ -25,7 +25,8 @@ TEST(TorturePlan, ANameThatSaysNothingIsRefused) {
        {"", "noop", "noop/F1-sigkill/any", "noop/F1-sigkill/any/x", "noop/F1-sigkill/any/1/2",
         "noop/F1-sigkill/any/-1", "noop/F1-sigkill/any/18446744073709551616", "noop//any/1",
         "nothing/F1-sigkill/any/1", "noop/F99/any/1", "noop/F12-sink/any/1",
-        "noop/F23-deadlock/S1/1", "webhook/F15-http.200/any/1"}) {
+        "noop/F23-deadlock/S1/1", "webhook/F15-http.200/any/1", "noop:round/F1-sigkill/any/1",
+        "noop:replay/F1-sigkill/any/1"}) {
     EXPECT_THROW((void)make_plan(parse_case(name)), std::invalid_argument) << name;
   }
 }
@@ -112,6 +113,8 @@ const std::vector<MatrixRow>& matrix() {
       {"F7-restart", kAll, kEach},
       {"F8-failover", kAll, kEach},
       {"F9-failover-async", kAll, kEach},
+      {"F8-split-brain", {}, kEach},
+      {"F9-split-brain", {}, kEach},
       {"F10-read-only", kAll, kEach},
       {"F11-partition", kAll, kEach},
       {"F12-sink", {"S3", "S4"}, kNetwork},
@@ -125,6 +128,7 @@ const std::vector<MatrixRow>& matrix() {
       {"F17-duplicate", {}, kEach},
       {"F18-late", {"S0"}, kEach},
       {"F19-xmin", {"S0"}, kEach},
+      {"F19-replica", {}, kEach},
       {"F20-prepared", {}, kEach},
       {"F21-disk-full", {"S5", "S7"}, kEach},
       {"F22-connections", kAll, kEach},
@@ -144,11 +148,12 @@ const std::vector<MatrixRow>& matrix() {
   return kRows;
 }
 
-// What the full form plays of one fault, pairs left out.
+// What the full form plays of one fault, pairs and shapes left out.
 std::vector<Case> cases_of(const std::string& kind, std::uint64_t seed = 1) {
   std::vector<Case> found;
   for (const Case& each : full_cases(seed, true)) {
-    if (each.fault == kind || each.fault.starts_with(kind + ".")) found.push_back(each);
+    const bool is_kind = each.fault == kind || each.fault.starts_with(kind + ".");
+    if (is_kind && each.shape.empty()) found.push_back(each);
   }
   std::erase_if(found, [](const Case& each) { return each.fault.find('+') != std::string::npos; });
   return found;
@@ -236,8 +241,37 @@ TEST(TorturePlan, AFaultIsPlayedOnlyWhereItApplies) {
 
 // Five or six seconds a run, two at a time: an hour.
 TEST(TorturePlan, BothFormsEndInTime) {
-  EXPECT_LE(full_cases(1, true).size(), 1170u);
-  EXPECT_LE(quick_cases(1, true).size(), 52u);
+  EXPECT_LE(full_cases(1, true).size(), 1225u);
+  EXPECT_LE(quick_cases(1, true).size(), 54u);
+}
+
+TEST(TorturePlan, EachShapeIsPlayedWithEachOfItsFaultsByThoseEmittersThatCan) {
+  for (const Shape& shape : shapes()) {
+    std::vector<std::string> faults;
+    Names emitters;
+    for (const Case& each : full_cases(1, true)) {
+      if (each.shape != shape.name) continue;
+      EXPECT_EQ(parse_case(each.name()), each);
+      EXPECT_EQ(each.step, "any") << each.name();
+      faults.push_back(each.fault);
+      emitters.insert(each.emitter);
+    }
+    EXPECT_EQ(faults, faults_of_shapes()) << shape.name;
+    const auto& all = shape.emitters.empty() ? emitter_names() : shape.emitters;
+    EXPECT_EQ(emitters, Names(all.begin(), all.end())) << shape.name;
+  }
+}
+
+TEST(TorturePlan, TheEndpointThatGoesAwayIsAProcessUnlessItHasToRefuseAsWell) {
+  const auto process = [](const char* name) {
+    return has_own_process(make_plan(parse_case(name)));
+  };
+  EXPECT_TRUE(process("webhook/F14-away.kill/S3/1"));
+  EXPECT_TRUE(process("webhook/F14-away.freeze+F1-sigkill/any/1"));
+  EXPECT_FALSE(process("webhook/F14-away.kill+F15-http.500/any/1"));
+  EXPECT_FALSE(process("webhook/F16-poison+F14-away/any/1"));
+  EXPECT_FALSE(process("webhook/F12-sink.drop/any/1"));
+  EXPECT_FALSE(process("kafka/F14-away.kill/any/1"));
 }
 
 TEST(TorturePlan, AnInjectionIsDescribedByWhereItShouldHaveStruck) {

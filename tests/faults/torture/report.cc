@@ -15,6 +15,7 @@ using test::history::Anomaly;
 namespace {
 
 std::string kind_of(const Case& of) {
+  if (!of.shape.empty()) return "as " + of.shape;
   if (of.fault.find('+') != std::string::npos) return "pairs";
   return of.fault.substr(0, of.fault.find('.'));
 }
@@ -121,6 +122,10 @@ std::string Report::table() const {
     if (const auto found = all.find(kind.name); found != all.end()) row(kind.name, found->second);
   }
   if (const auto pairs = all.find("pairs"); pairs != all.end()) row("pairs", pairs->second);
+  for (const Shape& shape : shapes()) {
+    const std::string name = "as " + shape.name;
+    if (const auto found = all.find(name); found != all.end()) row(name, found->second);
+  }
   row("all", total());
   for (const Result& result : results_) {
     if (!result.skipped.empty())

@@ -10,6 +10,7 @@
 #include "tests/faults/torture/counters.h"
 #include "tests/faults/torture/faults.h"
 #include "tests/faults/torture/gauges.h"
+#include "tests/faults/torture/operator.h"
 #include "tests/faults/torture/play.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/wait_until.h"
@@ -123,6 +124,7 @@ class Runner::Run {
                   {"rss_bytes", kMostRssBytes},
                   {kInFlightEntries, in_flight()},
                   {kInFlightBytes, in_flight_bytes()}});
+    tell_stream(plan_.of.shape, history_);
     sink_ = make_sink({.emitter = plan_.of.emitter,
                        .folder = folder_.path(),
                        .workers = plan_.workers,
@@ -130,7 +132,8 @@ class Runner::Run {
                        .kafka = kafka_,
                        .name = database_ + "-" + std::to_string(plan_.of.seed),
                        .slow = plays(plan_, "F4-slow"),
-                       .poison = plays(plan_, "F16-poison") || plays(plan_, "F16-killer")},
+                       .poison = plays(plan_, "F16-poison") || plays(plan_, "F16-killer"),
+                       .own_process = has_own_process(plan_)},
                       history_);
     if (plan_.bystander)
       aside_ = make_sink(
@@ -156,6 +159,7 @@ class Runner::Run {
     load_ =
         std::make_unique<Load>(Load::Options{.dsn = servers_.dsn(database_),
                                              .stream = "orders",
+                                             .tenants = plan_.of.shape == "lanes",
                                              .seed = plan_.of.seed,
                                              .poison_reasons = poison_reasons(plan_.of.emitter)},
                                history_);
@@ -202,8 +206,9 @@ class Runner::Run {
         "[drain]\nlease = \"{}ms\"\nshutdown_timeout = \"10s\"\npoll_idle = \"50ms\"\n"
         "max_in_flight = {}\nbatch_entries = {}\nmax_in_flight_bytes = {}\nbatch_bytes = {}\n"
         "[streams.orders]\nemitter = \"sink\"\nretry.initial = \"20ms\"\nretry.max = \"300ms\"\n"
-        "breaker.probe_max = \"1s\"\n{}[emitters.sink]\n{}{}",
+        "breaker.probe_max = \"1s\"\n{}{}[emitters.sink]\n{}{}",
         plan_.lease_ms, in_flight(), in_flight() / 4, in_flight_bytes(), in_flight_bytes() / 4,
+        stream_settings(plan_.of.shape),
         // Where so few deaths are enough, all that one death leaves behind is tried entry by entry.
         plays(plan_, "F16-killer") ? "max_abandoned = 3\n" : "", sink_->emitter(worker),
         aside_
@@ -220,11 +225,21 @@ class Runner::Run {
     // delivered to, and what had to wait for that is no delay by the fault.
     test::wait_until(
         [&] {
+          if (plan_.of.shape == "no-receipts") return history_.arrivals() >= kWarm;
           return servers_.connect(database_).number(
                      "SELECT coalesce(sum(entries), 0) FROM outbox.receipts"
                      " WHERE stream = 'orders'") >= kWarm;
         },
         "the first deliveries", kWarmUpDeadline);
+    operator_ = make_operator({.plan = plan_,
+                               .history = history_,
+                               .servers = servers_,
+                               .database = database_,
+                               .outfall = settings_.outfall,
+                               .sink = *sink_,
+                               .load = *load_,
+                               .complain = [this](const std::string& what) { complain(what); }});
+    if (operator_) operator_->prepare();
   }
 
   void inject() {
@@ -235,6 +250,8 @@ class Runner::Run {
         [&] {
           bool over = true;
           for (Play& play : faults_) {
+            // Before it, since a fault that has struck may be over at once.
+            if (operator_) operator_->tick(play.state() == Play::State::on);
             play.advance(now_us() - begun_us);
             over = over && play.ended();
           }
@@ -242,6 +259,7 @@ class Runner::Run {
           return over;
         },
         "the faults to be over", std::chrono::minutes(2));
+    if (operator_) operator_->finish();
   }
 
   // What workers take, for the bounds.
@@ -342,6 +360,7 @@ class Runner::Run {
   std::unique_ptr<Load> load_;
   std::unique_ptr<Load> load_aside_;
   std::unique_ptr<Scene> scene_;
+  std::unique_ptr<Operator> operator_;
   std::vector<Play> faults_;
   std::int64_t gauge_us_ = 0;
   std::string problem_;

@@ -1,5 +1,6 @@
 #include "tests/faults/torture/sink.h"
 
+#include <csignal>
 #include <fcntl.h>
 #include <fstream>
 #include <mutex>
@@ -9,7 +10,9 @@
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
+#include "tests/support/child_process.h"
 #include "tests/support/http_recorder.h"
+#include "tests/support/temp_folder.h"
 #include "tests/support/wait_until.h"
 
 namespace outfall::torture {
@@ -163,6 +166,7 @@ class HttpSink final : public Sink {
     how_ = how;
   }
   std::int64_t odd_answers() const override { return odd_answers_; }
+  void take_poison() override { takes_poison_ = true; }
   void go_away(bool frozen) override {
     for (const auto& gate : gates_) {
       if (frozen) {
@@ -193,7 +197,7 @@ class HttpSink final : public Sink {
     test::HttpAnswer answer;
     // As long as a real one takes, so that workers have something on its way.
     answer.delay = milliseconds(5 + static_cast<int>(history_.arrivals() % 20));
-    if (request.header("ce-type") == kPoison) {
+    if (!takes_poison_ && request.header("ce-type") == kPoison) {
       answer.status = 400;
     } else if (how == "hang") {
       answer.fault = test::HttpFault::hang;
@@ -227,6 +231,7 @@ class HttpSink final : public Sink {
 
   History& history_;
   const bool slow_;
+  std::atomic<bool> takes_poison_{false};
   std::mutex mutex_;
   std::string how_ = "200";  // guarded by mutex_
   std::atomic<std::int64_t> odd_answers_{0};
@@ -234,10 +239,68 @@ class HttpSink final : public Sink {
   test::HttpRecorder recorder_;
 };
 
+// An HTTP endpoint in a process of its own, behind a gate for each worker.
+class ProcessSink final : public Sink {
+ public:
+  ProcessSink(const SinkOptions& options, History& history)
+      : options_(options), port_(test::free_port()), taken_(options, history) {
+    for (int i = 0; i < options.workers; ++i)
+      gates_.push_back(std::make_unique<test::TcpGate>(port_));
+    start();
+  }
+
+  std::string emitter(int worker) const override {
+    const auto& gate = gates_[static_cast<std::size_t>(worker) % gates_.size()];
+    return fmt::format(
+        "kind = \"webhook\"\nurl = \"http://127.0.0.1:{}/hooks\"\ntimeout = \"1s\"\n"
+        "connect_timeout = \"500ms\"\n",
+        gate->port());
+  }
+  std::vector<test::TcpGate*> gates() override {
+    std::vector<test::TcpGate*> result;
+    for (const auto& gate : gates_) result.push_back(gate.get());
+    return result;
+  }
+  void go_away(bool frozen) override {
+    if (frozen) {
+      process_->signal(SIGSTOP);
+    } else {
+      (void)process_->kill();
+      process_.reset();
+    }
+  }
+  void come_back() override {
+    if (process_) {
+      process_->signal(SIGCONT);
+    } else {
+      start();
+    }
+  }
+  void finish() override { taken_.finish(); }
+
+ private:
+  void start() {
+    process_ = std::make_unique<test::ChildProcess>(
+        std::vector<std::string>{
+            "python3", options_.source_folder + "/tests/faults/torture/endpoint.py",
+            std::to_string(port_), (options_.folder / (options_.sink + ".events")).string()},
+        test::ChildOptions{.error_file = options_.folder / "endpoint.log"});
+    test::wait_until([this] { return !process_->output().empty(); }, "the endpoint to listen");
+  }
+
+  const SinkOptions options_;
+  const int port_;
+  FileSink taken_;  // the file that the process appends to
+  std::vector<std::unique_ptr<test::TcpGate>> gates_;
+  std::unique_ptr<test::ChildProcess> process_;
+};
+
 }  // namespace
 
 std::unique_ptr<Sink> make_sink(const SinkOptions& options, History& history) {
   if (options.emitter == "noop") return std::make_unique<NoopSink>(options.slow);
+  if (options.emitter == "webhook" && options.own_process)
+    return std::make_unique<ProcessSink>(options, history);
   if (options.emitter == "webhook") return std::make_unique<HttpSink>(options, history);
   if (options.emitter == "kafka") return make_kafka_sink(options, history);
   return std::make_unique<FileSink>(options, history);

@@ -29,6 +29,8 @@ class Sink {
   virtual void answer(const std::string& /*how*/) {}
   // Requests that it has answered in another way than "200" because of that.
   [[nodiscard]] virtual std::int64_t odd_answers() const { return 0; }
+  // From now on it takes entries of the type kPoison as well, where it refused them.
+  virtual void take_poison() {}
   // What the sink itself can suffer: it is killed or frozen, and comes back.
   virtual void go_away(bool /*frozen*/) {}
   virtual void come_back() {}
@@ -54,6 +56,7 @@ struct SinkOptions {
   // Longer than the lease of two seconds: a noop takes that long, others bear it.
   bool slow = false;
   bool poison = false;             // a program refuses kPoison, and kKiller kills its worker
+  bool own_process = false;        // an endpoint that can be killed and stopped, and takes all
   bool forgets = false;            // a file gives back the disk of what has been read of it
   std::string sink = Sink::kName;  // in the history, of a file or a program
   std::string stream = "orders";   // whose entries these get
