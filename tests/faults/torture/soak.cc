@@ -7,7 +7,10 @@
 #include <boost/json.hpp>
 #include <fmt/format.h>
 
+#include "tests/faults/torture/faults.h"
+#include "tests/faults/torture/load.h"
 #include "tests/faults/torture/play.h"
+#include "tests/faults/torture/sink.h"
 #include "tests/faults/torture/soak_bounds.h"
 #include "tests/faults/torture/soak_gauges.h"
 #include "tests/support/wait_until.h"
