@@ -1,5 +1,6 @@
 // What a worker costs that has nothing to do. The yardstick is a client that asks an empty table
-// for entries every 250 ms, the longest pause of a worker as shipped.
+// for entries every 250 ms, the longest pause of a worker as shipped. A server without a worker has
+// work of its own (its background processes, autovacuum), which is no worker's cost.
 #include <array>
 #include <map>
 
@@ -75,6 +76,18 @@ Use poll_by_hand(Server& server, double seconds) {
   return use;
 }
 
+// The server alone, with a database that nobody asks anything.
+Use server_alone(Server& server, double seconds) {
+  const auto database = server.create();
+  const auto begun = steady_clock::now();
+  Use use;
+  use.server_cpu = -server.cpu_seconds();
+  wait_seconds(seconds);
+  use.server_cpu += server.cpu_seconds();
+  use.seconds = std::chrono::duration<double>(steady_clock::now() - begun).count();
+  return use;
+}
+
 }  // namespace
 
 void run_idle(const Options& options, Report& report) {
@@ -83,6 +96,7 @@ void run_idle(const Options& options, Report& report) {
   std::map<std::string, std::vector<Measurement>> rounds;
   for (int round = 0; round < options.rounds(); ++round) {
     const Use floor = poll_by_hand(server, seconds);
+    const Use alone = server_alone(server, seconds);
     for (const int count : {1, 200}) {
       const Use use = measure_idle(options, server, count, seconds);
       const std::string label = fmt::format("{} stream{}", count, count == 1 ? "" : "s");
@@ -95,7 +109,9 @@ void run_idle(const Options& options, Report& report) {
            .unit = "% of a core",
            .floor = floor.percent(),
            .rss_bytes = use.peak_rss,
-           .note = fmt::format("worker {:.2f} %", use.client_cpu / use.seconds * 100)});
+           .note =
+               fmt::format("worker {:.2f} %, both beyond the server alone {:.2f} %",
+                           use.client_cpu / use.seconds * 100, use.percent() - alone.percent())});
       rounds["queries, " + label].push_back({.benchmark = "idle",
                                              .name = "queries, " + label,
                                              .value = use.transactions / use.seconds,
