@@ -117,11 +117,13 @@ class RunOrder : public WorkerTest {
   static Copies copies_in(const std::string& path, std::int64_t committed) {
     std::vector<boost::json::object> events;
     std::istringstream lines(read_file(path));
+    std::string torn_lines;  // so that one that swallowed the next worker's first line is seen
     for (std::string line; std::getline(lines, line);) {
       // A killed worker may leave one torn line behind; its entry is delivered again.
       boost::system::error_code torn;
       const auto value = boost::json::parse(line, torn);
       if (!torn) events.push_back(value.as_object());
+      if (torn) torn_lines += "\ntorn: " + line;
     }
     std::int64_t distinct = 0;
     for (const auto& [key, numbers] : firsts(events)) {
@@ -132,7 +134,7 @@ class RunOrder : public WorkerTest {
         break;
       }
     }
-    EXPECT_EQ(distinct, committed);
+    EXPECT_EQ(distinct, committed) << torn_lines;
     Copies times;
     for (const auto& event : events) ++times[std::string(event.at("id").as_string())];
     std::erase_if(times, [](const auto& of_event) { return of_event.second == 1; });
