@@ -100,12 +100,12 @@ class StdoutEmitter final : public Emitter, private Patience {
   // whoever asks, however that is asked.
   Health check(Milliseconds timeout) noexcept override {
     try {
-      std::promise<Health> promise;
-      std::future<Health> answer = promise.get_future();
-      std::thread([path = path_, promise = std::move(promise)]() mutable {
+      std::packaged_task<Health()> look([path = path_] {
         block_signals();
-        promise.set_value(Output(path, false).check());
-      }).detach();
+        return Output(path, false).check();
+      });
+      std::future<Health> answer = look.get_future();
+      std::thread(std::move(look)).detach();
       if (answer.wait_for(timeout) == std::future_status::ready) return answer.get();
       return {false, path_ + ": the file system does not answer"};
     } catch (...) {
