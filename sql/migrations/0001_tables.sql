@@ -176,10 +176,10 @@ CREATE TABLE holds (
   reason  text NOT NULL
 ) WITH (fillfactor = 70);
 -- In the order of their ids, so that a claim can skip the dead ones; due_at is in no index and changes in place.
-CREATE INDEX holds_order ON holds (stream, hold_id);
--- Each plan has one index to choose: what asks for a stream's holds cannot use this one, what asks for one hold cannot use
--- the other. Where few live, they look equally good to a planner, and the wrong one leads through all that have ended and
--- cannot be removed beside an open transaction.
+-- Each plan has one index to choose: this one for the holds of a stream, the next one for one by its key or lane, and the
+-- primary key for one by its id. Where few live, all look equally good to a planner, and the wrong one leads through all
+-- that have ended and cannot be removed beside an open transaction.
+CREATE INDEX holds_order ON holds (stream, (hold_id + 0));
 CREATE UNIQUE INDEX holds_value ON holds (scope, value, (stream || ''));
 
 -- Entries that one claim has passed over because they wait, too many to mark them all at once. They

@@ -363,7 +363,7 @@ CREATE FUNCTION pick_disturbed(
   OUT snapshot pg_snapshot, OUT live_min bigint,
   OUT park_ids bigint[], OUT park_scopes text[], OUT park_values text[], OUT waiting_holds bigint[], OUT from_holds int)
 LANGUAGE plpgsql VOLATILE
-SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off SET enable_incremental_sort = off SET jit = off
 SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
@@ -388,11 +388,16 @@ BEGIN
        -- Suspects that cannot go now, and are not parked, must not use up the limit.
        AND (NOT p_only_suspects
             OR (p_lane IS NULL OR lane_of(p_lane, e.type, e.source, e.subject, e.headers) NOT IN (SELECT unnest(v_closed)))
+               -- Both as the lowest of the key, in the order of the one index that leads to it (see tend_holds).
                AND (NOT p_by_key OR e.key IS NULL
-                    OR NOT EXISTS (SELECT FROM entries b WHERE b.stream = p_stream AND b.key = e.key AND b.status <> 'pending'
-                                      AND b.id < e.id AND NOT b.id <@ p_active)
-                       AND NOT EXISTS (SELECT FROM dead_letters d WHERE d.stream = p_stream AND d.key = e.key
-                                          AND d.holds_key AND d.id < e.id)))
+                    OR coalesce((SELECT b.id FROM entries b
+                                  WHERE b.stream = p_stream AND b.key >= e.key AND b.key <= e.key
+                                    AND b.status <> 'pending' AND NOT b.id <@ p_active
+                                  ORDER BY b.key, b.id LIMIT 1) >= e.id, true)
+                       AND (SELECT d.key = e.key AND d.id < e.id
+                              FROM (SELECT x.key, x.id FROM dead_letters x
+                                     WHERE (x.stream, x.key) >= (p_stream, e.key) AND x.stream <= p_stream AND x.holds_key
+                                     ORDER BY x.stream, x.key, x.id LIMIT 1) d) IS NOT TRUE))
      ORDER BY e.available_at LIMIT CASE WHEN p_only_suspects THEN 50 ELSE p_limit END
   ), beginning AS MATERIALIZED (
     SELECT scan_start(p_stream, p_scan, v_skip) AS id
@@ -433,11 +438,11 @@ BEGIN
     UNION ALL
     SELECT e.key, min(e.id)
       FROM (SELECT f.key, f.id FROM entries f
-             -- Only behind an equality, which = ANY is to the index, does the upper bound end its scan.
-             WHERE p_only_suspects AND f.stream = ANY (ARRAY[p_stream])
-               AND f.id >= p_scan AND f.id < (SELECT max(d.id) FROM due d)
+             WHERE p_only_suspects
+               AND (f.stream, f.id) >= (p_stream, p_scan) AND (f.stream, f.id) < (p_stream, (SELECT max(d.id) FROM due d))
                AND f.status = 'pending' AND f.available_at IS NULL AND NOT f.id <@ p_active
-               AND f.key IN (SELECT d.key FROM due d)
+               -- Not as a join, which compares each with each where few are expected.
+               AND (f.key IN (SELECT d.key FROM due d)) IS TRUE
              ORDER BY f.stream, f.id LIMIT 2147483647) e  -- the order pins the index
      GROUP BY e.key
   ), open_holds AS MATERIALIZED (
@@ -448,8 +453,8 @@ BEGIN
                            CASE h.scope WHEN 'lane' THEN coalesce(l.room, p_lane_room) ELSE coalesce(k.room, p_key_room) END AS room
                       -- By itself, in an order that the other index does not have: for a merge join that one looks good.
                       FROM (SELECT * FROM holds
-                             WHERE stream = p_stream AND hold_id >= p_hold_floor AND due_at <= p_now
-                             ORDER BY hold_id OFFSET 0) h
+                             WHERE stream = p_stream AND hold_id + 0 >= p_hold_floor AND due_at <= p_now
+                             ORDER BY hold_id + 0 OFFSET 0) h
                       LEFT JOIN unnest(p_lanes, p_lane_rooms) AS l (lane, room) ON h.scope = 'lane' AND l.lane = h.value
                       LEFT JOIN unnest(p_keys, p_key_rooms) AS k (key, room) ON h.scope = 'key' AND k.key = h.value
                      WHERE NOT p_only_suspects
@@ -464,10 +469,11 @@ BEGIN
              ORDER BY first.id OFFSET 0) o
            -- A key whose earlier entry waits in another hold, such as that of a paused lane, would take the place of one that
            -- can go. The lowest that is held, and not whether one is lower: behind bounds of the key, which pin the index (see
-           -- tend_holds), one of the id ends no scan, and it would go on through all that waits in the key.
+           -- tend_holds), one of the id ends no scan, and it would go on through all that waits in the key. What is held is
+           -- known by its hold: with its status, a plan that was made while the table had no row may walk through entries_held.
      WHERE o.scope = 'lane' OR coalesce((SELECT b.id FROM entries b
                                           WHERE b.stream = p_stream AND b.key >= o.value AND b.key <= o.value
-                                            AND b.status <> 'pending' AND b.status = 'held' AND NOT b.id <@ p_active
+                                            AND b.status <> 'pending' AND b.hold_id IS NOT NULL AND NOT b.id <@ p_active
                                           ORDER BY b.key, b.id LIMIT 1) >= o.id, true)
      ORDER BY o.id LIMIT c_holds
   ), share AS MATERIALIZED (
@@ -526,13 +532,14 @@ BEGIN
                  (SELECT min(g.from_id) FROM parked_keys g WHERE hashtext(k.key) >> 1 <@ g.keys),
                  CASE WHEN k.waits THEN
                    (SELECT b.id FROM entries b
-                     WHERE b.stream = p_stream AND b.key = k.key AND b.status <> 'pending'
+                     WHERE b.stream = p_stream AND b.key >= k.key AND b.key <= k.key AND b.status <> 'pending'
                        AND NOT b.id <@ p_active AND NOT b.id <@ (SELECT ids FROM candidate_ids)
-                     ORDER BY b.id LIMIT 1) END,
+                     ORDER BY b.key, b.id LIMIT 1) END,
                  CASE WHEN k.waits AND (SELECT h.any FROM holding h) THEN
-                   (SELECT d.id FROM dead_letters d
-                     WHERE d.stream = p_stream AND d.key = k.key AND d.holds_key
-                     ORDER BY d.id LIMIT 1) END) AS from_id
+                   (SELECT CASE WHEN d.key = k.key THEN d.id END
+                      FROM (SELECT x.key, x.id FROM dead_letters x
+                             WHERE (x.stream, x.key) >= (p_stream, k.key) AND x.stream <= p_stream AND x.holds_key
+                             ORDER BY x.stream, x.key, x.id LIMIT 1) d) END) AS from_id
       FROM (SELECT c.key,
                    p_waiting IS NULL OR p_only_suspects OR (SELECT count(*) >= p_limit FROM due)
                    OR c.key IN (SELECT unnest(p_waiting)) OR c.key IN (SELECT d.key FROM due d WHERE d.key IS NOT NULL) AS waits
@@ -640,7 +647,8 @@ BEGIN
      SET status = 'held', hold_id = w.hold_id,
          limits_from = CASE WHEN e.status = 'pending' AND e.available_at > e.created_at THEN e.available_at ELSE e.limits_from END
     FROM unnest(p_ids, v_holds) AS w (id, hold_id)
-   WHERE e.id = w.id;
+   -- An equality could be planned as a join with all of the table, while that had no row.
+   WHERE e.id = ANY (ARRAY[w.id]);
   GET DIAGNOSTICS v_parked = ROW_COUNT;
   -- Thousands that are due would be looked at by every claim, which puts 200 of them to sleep.
   PERFORM tend_holds(p_stream, p_now, 0, v_opened) WHERE v_opened IS NOT NULL;
@@ -699,15 +707,17 @@ SET enable_incremental_sort = off SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
   c_heads CONSTANT int := 10;  -- when the last of a key's first ones is due, another look is worth it
+  v_ids bigint[];
+  v_due timestamptz[];
 BEGIN
   IF p_waiting IS NULL THEN
     DELETE FROM holds d
      WHERE d.hold_id = ANY (ARRAY(
        SELECT h.hold_id FROM holds h
-        WHERE h.stream = p_stream AND h.hold_id >= p_hold_floor AND h.due_at <= p_now
+        WHERE h.stream = p_stream AND h.hold_id + 0 >= p_hold_floor AND h.due_at <= p_now
           -- A probe for each: as NOT EXISTS it becomes an anti join that reads all that is held.
           AND (SELECT e.id FROM entries e WHERE e.hold_id = h.hold_id AND e.status = 'held' LIMIT 1) IS NULL
-        ORDER BY h.hold_id LIMIT 200));
+        ORDER BY h.hold_id + 0 LIMIT 200));
     RETURN;
   END IF;
 
@@ -734,8 +744,11 @@ BEGIN
                           ORDER BY e.id LIMIT 1) first
      WHERE h.hold_id = ANY (p_waiting)
   )
-  UPDATE holds h SET due_at = l.due_at FROM looked l
-   WHERE h.hold_id = ANY (p_waiting) AND h.hold_id = l.hold_id AND l.due_at IS NOT NULL;
+  SELECT array_agg(l.hold_id ORDER BY l.hold_id), array_agg(l.due_at ORDER BY l.hold_id)
+    INTO v_ids, v_due FROM looked l WHERE l.due_at IS NOT NULL;
+  -- Not as a join, which may be planned as a comparison of each with each.
+  UPDATE holds h SET due_at = v_due[width_bucket(h.hold_id, v_ids)]
+   WHERE h.hold_id = ANY (v_ids);
 END;
 $$;
 
@@ -870,7 +883,7 @@ BEGIN
          -- Later ones of this stream get higher ids: only claims open holds.
          coalesce(min(h.hold_id), (SELECT last_value FROM holds_hold_id_seq)) AS first
     INTO v_holds
-    FROM (SELECT * FROM holds WHERE stream = p_stream AND hold_id >= p_hold_floor ORDER BY hold_id LIMIT c_holds + 1) h;
+    FROM (SELECT * FROM holds WHERE stream = p_stream AND hold_id + 0 >= p_hold_floor ORDER BY hold_id + 0 LIMIT c_holds + 1) h;
   next_hold_floor := v_holds.first;
   IF p_by_key THEN
     v_waiting_keys := CASE WHEN v_holds.live <= c_holds AND v_holds.lanes IS NOT TRUE

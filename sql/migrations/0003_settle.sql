@@ -85,7 +85,8 @@ BEGIN
            last_error_message = CASE WHEN o.code IS NULL THEN e.last_error_message ELSE o.message END
       FROM unnest(p_ids, p_statuses, p_counted, p_delays_ms, p_codes, p_messages)
              AS o (id, status, counted, delay_ms, code, message)
-     WHERE e.id = o.id AND o.status <> 'dead_lettered' AND e.id <@ v_lease.ids;
+     -- An equality could be planned as a join with all of the table, while that had no row.
+     WHERE e.id = ANY (ARRAY[o.id]) AND o.status <> 'dead_lettered' AND e.id <@ v_lease.ids;
     GET DIAGNOSTICS v_count = ROW_COUNT;
     IF v_dead IS NOT NULL THEN
       v_count := v_count + (
@@ -281,14 +282,18 @@ BEGIN
                   GROUP BY t.stream) b ON b.stream = s.stream;
   END IF;
   RETURN QUERY
+    -- A probe for each: an EXISTS may be planned as a hash of all that is live, whichever stream it is of.
     SELECT s.stream FROM unnest(p_streams, p_floors, p_due_floors) AS s (stream, floor, due_floor)
-     WHERE EXISTS (SELECT FROM entries e WHERE e.stream = s.stream AND e.status = 'pending'
-                      AND e.available_at IS NULL AND e.id >= s.floor)
-        OR EXISTS (SELECT FROM entries e WHERE e.stream = s.stream AND e.available_at IS NOT NULL
-                      AND e.status <> 'held' AND e.available_at >= coalesce(s.due_floor, '-infinity')
-                      AND e.available_at <= v_now)
-        OR EXISTS (SELECT FROM holds h WHERE h.stream = s.stream AND h.due_at <= v_now)
-        OR EXISTS (SELECT FROM parkings g WHERE g.stream = s.stream);
+     WHERE (SELECT e.id FROM entries e WHERE (e.stream, e.id) >= (s.stream, s.floor) AND e.stream <= s.stream
+               AND e.status = 'pending' AND e.available_at IS NULL
+             ORDER BY e.stream, e.id LIMIT 1) IS NOT NULL
+        OR (SELECT e.id FROM entries e WHERE e.stream = s.stream AND e.available_at IS NOT NULL
+               AND e.status <> 'held' AND e.available_at >= coalesce(s.due_floor, '-infinity')
+               AND e.available_at <= v_now
+             ORDER BY e.available_at LIMIT 1) IS NOT NULL
+        OR (SELECT h.hold_id FROM holds h WHERE h.stream = s.stream AND h.due_at <= v_now
+             ORDER BY h.hold_id + 0 LIMIT 1) IS NOT NULL
+        OR (SELECT g.parking_id FROM parkings g WHERE g.stream = s.stream ORDER BY g.parking_id LIMIT 1) IS NOT NULL;
 END;
 $$;
 

@@ -14,6 +14,8 @@ outfall_test(sql_test
     ${CMAKE_CURRENT_LIST_DIR}/sql_roles_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/sql_claims_test.cc
     ${CMAKE_CURRENT_LIST_DIR}/sql_sample_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/sql_statistics_test.cc
+    ${CMAKE_CURRENT_LIST_DIR}/watched_plans.cc
   LIBS outfall_store_postgres outfall_test_support fmt::fmt
   TIMEOUT 600
   LABELS integration postgres plain)

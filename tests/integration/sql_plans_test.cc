@@ -3,11 +3,9 @@
 // backlog does not wait for it. Rows are counted, not time.
 
 #include <optional>
-#include <regex>
-
-#include <libpq-fe.h>
 
 #include "tests/integration/sql_fixture.h"
+#include "tests/integration/watched_plans.h"
 #include "tests/support/wait_until.h"
 
 namespace outfall::test {
@@ -15,33 +13,9 @@ namespace {
 
 class SqlPlans : public SqlTest {
  protected:
-  SqlPlans() {
-    sql_.exec(
-        "LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0; "
-        "SET auto_explain.log_nested_statements = on; SET auto_explain.log_analyze = on; "
-        "SET auto_explain.log_timing = off");
-    PQsetNoticeProcessor(
-        sql_.raw(),
-        [](void* text, const char* message) { *static_cast<std::string*>(text) += message; },
-        &plans_);
-  }
-  // All rows that the plans of a statement and of what it calls have passed on or thrown away.
+  SqlPlans() { watched_.watch(sql_); }
   std::int64_t rows_walked(const std::string& statement) {
-    plans_.clear();
-    sql_.exec("SET client_min_messages = log");
-    (void)sql_.query(statement);
-    sql_.exec("SET client_min_messages = notice");
-    static const std::regex node(
-        R"(\(actual rows=(\d+)(?:\.\d+)? loops=(\d+)\)|Removed by [A-Za-z ]+: (\d+))");
-    std::int64_t rows = 0;
-    std::int64_t loops = 1;
-    for (std::sregex_iterator at(plans_.begin(), plans_.end(), node), end; at != end; ++at) {
-      const std::smatch& found = *at;
-      if (found[2].matched) loops = std::stoll(found[2].str());
-      rows += loops * std::stoll(found[found[2].matched ? 1 : 3].str());
-    }
-    EXPECT_GT(rows, 0) << plans_;
-    return rows;
+    return watched_.rows_walked(sql_, statement);
   }
   // An entry of each of the keys k`first` to k`last`; `waits`: deferred by an hour.
   void entries(int first, int last, bool waits = false) {
@@ -51,7 +25,7 @@ class SqlPlans : public SqlTest {
         "THEN clock_timestamp() + interval '1 hour' END FROM generate_series($1::int, $2::int) n",
         {std::to_string(first), std::to_string(last), waits ? "t" : "f"});
   }
-  std::string plans_;
+  WatchedPlans watched_;
 };
 
 constexpr const char* kPark =
@@ -69,7 +43,7 @@ TEST_F(SqlPlans, ParkingReadsTheHoldsOfWhatItParks) {
       "INSERT INTO holds (stream, scope, value, due_at, reason) SELECT 'orders', 'key', 'k' || n, "
       "'infinity', 'r' FROM generate_series(21, 5000) n");
   entries(1, 1000);
-  EXPECT_LT(rows_walked(kPark), 50'000) << plans_;
+  EXPECT_LT(rows_walked(kPark), 50'000) << watched_.text();
   EXPECT_EQ(sql_.query("SELECT count(*), count(DISTINCT h.hold_id) FROM entries e JOIN holds h "
                        "USING (hold_id) WHERE e.status = 'held' AND h.value = e.key AND h.due_at < "
                        "clock_timestamp()"),
@@ -84,7 +58,7 @@ TEST_F(SqlPlans, AHoldIsPutToSleepByWhatWaitsOfItsOwnKey) {
   entries(21, 3000, true);
   entries(21, 200);
   (void)sql_.query(kPark);
-  EXPECT_LT(rows_walked(kTend), 50'000) << plans_;
+  EXPECT_LT(rows_walked(kTend), 50'000) << watched_.text();
   EXPECT_EQ(sql_.number("SELECT count(*) FROM holds h WHERE h.due_at = (SELECT e.available_at FROM "
                         "entries e WHERE e.key = h.value AND e.status = 'deferred')"),
             200);
@@ -100,7 +74,7 @@ TEST_F(SqlPlans, TheFilterOfDeadLettersIsInlined) {
        {"list_dead_letters(p_ids => ARRAY[7, 8])", "count_dead_letters(p_ids => ARRAY[7, 8])",
         "replay_dead_letters(p_ids => ARRAY[7, 8], p_dry_run => true)",
         "create_job('replay', ARRAY[7, 8], p_actor => 'ana', p_reason => 'fixed')"}) {
-    EXPECT_LT(rows_walked(std::string("SELECT * FROM ") + call), 500) << call << plans_;
+    EXPECT_LT(rows_walked(std::string("SELECT * FROM ") + call), 500) << call << watched_.text();
   }
 }
 
