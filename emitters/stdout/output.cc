@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <system_error>
@@ -16,21 +17,13 @@ namespace outfall {
 namespace {
 
 constexpr mode_t kFileMode = 0644;
+// Between two tries to lock a file: a write of others takes about a millisecond.
+constexpr Milliseconds kFirstLockPause{1};
+constexpr Milliseconds kLongestLockPause{16};
 
 // errno as text, safe in any thread.
 std::string describe(int error) {
   return std::generic_category().message(error);
-}
-
-// Whether a file does not end with a line break: a crash left a torn line.
-bool ends_torn(const std::string& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-  if (descriptor < 0) return false;
-  char last = '\n';
-  const off_t size = ::lseek(descriptor, 0, SEEK_END);
-  if (size > 0 && ::pread(descriptor, &last, 1, size - 1) != 1) last = '\n';
-  ::close(descriptor);
-  return last != '\n';
 }
 
 std::string_view code_of(int error) {
@@ -50,6 +43,18 @@ std::string_view code_of(int error) {
 
 }  // namespace
 
+// Ends with the scope, whatever happens in it.
+class Output::Turn {
+ public:
+  explicit Turn(Output& output) : output_(output) {}
+  ~Turn() { output_.unlock(); }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  Output& output_;
+};
+
 Output::~Output() {
   close();
 }
@@ -61,17 +66,71 @@ void Output::close() {
 
 void Output::fail(Written& result, std::string_view what, int error) const {
   const std::string_view known = code_of(error);
+  fail(result, known.empty() ? what : known, describe(error));
+}
+
+void Output::fail(Written& result, std::string_view code, const std::string& why) const {
   result.error =
-      DeliveryError{std::string(known.empty() ? what : known),
-                    (path_.empty() ? "standard output" : path_) + ": " + describe(error)};
+      DeliveryError{std::string(code), (path_.empty() ? "standard output" : path_) + ": " + why};
 }
 
 Output::Written Output::write(std::string_view lines, Patience& patience) {
   Written result;
-  if (!opened(result)) return result;
+  if (!wait_for_turn(patience, result)) return result;
+  {
+    const Turn turn(*this);
+    put(lines, patience, result);
+  }
+  if (sync_ && kind_ == Kind::file && result.whole > 0) sync(result);
+  return result;
+}
+
+// The path is looked at before each try, since whoever has the lock may have it for long: a file
+// that was moved away meanwhile belongs to whoever moved it.
+bool Output::wait_for_turn(Patience& patience, Written& result) {
+  for (Milliseconds pause = kFirstLockPause;; pause = std::min(2 * pause, kLongestLockPause)) {
+    if (!opened(result)) return false;
+    if (!shared_file_) return true;
+    if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) {
+      look_at_end();
+      return true;
+    }
+    if (errno == EINTR) continue;
+    if (errno != EWOULDBLOCK) {
+      fail(result, "stdout.lock_failed", "cannot be locked: " + describe(errno));
+      return false;
+    }
+    const auto left = std::chrono::ceil<Milliseconds>(patience.left());
+    if (left.count() <= 0) {
+      result.gave_up = true;
+      fail(result, "stdout.locked", std::string("another process keeps the file locked"));
+      return false;
+    }
+    pollfd wake{patience.wake_descriptor(), POLLIN, 0};
+    ::poll(&wake, 1, static_cast<int>(std::min(left, pause).count()));
+  }
+}
+
+void Output::unlock() {
+  if (!shared_file_ || descriptor_ < 0) return;
+  // A lock that cannot be given back ends with the descriptor.
+  if (::flock(descriptor_, LOCK_UN) != 0) close();
+}
+
+// A worker that is killed within its write leaves a torn line, at any time. What cannot be read
+// is known from our own writes only.
+void Output::look_at_end() {
+  struct stat now {};
+  char last = '\n';
+  if (::fstat(descriptor_, &now) != 0) return;
+  if (now.st_size > 0 && ::pread(descriptor_, &last, 1, now.st_size - 1) != 1) return;
+  owed_ = last == '\n' ? "" : "\n";
+}
+
+void Output::put(std::string_view lines, Patience& patience, Written& result) {
   if (!owed_.empty()) {
     owed_.erase(0, push(owed_, patience, result));
-    if (!owed_.empty()) return result;
+    if (!owed_.empty()) return;
   }
   const std::size_t out = push(lines, patience, result);
   if (kind_ == Kind::file && !path_.empty() && out > 0) {
@@ -80,8 +139,6 @@ Output::Written Output::write(std::string_view lines, Patience& patience) {
   result.whole = out;
   result.uncertain = out;
   if (out < lines.size()) settle_torn_line(lines, out, result);
-  if (sync_ && kind_ == Kind::file && result.whole > 0) sync(result);
-  return result;
 }
 
 void Output::settle_torn_line(std::string_view lines, std::size_t out, Written& result) {
@@ -109,7 +166,10 @@ void Output::sync(Written& result) {
     if (errno == EINTR) continue;
     fail(result, "stdout.write_failed", errno);
     // After a failed sync nobody knows what is on the disk, so all of it must go or be in doubt.
-    if (take_back(result.whole)) result.uncertain = 0;
+    if (!shared_file_ || ::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) {
+      const Turn turn(*this);
+      if (take_back(result.whole)) result.uncertain = 0;
+    }
     result.whole = 0;
     return;
   }
@@ -199,8 +259,20 @@ bool Output::open_path(Written& result) {
     return false;
   }
   kind_ = S_ISREG(status.st_mode) ? Kind::file : Kind::nonblocking;
-  owed_ = kind_ == Kind::file && ends_torn(path_) ? "\n" : "";
+  owed_.clear();
+  shared_file_ = kind_ == Kind::file;
+  if (shared_file_) append_anew(descriptor_);
   return true;
+}
+
+// A lock is the file description's, which must be our own, and the end of a file is read. A file
+// that may not be read, or was opened for us by somebody with more rights, stays as it is.
+void Output::append_anew(int descriptor) {
+  const std::string name = "/proc/self/fd/" + std::to_string(descriptor);
+  const int own = ::open(name.c_str(), O_RDWR | O_APPEND | O_NONBLOCK | O_CLOEXEC);
+  if (own < 0) return;
+  close();
+  descriptor_ = own;
 }
 
 bool Output::open_standard_output(Written& result) {
@@ -217,6 +289,9 @@ bool Output::open_standard_output(Written& result) {
     descriptor_ = ::open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_CLOEXEC);
     if (descriptor_ >= 0) kind_ = Kind::nonblocking;
   }
+  // Without O_APPEND the position in the file is the description's, so that this must be kept.
+  shared_file_ = kind_ == Kind::file && (::fcntl(STDOUT_FILENO, F_GETFL) & O_APPEND) != 0;
+  if (shared_file_) append_anew(STDOUT_FILENO);
   if (descriptor_ < 0) descriptor_ = ::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
   if (descriptor_ >= 0) return true;
   fail(result, "stdout.open_failed", errno);

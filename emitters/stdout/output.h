@@ -43,7 +43,8 @@ class Output {
 
   // Writes lines, each ended by its only line break. A line that got out in part is taken back from
   // a file; where that cannot be, the next write first ends it (a file) or sends the rest of it (a
-  // pipe whose reader was too slow), so that every line is read whole or stands alone.
+  // pipe whose reader was too slow), so that every line is read whole or stands alone. A file that
+  // is appended to is locked meanwhile (flock), and a torn end of it, whoever left it, ended first.
   [[nodiscard]] Written write(std::string_view lines, Patience& patience);
 
   // Whether a write could succeed, without writing.
@@ -58,7 +59,14 @@ class Output {
   [[nodiscard]] bool open_path(Written& result);
   [[nodiscard]] bool open_standard_output(Written& result);
   [[nodiscard]] bool is_replaced() const;
+  void append_anew(int descriptor);
   void close();
+  class Turn;
+  // Opens what is to be opened, and locks a file that others append to as well.
+  [[nodiscard]] bool wait_for_turn(Patience& patience, Written& result);
+  void unlock();
+  void look_at_end();
+  void put(std::string_view lines, Patience& patience, Written& result);
   // Writes `data` as far as it goes; returns how many bytes are out.
   std::size_t push(std::string_view data, Patience& patience, Written& result);
   [[nodiscard]] std::int64_t write_some(std::string_view data) const;
@@ -68,11 +76,13 @@ class Output {
   // Truncates the file by its last bytes, if they are ours.
   [[nodiscard]] bool take_back(std::size_t bytes) const;
   void fail(Written& result, std::string_view what, int error) const;
+  void fail(Written& result, std::string_view code, const std::string& why) const;
 
   const std::string path_;
   const bool sync_;
   int descriptor_ = -1;
   Kind kind_ = Kind::file;
+  bool shared_file_ = false;  // a regular file that is appended to, which others may do as well
   std::string owed_;  // goes out before the next line: the rest of a torn line, or its line break
 };
 

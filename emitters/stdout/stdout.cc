@@ -240,6 +240,11 @@ class StdoutEmitter final : public Emitter, private Patience {
     sink_.complete(completions_);
   }
 
+  [[nodiscard]] bool is_stopping() {
+    const MutexLock lock(mutex_);
+    return stop_at_ != MonotonicTime::max();
+  }
+
   [[nodiscard]] static Outcome in_doubt(const Output::Written& written) {
     Outcome outcome = Outcome::of(
         OutcomeKind::possibly_delivered, written.error ? written.error->code : "stdout.stuck",
@@ -249,15 +254,14 @@ class StdoutEmitter final : public Emitter, private Patience {
   }
 
   [[nodiscard]] Outcome not_written(const Output::Written& written) {
-    if (written.error) {
-      return Outcome::of(OutcomeKind::destination_unavailable, written.error->code,
-                         written.error->message);
-    }
-    const MutexLock lock(mutex_);
-    if (stop_at_ != MonotonicTime::max()) {
+    if ((!written.error || written.gave_up) && is_stopping()) {
       Outcome outcome;
       outcome.kind = OutcomeKind::shutdown;
       return outcome;
+    }
+    if (written.error) {
+      return Outcome::of(OutcomeKind::destination_unavailable, written.error->code,
+                         written.error->message);
     }
     return Outcome::of(OutcomeKind::destination_unavailable, "stdout.stuck",
                        "the reader took nothing until the deadline of the lease");

@@ -96,6 +96,20 @@ TEST_F(StandardOutputTest, GoesToAFileBehindWhatIsThere) {
   EXPECT_EQ(lines_in(text), 4U);
 }
 
+// As a shell's `>>` or a unit's `append:` has it, where the next start or another worker finds what
+// a killed one has torn.
+TEST_F(StandardOutputTest, EndsATornLineOfAFileThatIsAppendedTo) {
+  const TempFolder folder;
+  const std::string path = folder.write("out", "before\nto");
+  {
+    const StandardOutput output(::open(path.c_str(), O_WRONLY | O_APPEND));
+    EXPECT_EQ(deliver(3), kThreeDelivered);
+  }
+  const std::string text = test::read_file(path);
+  EXPECT_TRUE(text.starts_with("before\nto\n{")) << text;
+  EXPECT_EQ(lines_in(text), 5U);
+}
+
 TEST_F(StandardOutputTest, GoesToAPipeAndLeavesItsModeAlone) {
   std::array<int, 2> ends{};
   ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
