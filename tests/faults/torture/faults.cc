@@ -184,6 +184,15 @@ std::map<std::string, std::string> Fault::armed(const std::string& signal) const
           {"OUTFALL_CRASH_SIGNAL", signal}};
 }
 
+void ForgetfulFault::fall_behind() {
+  // What is on its way to the standby at this moment may or may not get there.
+  constexpr std::int64_t kOnItsWayUs = 500'000;
+  if (behind_since_us_ != 0) return;
+  scene_.servers.cut_asynchronous();
+  behind_since_us_ = now_us();
+  more_["forgets_from_us"] = behind_since_us_ - kOnItsWayUs;
+}
+
 std::unique_ptr<Fault> make_fault(Scene& scene, const Injection& injection) {
   for (const auto make : {make_worker_fault, make_server_fault, make_session_fault,
                           make_network_fault, make_standby_fault, make_producer_fault}) {

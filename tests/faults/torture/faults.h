@@ -180,6 +180,27 @@ class RefusedFault : public WitnessedFault {
   std::map<std::string, std::size_t> logged_;  // lengths when it struck
 };
 
+// Of a failover to a standby that has fallen behind before (F9): what is committed from then on the
+// new primary will never have.
+class ForgetfulFault : public Fault {
+ public:
+  ForgetfulFault(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) {
+    touch_database();
+  }
+
+ protected:
+  // The standby stands still from the first of these calls on.
+  void fall_behind();
+  [[nodiscard]] std::int64_t behind_since_us() const { return behind_since_us_; }
+  // Whether there has been that much time to commit what will be forgotten.
+  [[nodiscard]] bool is_behind_for(std::int64_t us) const {
+    return now_us() >= behind_since_us_ + us;
+  }
+
+ private:
+  std::int64_t behind_since_us_ = 0;
+};
+
 [[nodiscard]] std::unique_ptr<Fault> make_fault(Scene& scene, const Injection& injection);
 
 // By part; null where the fault is not one of that part.

@@ -38,36 +38,27 @@ class FailoverFault final : public ServerFault {
 
 // F9: what is committed from the moment when the standby falls behind is lost to the database. That
 // comes first, so that the crash finds something to forget; the crash itself is at the step.
-class ForgetfulFailoverFault final : public ServerFault {
+class ForgetfulFailoverFault final : public ForgetfulFault {
  public:
-  using ServerFault::ServerFault;
+  using ForgetfulFault::ForgetfulFault;
   bool inject() override {
-    if (behind_since_us_ == 0) fall_behind();
+    fall_behind();
     if (!Fault::inject()) return false;
     // Settles of that time are undone, too.
-    begun(behind_since_us_);
+    begun(behind_since_us());
     return true;
   }
 
  private:
-  void fall_behind() {
-    // What is on its way to the standby at this moment may or may not get there.
-    constexpr std::int64_t kOnItsWayUs = 500'000;
-    scene_.servers.cut_asynchronous();
-    behind_since_us_ = now_us();
-    more_["forgets_from_us"] = behind_since_us_ - kOnItsWayUs;
-  }
   bool ready() override {
     constexpr std::int64_t kForgetsUs = 1'000'000;
-    return now_us() >= behind_since_us_ + kForgetsUs;
+    return is_behind_for(kForgetsUs);
   }
   void strike() override {
     undo_commits();
     scene_.servers.primary().stop(test::StopMode::immediate);
   }
   void mend() override { scene_.servers.promote(false); }
-
-  std::int64_t behind_since_us_ = 0;
 };
 
 // F10

@@ -13,10 +13,9 @@ using test::TempPostgres;
 // as ever and comes first in the worker's list. No server tells outfall that another one has been
 // promoted, so that the worker goes on there until the old primary is stopped, as whoever moves a
 // database has to do first.
-class SplitBrainFault final : public Fault {
+class SplitBrainFault final : public ForgetfulFault {
  public:
-  SplitBrainFault(Scene& scene, Injection injection) : Fault(scene, std::move(injection)) {
-    touch_database();
+  SplitBrainFault(Scene& scene, Injection injection) : ForgetfulFault(scene, std::move(injection)) {
     undo_commits();
     // What both servers have is delivered from both, and the old one is behind.
     more_["copies"] = 4;
@@ -24,7 +23,7 @@ class SplitBrainFault final : public Fault {
   }
 
   bool inject() override {
-    if (asynchronous() && behind_since_us_ == 0) fall_behind();
+    if (asynchronous()) fall_behind();
     return Fault::inject();
   }
 
@@ -37,17 +36,9 @@ class SplitBrainFault final : public Fault {
  private:
   [[nodiscard]] bool asynchronous() const { return injection_.kind == "F9-split-brain"; }
 
-  // As in F9: what is committed from now on the new primary will never have.
-  void fall_behind() {
-    constexpr std::int64_t kOnItsWayUs = 500'000;
-    scene_.servers.cut_asynchronous();
-    behind_since_us_ = now_us();
-    more_["forgets_from_us"] = behind_since_us_ - kOnItsWayUs;
-  }
-
   bool ready() override {
     constexpr std::int64_t kForgetsUs = 500'000;
-    return !asynchronous() || now_us() >= behind_since_us_ + kForgetsUs;
+    return !asynchronous() || is_behind_for(kForgetsUs);
   }
 
   void strike() override {
@@ -98,7 +89,6 @@ class SplitBrainFault final : public Fault {
   }
 
   TempPostgres* old_ = nullptr;
-  std::int64_t behind_since_us_ = 0;
   std::int64_t settled_before_ = 0;
 };
 
