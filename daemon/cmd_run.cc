@@ -73,7 +73,7 @@ class Run {
               return store_.open_sampling(streams, silence);
             },
             metrics_, log_),
-        job_keeper_([this] { return open_operator_store(); }, log_) {
+        job_keeper_([this] { return open_operator_store(); }, metrics_, log_) {
     metrics_.watch(log_);
     configuration_in_force();
   }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "drain/database_errors.h"
+
 namespace outfall {
 namespace {
 
@@ -36,7 +38,8 @@ Requester interrupted(const Requester& by) {
   return {.actor = by.actor, .reason = "interrupted, the worker stopped: " + by.reason};
 }
 
-JobKeeper::JobKeeper(Open open, Logger& log) : open_(std::move(open)), log_(log) {
+JobKeeper::JobKeeper(Open open, Metrics& metrics, Logger& log)
+    : open_(std::move(open)), metrics_(metrics), log_(log) {
 }
 
 JobKeeper::~JobKeeper() {
@@ -135,6 +138,10 @@ void JobKeeper::chunk(JobId job, Kept& kept) {
 }
 
 void JobKeeper::failed(JobId job, Kept& kept, const StoreError& error) {
+  // That somebody else has ended the job, or runs it now, is an answer.
+  if (error.kind() != StoreErrorKind::refused) {
+    count_database_error(metrics_, error, store_ == nullptr);
+  }
   store_.reset();
   if (!may_pass(error)) {
     log_.error("job cannot be run here", {{"job", job},

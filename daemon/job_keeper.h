@@ -11,6 +11,7 @@
 #include "core/mutex.h"
 #include "store/operator_store.h"
 #include "telemetry/log.h"
+#include "telemetry/metrics.h"
 
 namespace outfall {
 
@@ -29,7 +30,7 @@ class JobKeeper {
  public:
   using Open = std::function<std::unique_ptr<OperatorStore>()>;  // throws StoreError
 
-  JobKeeper(Open open, Logger& log);
+  JobKeeper(Open open, Metrics& metrics, Logger& log);
   ~JobKeeper();
   JobKeeper(const JobKeeper&) = delete;
   JobKeeper& operator=(const JobKeeper&) = delete;
@@ -64,6 +65,7 @@ class JobKeeper {
   void pause_all();
 
   const Open open_;
+  Metrics& metrics_;
   Logger& log_;
 
   mutable Mutex mutex_;

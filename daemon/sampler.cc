@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "drain/database_errors.h"
+
 namespace outfall {
 namespace {
 
@@ -96,6 +98,7 @@ void Sampler::work() {
       turn(*session);
       if (std::exchange(failing_, false)) log_.info("the backlog is sampled again", {});
     } catch (const StoreError& error) {
+      count_database_error(metrics_, error, session == nullptr);
       // Also after an error that the session survives: a new one costs little and leaves no doubt.
       session.reset();
       failing_ = true;

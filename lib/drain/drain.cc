@@ -6,6 +6,8 @@
 
 #include <boost/asio/post.hpp>
 
+#include "drain/database_errors.h"
+
 namespace outfall {
 
 namespace {
@@ -13,27 +15,6 @@ namespace {
 constexpr Milliseconds kBeatEvery{500};
 // Looks that are due within this share of the idle pause are made together, in one poll.
 constexpr int kTogether = 2;
-
-DatabaseErrorKind metric_kind(const StoreError& error, bool connecting) {
-  switch (error.kind()) {
-    case StoreErrorKind::unavailable:
-      return connecting ? DatabaseErrorKind::connect : DatabaseErrorKind::connection_lost;
-    case StoreErrorKind::read_only:
-      return DatabaseErrorKind::read_only;
-    case StoreErrorKind::timeout:
-      return DatabaseErrorKind::timeout;
-    case StoreErrorKind::conflict:
-      return DatabaseErrorKind::conflict;
-    case StoreErrorKind::denied:
-      return DatabaseErrorKind::permission;
-    case StoreErrorKind::schema:
-      return DatabaseErrorKind::schema;
-    case StoreErrorKind::refused:
-    case StoreErrorKind::defect:
-      break;
-  }
-  return DatabaseErrorKind::other;
-}
 
 }  // namespace
 
@@ -113,36 +94,33 @@ void Drain::start() {
                 connection_lost(error);
                 post([this] { doubt_presence(); });
               },
-          .failed =
-              [this](const StoreError& error, bool connecting) {
-                metrics_.database_errors(metric_kind(error, connecting)).Increment();
-              }},
+          .failed = [this](const StoreError& error,
+                           bool connecting) { count_database_error(metrics_, error, connecting); }},
       random_);
   presence_ = std::make_unique<PresenceWatch>(
       [this] { return store_.open_presence(); },
-      PresenceWatch::Observer{
-          .held = [this] { post([this] { presence_held(); }); },
-          .lost =
-              [this](const StoreError& error, bool connecting) {
-                // Without a presence nothing is asked of the database but this.
-                metrics_.database_errors(metric_kind(error, connecting)).Increment();
-                post([this, error] { presence_lost(error); });
-              },
-          .failed =
-              [this](std::uint64_t looks, const StoreError& error) {
-                look_failed(error);
-                post([this, looks] {
-                  dead_workers_.clear();
-                  presence_seen(looks);  // the session has answered
-                });
-              },
-          .looked =
-              [this](std::uint64_t looks, std::vector<Uuid> dead) {
-                post([this, looks, dead = std::move(dead)]() mutable {
-                  dead_workers_ = std::move(dead);
-                  presence_seen(looks);
-                });
-              }});
+      PresenceWatch::Observer{.held = [this] { post([this] { presence_held(); }); },
+                              .lost =
+                                  [this](const StoreError& error, bool connecting) {
+                                    // Without a presence nothing is asked of the database but this.
+                                    count_database_error(metrics_, error, connecting);
+                                    post([this, error] { presence_lost(error); });
+                                  },
+                              .failed =
+                                  [this](std::uint64_t looks, const StoreError& error) {
+                                    look_failed(error);
+                                    post([this, looks] {
+                                      dead_workers_.clear();
+                                      presence_seen(looks);  // the session has answered
+                                    });
+                                  },
+                              .looked =
+                                  [this](std::uint64_t looks, std::vector<Uuid> dead) {
+                                    post([this, looks, dead = std::move(dead)]() mutable {
+                                      dead_workers_ = std::move(dead);
+                                      presence_seen(looks);
+                                    });
+                                  }});
   arm_beat();
   arm_renewal(options_.lease / 3);
   pool_->submit(
@@ -169,7 +147,7 @@ void Drain::connection_lost(const StoreError& error) {
 }
 
 void Drain::look_failed(const StoreError& error) {
-  metrics_.database_errors(metric_kind(error, false)).Increment();
+  count_database_error(metrics_, error, false);
   log_.limited(LogLevel::error, "presence", "the look for other workers failed, trying again",
                {{"error", error.what()}, {"hint", error.hint()}});
 }

@@ -315,6 +315,23 @@ TEST_F(AdminOperate, AJobOutlivesARestartOfTheDatabase) {
             (PgRows{{"80", "80"}}));
 }
 
+// A chunk that failed was counted nowhere.
+TEST_F(AdminOperate, AChunkThatTheDatabaseDoesNotKnowIsCounted) {
+  dead_letters(80);
+  worker();
+  const auto counts = [this](const std::string& errors) {
+    return testing::Value(
+        get("/metrics").body,
+        HasSubstr("outfall_database_errors_total{kind=\"schema\"} " + errors + "\n"));
+  };
+  EXPECT_TRUE(counts("0"));
+  done_at("/v1/jobs", {{"action", "replay"}, {"stream", "orders"}, {"per_second", 40}});
+  wait_until([&] { return replayed() > 0; }, "it has begun");
+  sql_.exec("ALTER FUNCTION run_job RENAME TO run_job_of_tomorrow");
+  workers_.back()->wait_for_output("job cannot be run here");
+  EXPECT_TRUE(counts("1"));
+}
+
 // The role of a worker may look; what it may not is told with the grant that is missing.
 TEST_F(AdminOperate, AWorkersRoleNeedsTheGrantThatTheRefusalNames) {
   dead_letters(1);

@@ -320,6 +320,7 @@ TEST_F(RunFaults, AWorkerCutOffFromItsDatabaseCountsEachAttemptToReachIt) {
   WorkerProcess worker(
       {.dsn = database_.dsn(),
        .streams = to_file(),
+       .drain = "sampler_interval = \"1m\"",  // its attempts count, too
        .database = "statement_timeout = \"1s\"\nclaim_timeout = \"1s\"\nconnect_timeout = \"1s\""});
   wait_until([&] { return worker.ready(); }, "it has its database");
   own_server().freeze();
@@ -365,6 +366,27 @@ TEST_F(RunFaults, ANewerSchemaThatBearsThisWorkerNoMoreIsWaitedFor) {
   sql_.exec("DELETE FROM schema_version WHERE version = 999");
   wait_until_empty("orders");
   EXPECT_EQ(worker.events("events").size(), 1u);
+  EXPECT_EQ(worker.stop(), 0);
+}
+
+// As F24 of the torture: what a worker has open is ended, and it finds why when it connects anew.
+TEST_F(RunFaults, AWorkerThatWaitsForASchemaCountsEachAttempt) {
+  WorkerProcess worker({.dsn = database_.dsn(),
+                        .streams = to_file(),
+                        .drain = "sampler_interval = \"1m\""});  // its attempts count, too
+  wait_until([&] { return worker.ready(); }, "it is ready");
+  const std::string errors = "outfall_database_errors_total{kind=\"schema\"}";
+  EXPECT_EQ(worker.metric(errors), 0);
+  sql_.exec(
+      "INSERT INTO schema_version (version, name, min_worker) VALUES (999, '0999_future', 999)");
+  sql_.query(
+      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE "
+      "'outfall%' AND datname = current_database()");
+  wait_until([&] { return worker.metric(errors) >= 5; }, "each attempt is counted");
+  EXPECT_THAT(worker.log(), HasSubstr("bears workers of protocol 999"));
+  sql_.exec("DELETE FROM schema_version WHERE version = 999");
+  enqueue("orders", "k");
+  wait_until_empty("orders");
   EXPECT_EQ(worker.stop(), 0);
 }
 

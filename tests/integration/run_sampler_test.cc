@@ -66,6 +66,24 @@ TEST_F(RunSampler, PublishesTheBacklogAndWhatNobodyServes) {
               HasSubstr("entries wait in a stream that no worker serves stream=audit"));
 }
 
+// They were counted nowhere, with a line in the log as all that told.
+TEST_F(RunSampler, LooksThatFailAreCounted) {
+  configure(stuck_stream("orders"));
+  const auto worker = run_worker();
+  wait_until([&] { return samples(*worker); }, "the first look");
+  EXPECT_THAT(metrics(*worker), HasSubstr("outfall_database_errors_total{kind=\"schema\"} 0\n"));
+  sql_.exec("ALTER FUNCTION sample_streams RENAME TO sample_streams_of_tomorrow");
+  worker->wait_for_output("the backlog cannot be sampled");
+  wait_until(
+      [&] {
+        return testing::Value(
+            metrics(*worker),
+            ContainsRegex("outfall_database_errors_total.kind=\"schema\". ([2-9]|[1-9][0-9]+)\n"));
+      },
+      "each of them is counted");
+  EXPECT_THAT(metrics(*worker), HasSubstr("outfall_database_connected 1\n"));
+}
+
 // A pause of its only destination stops a stream as its own pause does, and the metrics tell which.
 TEST_F(RunSampler, PublishesWhichPausesAreInForce) {
   configure(stuck_stream("orders"));
