@@ -100,6 +100,7 @@ class Drain final : private DrainHost {
   void wants_room(StreamDrain& stream) override { without_room_.insert(&stream); }
   void look_at(StreamDrain& stream, MonotonicTime when) override;
   void claim_ended() override;
+  void recover_leases() override;
   [[nodiscard]] bool may_send() const override { return present_ && !stopping_; }
   [[nodiscard]] std::uint64_t presence() const override { return presences_; }
   [[nodiscard]] bool may_claim() const override { return may_send() && presence_doubts_ == 0; }
@@ -117,7 +118,6 @@ class Drain final : private DrainHost {
   void renew();
   void renewed(const std::vector<Uuid>& asked, const std::vector<Uuid>& kept,
                MonotonicTime valid_until, std::uint64_t presence);
-  void recover_leases();
   void presence_held();
   void presence_lost(const StoreError& error);
   void look_failed(const StoreError& error);

@@ -59,6 +59,8 @@ class DrainHost {
   virtual void look_at(StreamDrain& stream, MonotonicTime when) = 0;
   // A claim slot is free again, and the server may be found to have restarted.
   virtual void claim_ended() = 0;
+  // Gives up all leases where the server is found to have restarted.
+  virtual void recover_leases() = 0;
   // Changes each time that others see this worker alive again after a time in which they may not
   // have.
   [[nodiscard]] virtual std::uint64_t presence() const = 0;

@@ -184,6 +184,9 @@ void StreamDrain::submit(const std::shared_ptr<Settle>& settle) {
 void StreamDrain::settle_failed(const std::shared_ptr<Settle>& settle, const StoreError& error) {
   SettlePart& part = settle->parts[settle->next];
   const bool again = part.request.in_doubt;
+  // Behind a pooler a settle may be the first to meet another server, and while it is refused
+  // nothing else asks.
+  host_.recover_leases();
   if (error.session_lost()) part.request.in_doubt = true;
   if (part.lease->lost || (error.session_lost() && !again)) return submit(settle);
   settle_refused_ = settle_refused_ || !error.session_lost();

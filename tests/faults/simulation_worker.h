@@ -125,6 +125,7 @@ class ModelWorker final : public DrainHost {
   void wants_room(StreamDrain&) override { without_room_ = true; }
   void look_at(StreamDrain&, MonotonicTime when) override;
   void claim_ended() override;
+  void recover_leases() override;
   [[nodiscard]] std::uint64_t presence() const override { return presences_; }
   [[nodiscard]] bool may_send() const override { return present_ && !stopping_; }
   [[nodiscard]] bool may_claim() const override { return may_send(); }
@@ -144,7 +145,6 @@ class ModelWorker final : public DrainHost {
   void polled(bool due);
   void arm_renewal(Milliseconds after);
   void renew();
-  void recover_leases();
   void watch_presence();
   void lose_presence();
   void regain_presence();

@@ -12,7 +12,12 @@ void ModelStore::check(int start) {
   throw StoreError(StoreErrorKind::unavailable, "the database has restarted");
 }
 
+void ModelStore::refuse_leases_in_doubt() const {
+  if (in_doubt_) throw StoreError(StoreErrorKind::conflict, "leases must be released first");
+}
+
 ClaimResult ModelStore::claim(const ClaimRequest& request) {
+  refuse_leases_in_doubt();
   ClaimResult result;
   LeasedBatch& batch = result.batch;
   for (Row& row : rows_) {
@@ -36,6 +41,8 @@ ClaimResult ModelStore::claim(const ClaimRequest& request) {
 }
 
 SettleResult ModelStore::settle(const SettleRequest& request) {
+  in_doubt_ = in_doubt_ || std::exchange(restarted_unseen_, false);
+  refuse_leases_in_doubt();
   deferred_ += static_cast<int>(request.others.size());
   for (Row& row : rows_) {
     if (row.lease != request.lease_id) continue;
@@ -149,6 +156,11 @@ void ModelStore::restart() {
   lost_calls_ = 0;
   in_doubt_ = true;
   seen_ = false;
+}
+
+void ModelStore::restart_behind_a_pooler() {
+  const MutexLock lock(mutex_);
+  restarted_unseen_ = true;
 }
 
 void ModelStore::hold_looks() {

@@ -23,6 +23,8 @@ class ModelStore final : public OutboxStore {
  public:
   void insert(EntryId id);
   void restart();
+  // The same behind a pooler, where sessions go on, and the next settle is the first to be told.
+  void restart_behind_a_pooler();
   // From here on the looks for other workers, once they have begun, wait to be let go.
   void hold_looks();
   void let_looks_go(bool one = false);
@@ -51,6 +53,7 @@ class ModelStore final : public OutboxStore {
     bool delivered = false;
   };
   void check(int start) OUTFALL_REQUIRES(mutex_);
+  void refuse_leases_in_doubt() const OUTFALL_REQUIRES(mutex_);
   ClaimResult claim(const ClaimRequest& request) OUTFALL_REQUIRES(mutex_);
   SettleResult settle(const SettleRequest& request) OUTFALL_REQUIRES(mutex_);
 
@@ -61,6 +64,7 @@ class ModelStore final : public OutboxStore {
   int start_ OUTFALL_GUARDED_BY(mutex_) = 0;
   int lost_calls_ OUTFALL_GUARDED_BY(mutex_) = 0;
   bool in_doubt_ OUTFALL_GUARDED_BY(mutex_) = false;
+  bool restarted_unseen_ OUTFALL_GUARDED_BY(mutex_) = false;
   bool seen_ OUTFALL_GUARDED_BY(mutex_) = false;
   bool looks_held_ OUTFALL_GUARDED_BY(mutex_) = false;
   int looks_waiting_ OUTFALL_GUARDED_BY(mutex_) = 0;

@@ -189,6 +189,7 @@ class StepwiseHost final : public DrainHost {
   void wants_room(StreamDrain&) override {}
   void look_at(StreamDrain&, MonotonicTime when) override { next_look = when; }
   void claim_ended() override {}
+  void recover_leases() override {}
   [[nodiscard]] std::uint64_t presence() const override { return 1; }
   [[nodiscard]] bool may_send() const override { return true; }
   [[nodiscard]] bool may_claim() const override { return true; }

@@ -39,6 +39,16 @@ TEST(Drain, AfterARestartOfTheDatabaseNothingIsLeasedBeforeOthersSeeTheWorkerAli
   EXPECT_EQ(store.leased_unseen(), 0);
 }
 
+// The settle was refused again and again, for its lease had to be given up first, and while a
+// settle is refused nothing is claimed: what gives up leases came after a claim only.
+TEST(Drain, ASettleThatMeetsAnotherServerBehindAPoolerIsNotTriedForEver) {
+  ModelStore store;
+  store.restart_behind_a_pooler();
+  store.insert(1);
+  const ModelWorker worker(store);
+  wait_until([&] { return store.delivered(1); }, "the lease to be given up and claimed again");
+}
+
 // It was deferred as if the destination had refused it, and the next probes were left to others.
 TEST(Drain, AProbeThatWasNotSentIsGivenBackAndNotPutOff) {
   ModelStore store;
