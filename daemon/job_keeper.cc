@@ -74,6 +74,15 @@ bool JobKeeper::keep(JobId job, const Uuid& runner, const Requester& by) {
   return true;
 }
 
+void JobKeeper::look_at(JobId job) {
+  const MutexLock lock(mutex_);
+  const auto found = jobs_.find(job);
+  if (found == jobs_.end()) return;
+  found->second.changed = true;
+  found->second.due = system_clock().monotonic();
+  wake_.notify_all();
+}
+
 void JobKeeper::work() {
   std::map<JobId, Kept> due;
   while (wait_for_due(due)) {
@@ -88,8 +97,11 @@ bool JobKeeper::wait_for_due(std::map<JobId, Kept>& due) {
   while (!stopping_) {
     const MonotonicTime now = system_clock().monotonic();
     MonotonicTime next = MonotonicTime::max();
-    for (const auto& [job, kept] : jobs_) {
-      if (kept.due <= now) due.emplace(job, kept);
+    for (auto& [job, kept] : jobs_) {
+      if (kept.due <= now) {
+        kept.changed = false;
+        due.emplace(job, kept);
+      }
       next = std::min(next, kept.due);
     }
     if (!due.empty()) return true;
@@ -157,11 +169,12 @@ void JobKeeper::failed(JobId job, Kept& kept, const StoreError& error) {
   give_back(job, kept);
 }
 
-// It may have been resumed here under another runner meanwhile; then that one counts.
+// It may have been resumed here under another runner meanwhile, or changed; then that counts.
 void JobKeeper::give_back(JobId job, const Kept& kept) {
   const MutexLock lock(mutex_);
   const auto found = jobs_.find(job);
-  if (found != jobs_.end() && found->second.runner == kept.runner) found->second = kept;
+  if (found == jobs_.end() || found->second.runner != kept.runner || found->second.changed) return;
+  found->second = kept;
 }
 
 void JobKeeper::drop(JobId job, const Uuid& runner) {

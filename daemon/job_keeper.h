@@ -46,6 +46,9 @@ class JobKeeper {
   // Runs a job of the database from now on, as the runner that it was created or resumed with, in
   // the name of `by`. False: the worker stops, and nothing is run.
   [[nodiscard]] bool keep(JobId job, const Uuid& runner, const Requester& by);
+  // Has a job that was paused or ended give its room free now, and not when its rate next lets it
+  // be looked at. Of one that is not run here: nothing.
+  void look_at(JobId job);
 
  private:
   struct Kept {
@@ -53,6 +56,7 @@ class JobKeeper {
     Requester by;
     MonotonicTime due;
     Milliseconds pause{0};  // after the last failure
+    bool changed = false;   // somebody has changed it since it was last looked at
   };
 
   void work();

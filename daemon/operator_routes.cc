@@ -338,6 +338,7 @@ Work change_job(std::string (OperatorStore::*change)(JobId, const Requester&)) {
   return [change](const Asked& asked) {
     const JobId job = asked.integer("job").value_or(0);
     (asked.store.*change)(job, asked.requester());
+    asked.desk.jobs.look_at(job);
     return changed(asked, job);
   };
 }

@@ -709,8 +709,8 @@ const Rule kRules[] = {
      "reorder"},
     {"ASuspectOvertakesNothing",
      suspect_behind_a_fresh_entry,
-     {.patches = {{"0002_claim", "WHERE p_only_suspects AND f.stream",
-                   "WHERE false AND f.stream"}}},
+     {.patches = {{"0002_claim", "WHERE p_only_suspects\n               AND (f.stream, f.id) >=",
+                   "WHERE false\n               AND (f.stream, f.id) >="}}},
      "reorder"},
 };
 

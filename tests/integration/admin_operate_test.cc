@@ -275,6 +275,28 @@ TEST_F(AdminOperate, AJobIsPausedResumedAndAbortedFromHereAndByTheCommandLine) {
   EXPECT_EQ(sql_.number("SELECT count(*) FROM dead_letters"), 60 - replayed());
 }
 
+// It was looked at again only when its rate let it do more, up to a second later.
+TEST_F(AdminOperate, AJobThatIsAbortedOrPausedGivesItsRoomFree) {
+  dead_letters(60);
+  worker();
+  const json::object slow = {{"action", "replay"},
+                             {"stream", "orders"},
+                             {"per_second", 0.001},
+                             {"actor", "anna"},
+                             {"reason", "mended"}};
+  for (int job = 1; job <= 8; ++job) EXPECT_EQ(call("POST", "/v1/jobs", slow).status, 201);
+  const AdminAnswer refused = call("POST", "/v1/jobs", slow);
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_THAT(refused.body, HasSubstr("no_room_for_jobs"));
+  EXPECT_EQ(sql_.number("SELECT count(*) FROM jobs"), 8);
+
+  for (int job = 1; job <= 8; ++job) {
+    done_at(fmt::format("/v1/jobs/{}/{}", job, job % 2 == 0 ? "abort" : "pause"));
+  }
+  wait_until([&] { return call("POST", "/v1/jobs", slow).status == 201; }, "there is room");
+  workers_.back()->wait_for_output("job ended here job=8 state=aborted");
+}
+
 TEST_F(AdminOperate, AWorkerThatStopsPausesItsJobAndAnotherGoesOnExactlyThere) {
   dead_letters(80);
   worker();
