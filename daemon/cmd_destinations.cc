@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <optional>
 
 #include <boost/json.hpp>
@@ -59,11 +60,16 @@ ExitCode list(const Context& context, const PausedOptions& options) {
 }
 
 // Whether this configuration has the stream and lets nothing select its lanes, neither its `lane`
-// nor its emitter; its workers may have another one.
+// nor its emitter; its workers may have another one, or secrets of it that cannot be read here.
 bool without_lanes(const Context& context, const Config& config,
                    const DestinationOptions& options) {
   const auto stream = config.streams().find(options.stream);
-  return stream != config.streams().end() &&
+  if (stream == config.streams().end() || !stream->second.settings.usable("lane")) return false;
+  const auto emitter = config.emitters().find(stream->second.settings.text("emitter"));
+  if (emitter == config.emitters().end()) return false;
+  const SettingValues& settings = emitter->second.settings;
+  return std::ranges::all_of(emitter->second.specs,
+                             [&](const SettingSpec& spec) { return settings.usable(spec.name); }) &&
          stream_options(config, context.registry, stream->second).lane.empty();
 }
 

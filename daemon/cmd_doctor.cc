@@ -29,13 +29,15 @@ struct Diagnosis {
 // Goes through everything and stops at nothing: one area that cannot be asked leaves the others.
 class Doctor {
  public:
-  Doctor(const Context& context, const Config& config, const DoctorLimits& limits)
+  Doctor(const Context& context, const CommandConfig& loaded, const DoctorLimits& limits)
       : context_(context),
-        config_(config),
+        config_(*loaded.config),
+        problems_(loaded.set_aside),
         limits_(limits),
-        schema_(config.database().text("schema")) {}
+        schema_(config_.database().text("schema")) {}
 
   Diagnosis examine() {
+    examine_configuration();
     examine_database();
     examine_worker();
     for (const auto& [name, emitter] : config_.emitters()) examine_emitter(emitter);
@@ -53,6 +55,15 @@ class Doctor {
       diagnosis_.checked.push_back(name);
     } catch (const StoreError& error) {
       diagnosis_.skipped.emplace_back(name, error.what());
+    }
+  }
+
+  // A worker that runs goes on with what it has read, and may have secrets that are not here.
+  void examine_configuration() {
+    for (const SettingProblem& problem : problems_) {
+      diagnosis_.findings.push_back({"configuration", Severity::warning, problem.setting,
+                                     to_string(problem) + ": a worker would not start with this",
+                                     problem.hint});
     }
   }
 
@@ -144,7 +155,18 @@ class Doctor {
     }
   }
 
+  [[nodiscard]] bool has_problem(const EmitterConfig& emitter) const {
+    const std::string table = "emitters." + emitter.name;
+    return std::ranges::any_of(problems_, [&](const SettingProblem& problem) {
+      return problem.setting == table || problem.setting.starts_with(table + ".");
+    });
+  }
+
   void examine_emitter(const EmitterConfig& emitter) {
+    if (has_problem(emitter)) {
+      diagnosis_.skipped.emplace_back("emitters." + emitter.name, "its configuration is not whole");
+      return;
+    }
     const Connected answer = ask_emitter(context_, config_, emitter);
     diagnosis_.checked.push_back(answer.what);
     if (answer.problem.message.empty()) return;
@@ -155,6 +177,7 @@ class Doctor {
 
   const Context& context_;
   const Config& config_;
+  const ConfigProblems& problems_;
   const DoctorLimits limits_;
   const std::string schema_;
   Diagnosis diagnosis_;
@@ -218,8 +241,8 @@ void write_document(const Context& context, const Diagnosis& diagnosis) {
 ExitCode diagnose(const Context& context, const std::string& long_transaction) {
   DoctorLimits limits;
   limits.long_transaction = parse_span("--long-transaction", long_transaction, Milliseconds{1});
-  const auto config = load_config(context);
-  const Diagnosis diagnosis = Doctor(context, *config, limits).examine();
+  const CommandConfig loaded = load_command_config(context, CommandEmitters::judged);
+  const Diagnosis diagnosis = Doctor(context, loaded, limits).examine();
   (context.json ? write_document : write_findings)(context, diagnosis);
   return exit_code(diagnosis.findings);
 }

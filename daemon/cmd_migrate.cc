@@ -60,7 +60,7 @@ ExitCode migrate(const Context& context, const MigrateOptions& options) {
                                    printable(options.lock_timeout)),
                        "write a whole number and one unit of ms, s, m or h, at most 24h");
   }
-  const auto config = load_config(context);
+  const auto config = load_command_config(context).config;
   const postgres::ConnectOptions connect = connect_options(*config);
   try {
     Migrator migrator(connect, *lock_timeout);

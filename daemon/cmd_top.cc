@@ -119,7 +119,7 @@ class Top {
 
 ExitCode top(const Context& context, const TopOptions& options) {
   const Milliseconds interval = parse_span("--interval", options.interval, Milliseconds{100});
-  const auto config = load_config(context);
+  const auto config = load_command_config(context).config;
   TopReader reader(*config, workers_to_ask(options.workers, *config));
   try {
     if (!options.once) return Top(context, reader, interval).run();

@@ -219,6 +219,12 @@ std::shared_ptr<const Config> load_config(const Context& context, bool for_run) 
   throw invalid_configuration(std::move(std::get<ConfigProblems>(loaded)));
 }
 
+CommandConfig load_command_config(const Context& context, CommandEmitters emitters) {
+  auto loaded = config_loader(context).load_for_command(emitters);
+  if (auto* found = std::get_if<CommandConfig>(&loaded)) return std::move(*found);
+  throw invalid_configuration(std::move(std::get<ConfigProblems>(loaded)));
+}
+
 std::string pasteable(const Context& context, std::string command) {
   if (context.config_flag.empty() || command.ends_with("--help") ||
       command.find(" --config ") != std::string::npos) {

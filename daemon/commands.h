@@ -67,6 +67,11 @@ CLI::App& add_command_group(CLI::App& parent, const std::string& name,
 [[nodiscard]] std::shared_ptr<const Config> load_config(const Context& context,
                                                         bool for_run = false);
 
+// What a command needs that asks the database, and all that is wrong elsewhere; throws CommandError
+// (configuration) where what it needs is not there.
+[[nodiscard]] CommandConfig load_command_config(
+    const Context& context, CommandEmitters emitters = CommandEmitters::left_alone);
+
 // What a command ends with that cannot use its configuration.
 [[nodiscard]] CommandError invalid_configuration(std::vector<SettingProblem> problems);
 

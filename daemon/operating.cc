@@ -137,7 +137,7 @@ CommandError command_error(const StoreError& error) {
 
 ExitCode with_store(const Context& context, Access access,
                     const std::function<ExitCode(OperatorStore&, const Config&)>& work) {
-  const auto config = load_config(context);
+  const auto config = load_command_config(context).config;
   try {
     postgres::ConnectOptions options = connect_options(*config);
     options.application_name = "outfall command";

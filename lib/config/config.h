@@ -35,7 +35,8 @@ struct ConfigTables {
   std::map<std::string, EmitterConfig, std::less<>> emitters;
 };
 
-// A complete and valid configuration. Made by ConfigLoader only, immutable afterwards, and so safe
+// A complete and valid configuration, but for that of a command
+// (ConfigLoader::load_for_command()). Made by ConfigLoader only, immutable afterwards, and so safe
 // to read and share (as shared_ptr<const Config>) from any thread. Holds secrets in the clear:
 // print it through config/print.h only. The EmitterRegistry it was loaded with must outlive it.
 class Config {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <set>
 #include <tuple>
 #include <unistd.h>
@@ -30,20 +31,25 @@ class Load {
 
   LoadedConfig run() {
     if (!read_file()) return std::move(problems_);
-    environment_ = sort_environment(sources_.environment, file_names(), problems_);
-    check_top_level();
-    resolve_globals();
-    for (const std::string& name : names("streams")) resolve_stream(name);
-    for (const std::string& name : names("emitters")) resolve_emitter(name);
-    check_config(tables_, registry_, problems_);
+    resolve_all(SecretFiles::read);
     // Alone it is told by problems_for_run().
     if (sources_.for_run && !problems_.empty() && names("streams").empty())
       problems_.push_back(no_stream(sources_.file));
     if (problems_.empty()) return std::make_shared<const Config>(std::move(tables_));
-    std::ranges::stable_sort(problems_, {}, [](const SettingProblem& problem) {
-      return std::make_tuple(problem.origin.file.empty(), problem.origin.line,
-                             problem.origin.column);
-    });
+    sort_problems();
+    return std::move(problems_);
+  }
+
+  std::variant<CommandConfig, ConfigProblems> run_for_command(CommandEmitters emitters) {
+    if (!read_file()) return std::move(problems_);
+    const bool judged = emitters == CommandEmitters::judged;
+    resolve_all(judged ? SecretFiles::read : SecretFiles::leave);
+    sort_problems();
+    if (std::ranges::none_of(problems_, stops_command))
+      return CommandConfig{std::make_shared<const Config>(std::move(tables_)),
+                           std::move(problems_)};
+    // Who judges all tells all.
+    if (!judged) std::erase_if(problems_, std::not_fn(stops_command));
     return std::move(problems_);
   }
 
@@ -60,6 +66,39 @@ class Load {
   }
 
  private:
+  using SecretFiles = Resolver::SecretFiles;
+
+  void resolve_all(SecretFiles secrets_of_emitters) {
+    environment_ = sort_environment(sources_.environment, file_names(), problems_);
+    check_top_level();
+    resolve_globals();
+    for (const std::string& name : names("streams")) resolve_stream(name);
+    for (const std::string& name : names("emitters")) resolve_emitter(name, secrets_of_emitters);
+    check_config(tables_, registry_, problems_);
+  }
+
+  void sort_problems() {
+    std::ranges::stable_sort(problems_, {}, [](const SettingProblem& problem) {
+      return std::make_tuple(problem.origin.file.empty(), problem.origin.line,
+                             problem.origin.column);
+    });
+  }
+
+  // Whether it is, or may be, about what a command needs that asks the database. A table that there
+  // is not may be meant as [database], and so may a variable with a slip.
+  static bool stops_command(const SettingProblem& problem) {
+    if (problem.setting == "admin.token" || problem.setting == "admin.token_file") return false;
+    return std::ranges::none_of(setting_tables(), [&](const TableSpec& table) {
+      if (table.name == "database" || table.name == "admin") return false;
+      const std::string begin = fmt::format("{}.", table.name);
+      if (!problem.setting.empty())
+        return problem.setting == table.name || problem.setting.starts_with(begin);
+      std::string variable = variable_name(table.name, "");
+      variable.resize(variable.size() - 1);  // a slip is one underscore instead of two
+      return problem.origin.variable.starts_with(variable);
+    });
+  }
+
   // Whether nobody can tell by now where the admin server is. A slip such as OUTFALL_ADMIN_LISTEN
   // has no setting that it is about.
   static bool hides_admin(const SettingProblem& problem) {
@@ -217,7 +256,7 @@ class Load {
     tables_.streams[name] = {name, resolver_.resolve(*input, setting_table("streams").settings)};
   }
 
-  void resolve_emitter(const std::string& name) {
+  void resolve_emitter(const std::string& name, SecretFiles secret_files) {
     const auto input = named_input("emitters", name);
     if (!input) return;
     const auto [given, origin] = kind_of(*input);
@@ -229,8 +268,8 @@ class Load {
     std::vector<SettingSpec> specs(setting_table("emitters").settings.begin(),
                                    setting_table("emitters").settings.end());
     specs.insert(specs.end(), kind->settings.begin(), kind->settings.end());
-    tables_.emitters[name] = {name, std::string(kind->kind), resolver_.resolve(*input, specs),
-                              kind->settings};
+    tables_.emitters[name] = {name, std::string(kind->kind),
+                              resolver_.resolve(*input, specs, secret_files), kind->settings};
   }
 
   // The kind has to be known before the rest of the table can be understood. Empty: not given, or
@@ -298,6 +337,11 @@ std::string find_config_file(std::string_view flag,
 
 LoadedConfig ConfigLoader::load() const {
   return Load(registry_, sources_).run();
+}
+
+std::variant<CommandConfig, ConfigProblems> ConfigLoader::load_for_command(
+    CommandEmitters emitters) const {
+  return Load(registry_, sources_).run_for_command(emitters);
 }
 
 std::variant<SettingValues, ConfigProblems> ConfigLoader::load_admin() const {

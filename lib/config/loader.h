@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
@@ -39,6 +40,18 @@ struct ReloadedConfig {
   std::vector<SettingChange> needs_restart;  // not in effect until the next start
 };
 
+// What a command needs that asks the database.
+struct CommandConfig {
+  std::shared_ptr<const Config> config;
+  ConfigProblems set_aside;  // problems of what only a worker needs; may be empty
+};
+
+// What it does about emitters: their secrets need not be where it runs.
+enum class CommandEmitters : std::uint8_t {
+  left_alone,  // the files of their secrets are not read, and such a setting is not `usable()`
+  judged,      // as by load()
+};
+
 // Reads file, environment and secret files completely, checks everything, and gives either a whole
 // configuration or all problems, never a part. Each call reads anew; nothing is kept between calls,
 // so one loader may be used from several threads. Blocks for reading small files only.
@@ -49,6 +62,14 @@ class ConfigLoader {
       : registry_(registry), sources_(std::move(sources)) {}
 
   [[nodiscard]] LoadedConfig load() const;
+
+  // For a command that asks the database, and perhaps workers. Of the configuration the tables
+  // [database] and [admin] (without its token) can be relied on, and there are the names of the
+  // streams. A mistake in these tables is a problem, and what may be meant as one of them; so is
+  // what cannot be understood at all. Every other one is set aside, since it is the worker's to
+  // tell: settings with one are not `usable()`, and a stream's emitter need not be there.
+  [[nodiscard]] std::variant<CommandConfig, ConfigProblems> load_for_command(
+      CommandEmitters emitters = CommandEmitters::left_alone) const;
 
   // The table [admin] for a command that asks a running worker. Of it only `enabled` and `listen`
   // can be relied on: a mistake in these is a problem, and so is a file that cannot be understood

@@ -27,6 +27,7 @@ struct Resolver::Given {
 struct Resolver::Scan {
   const TableInput& input;
   std::span<const SettingSpec> specs;
+  SecretFiles secret_files;
   std::map<std::string, Given, std::less<>> file = {};
   std::map<std::string, Given, std::less<>> environment = {};
   std::set<std::string, std::less<>> meant = {};  // by a name that is none
@@ -106,8 +107,9 @@ SettingOrigin Resolver::origin_of_table(const TableInput& input) const {
   return origin;
 }
 
-SettingValues Resolver::resolve(const TableInput& input, std::span<const SettingSpec> specs) {
-  Scan scan{input, specs};
+SettingValues Resolver::resolve(const TableInput& input, std::span<const SettingSpec> specs,
+                                SecretFiles secret_files) {
+  Scan scan{input, specs, secret_files};
   if (input.node != nullptr) scan_file(scan, *input.node, "");
   scan_environment(scan);
   SettingValues values;
@@ -242,6 +244,7 @@ SettingValues::Value Resolver::resolve_one(Scan& scan, const SettingSpec& spec) 
              fmt::format("both {} and {} are set", spec.name, file_name), "keep one of the two");
       return doubtful(spec);
     }
+    if (by_file != nullptr && scan.secret_files == SecretFiles::leave) return doubtful(spec);
     SettingValues::Value value;
     if (by_file == nullptr) {
       value = decode_given(scan, spec, *direct);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -24,11 +25,15 @@ struct TableInput {
 // secrets name. One resolver serves one load.
 class Resolver {
  public:
+  enum class SecretFiles : std::uint8_t { read, leave };
+
   // `file` as it was named by the user; "" where there is none.
   Resolver(std::string file, std::vector<SettingProblem>& problems)
       : file_(std::move(file)), problems_(problems) {}
 
-  [[nodiscard]] SettingValues resolve(const TableInput& input, std::span<const SettingSpec> specs);
+  // What is in a file of its own that is left alone is in doubt, without a problem.
+  [[nodiscard]] SettingValues resolve(const TableInput& input, std::span<const SettingSpec> specs,
+                                      SecretFiles secret_files = SecretFiles::read);
 
   // Where a table stands: its header, else the first variable that names it, else the file.
   [[nodiscard]] SettingOrigin origin_of_table(const TableInput& input) const;

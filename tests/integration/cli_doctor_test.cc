@@ -533,6 +533,23 @@ TEST_F(CliDoctor, ASinkThatIsDown) {
                                         HasSubstr("\n1 critical, 0 warnings, ")));
 }
 
+// It said that and nothing else, and ended with 78.
+TEST_F(CliDoctor, AConfigurationThatNoWorkerCouldStartWith) {
+  configure("a_worker", {},
+            to_file() +
+                "[streams.mails]\nemitter = \"hooks\"\n[emitters.hooks]\nkind = "
+                "\"webhook\"\nurl_file = \"credentials/hooks\"\n");
+  const Diagnosis found = diagnose();
+  EXPECT_EQ(found.code, 75);
+  EXPECT_EQ(found.only("configuration").about, "emitters.hooks.url_file");
+  EXPECT_EQ(found.findings[0].severity, "warning");
+  EXPECT_THAT(found.findings[0].what,
+              AllOf(StartsWith("outfall.toml:"), HasSubstr("credentials/hooks\" cannot be read"),
+                    HasSubstr("a worker would not start with this")));
+  EXPECT_THAT(found.checked, IsSupersetOf({"streams", "emitters.out"}));
+  EXPECT_THAT(found.not_checked, testing::Contains("emitters.hooks"));
+}
+
 TEST_F(CliDoctor, ADatabaseThatIsAway) {
   configure_dsn(fmt::format("postgresql://a_worker@127.0.0.1:{}/d", free_port()));
   const Diagnosis away = diagnose();

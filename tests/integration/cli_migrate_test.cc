@@ -60,6 +60,51 @@ TEST_F(CliMigrate, DryRunChangesNothingAndMigratingTwiceIsFine) {
   EXPECT_TRUE(done({"migrate"}).at("steps").as_array().empty());
 }
 
+// What only the unit of the worker has, by LoadCredential= and Environment=: a file, a variable,
+// and what the emitter requires of them.
+constexpr std::string_view kSecretsOfTheWorker =
+    "[streams.orders]\nemitter = \"hook\"\n[emitters.hook]\nkind = \"webhook\"\n"
+    "secret_file = \"/run/credentials/outfall.service/hook\"\n"
+    "[streams.mails]\nemitter = \"broker\"\n[emitters.broker]\nkind = \"kafka\"\n"
+    "brokers = \"127.0.0.1:9\"\ntopic = \"mails\"\n"
+    "sasl.mechanism = \"PLAIN\"\nsasl.username = \"shop\"\n";
+
+TEST_F(CliMigrate, SecretsThatOnlyTheWorkerHasStopNoCommandThatNeedsNone) {
+  configure_url(empty_.dsn(), std::string(kSecretsOfTheWorker));
+  for (const auto& command : std::vector<std::vector<std::string>>{
+           {"migrate"},
+           {"status"},
+           {"top", "--once"},
+           {"streams", "list"},
+           {"dead-letters", "list"},
+           {"dead-letters", "jobs", "list"},
+       }) {
+    const Finished finished = outfall(command);
+    EXPECT_CODE(finished, 0) << command[0];
+  }
+  EXPECT_EQ(text_of(refused(69, {"entry", "show", "--id", "1"}), "code"), "unavailable");
+  for (const char* command : {"check-config", "run"})
+    EXPECT_THAT(outfall({command}).error_output, HasSubstr("emitters.hook.secret_file: the file"));
+}
+
+// A database that is meant and misspelt is no mistake of the worker's part.
+TEST_F(CliMigrate, WhatMayBeMeantAsTheDatabaseIsToldWithoutThePartOfTheWorker) {
+  folder_.write("outfall.toml",
+                "[databse]\nurl = \"postgresql:///shop\"\n" + std::string(kSecretsOfTheWorker));
+  const auto settings = [&](std::map<std::string, std::string> environment) {
+    const Finished finished = outfall({"migrate", "--json"}, std::move(environment));
+    EXPECT_CODE(finished, 78);
+    std::vector<std::string> names;
+    const boost::json::value document = boost::json::parse(finished.error_output);
+    for (const boost::json::value& problem : document.at("error").at("problems").as_array())
+      names.push_back(text_of(problem, "setting"));
+    return names;
+  };
+  EXPECT_THAT(settings({}), testing::UnorderedElementsAre("databse", "database.url"));
+  EXPECT_THAT(settings({{"OUTFALL_DATABASE_URL", empty_.dsn()}, {"OUTFALL_LOG_LEVEL", "debug"}}),
+              testing::UnorderedElementsAre("databse", "database.url", ""));
+}
+
 TEST_F(CliMigrate, SeveralAtOnceApplyEachMigrationOnce) {
   std::vector<std::unique_ptr<ChildProcess>> migrators;
   for (int i = 0; i < 4; ++i) migrators.push_back(start({"migrate", "--json"}));

@@ -114,6 +114,20 @@ TEST_F(CliStreams, LanesThatTheEmitterSelectsAreKnown) {
                                    testing::Not(HasSubstr("note:"))));
 }
 
+// Whether it does is in the URL, which may be the worker's alone.
+TEST_F(CliStreams, OfAnEmitterWhoseUrlCannotBeReadHereNoLanesAreDenied) {
+  enqueue("orders");
+  configure(
+      "[streams.orders]\nemitter = \"hooks\"\n[emitters.hooks]\nkind = \"webhook\"\n"
+      "url_file = \"/run/credentials/outfall.service/hooks\"\n");
+  for (const std::string lane : {"a.example", "b.example"}) {
+    const Finished paused = outfall({"destinations", "pause", "orders", lane, "--reason", "x"});
+    EXPECT_CODE(paused, 0);
+    EXPECT_THAT(paused.output, testing::Not(HasSubstr("note:")));
+  }
+  EXPECT_CODE(outfall({"streams", "pause", "orders", "--reason", "x"}), 0);
+}
+
 TEST_F(CliStreams, ADestinationThatIsNotPausedCannotBeResumed) {
   enqueue("orders");
   const auto resume = [&](const std::string& stream, const std::string& lane) {

@@ -21,6 +21,8 @@ from machine import Machine, wait_until
 PACKAGE = None
 PASSWORD = "pass-word/of the worker"
 CONFIGURATION = """
+[database]
+url_file = "credentials/database-url"
 [streams.orders]
 emitter = "file"
 
@@ -136,6 +138,25 @@ class Systemd(unittest.TestCase):
                          {"ActiveState": "active", "SubState": "running"})
         self.expect_flow("first")
 
+    def test_a_command_of_root_finds_the_same_database(self):
+        shown = self.m.inside("outfall", "status", "--json").stdout
+        self.assertEqual([stream["stream"] for stream in json.loads(shown)["streams"]], ["orders"])
+        self.assertIn("is up to date", self.m.inside("outfall", "migrate").stdout)
+
+    def test_a_secret_of_the_workers_unit_stops_neither_the_migration_nor_commands(self):
+        # The row "more secrets" of docs/start/systemd.md, and what the emitter cannot do without.
+        self.m.put("/etc/outfall/credentials/hook", "http://127.0.0.1:9/in\n", 0o600)
+        self.drop_in("[Service]\nLoadCredential=hook:/etc/outfall/credentials/hook\n"
+                     "Environment=OUTFALL_EMITTERS__HOOK__URL_FILE=%d/hook\n")
+        self.m.put("/etc/outfall/outfall.toml", CONFIGURATION +
+                   '[streams.hooks]\nemitter = "hook"\n[emitters.hook]\nkind = "webhook"\n')
+        self.m.systemctl("restart", "outfall")
+        self.assertEqual(self.m.show("outfall-migrate", "Result", "ExecMainStatus"),
+                         {"Result": "success", "ExecMainStatus": "0"})
+        self.assertEqual(self.m.show("outfall", "StatusText"), "serving 2 streams")
+        shown = self.m.inside("outfall", "status", "--json").stdout
+        self.assertEqual([stream["stream"] for stream in json.loads(shown)["streams"]], ["hooks", "orders"])
+
     def test_the_migration_ends_before_the_worker_starts(self):
         self.m.systemctl("stop", "outfall")
         self.m.sql("DROP SCHEMA outbox CASCADE")
@@ -214,7 +235,7 @@ class Systemd(unittest.TestCase):
         self.assertNotEqual(reload.returncode, 0)
         self.assertIn("failed", reload.stdout)
         lines = [entry["MESSAGE"] for entry in self.entries(mark)]
-        self.assertIn('outfall: /etc/outfall/outfall.toml:3:11: streams.orders.emitter: there is no emitter "fiel"', lines)
+        self.assertIn('outfall: /etc/outfall/outfall.toml:5:11: streams.orders.emitter: there is no emitter "fiel"', lines)
         self.expect_flow("unchanged")
         self.assertEqual(self.m.show("outfall", "ActiveState", "StatusText"),
                          {"ActiveState": "active", "StatusText": "serving 1 stream"})
