@@ -173,8 +173,13 @@ void Resolver::unknown(Scan& scan, const std::string& name, SettingOrigin origin
 
 void Resolver::missing(const Scan& scan, const SettingSpec& spec) {
   const std::string variable = variable_name(scan.input.path, spec.name);
-  std::string hint = fmt::format("set it in {}, or by {}", table_header(scan.input.path), variable);
-  if (spec.secret) hint += fmt::format(" or {}_FILE", variable);
+  const std::string table = table_header(scan.input.path);
+  std::string hint =
+      spec.secret ? fmt::format(
+                        "set it, or {}_file to the name of a file that has it, in {}, or by {} or "
+                        "{}_FILE",
+                        spec.name, table, variable, variable)
+                  : fmt::format("set it in {}, or by {}", table, variable);
   report(scan, spec.name, origin_of_table(scan.input), "is required and not set", std::move(hint));
 }
 

@@ -344,9 +344,9 @@ TEST_F(ConfigFile, ARuleAboutWhatIsNotGivenPointsToTheTable) {
 
 TEST_F(ConfigFile, AMissingTableIsAProblemOfTheWholeFile) {
   write("[log]\n");
-  EXPECT_THAT(problems(), ElementsAre(" database.url: is required and not set | set it in "
-                                      "[database], or by OUTFALL_DATABASE__URL or "
-                                      "OUTFALL_DATABASE__URL_FILE"));
+  EXPECT_THAT(problems(), ElementsAre(" database.url: is required and not set | set it, or "
+                                      "url_file to the name of a file that has it, in [database], "
+                                      "or by OUTFALL_DATABASE__URL or OUTFALL_DATABASE__URL_FILE"));
 }
 
 TEST_F(ConfigFile, ASettingOutsideOfAnyTableIsToldWhereItBelongs) {
