@@ -385,6 +385,14 @@ Findings judge_privileges(const json::object& privileges, std::string_view schem
   if (others > 0)
     what += fmt::format(" and {}", counted(static_cast<std::int64_t>(others), "more right"));
   if (!flag_field(privileges, "member")) {
+    // Whoever looks with a login of their own is not to make a worker of it.
+    if (const std::string of = text_field(privileges, "operator"); !of.empty() && may_use) {
+      return {{"privileges", Severity::note, role,
+               fmt::format("{} is the login of a person (a member of {}) and no worker's: whether "
+                           "the worker may do all that it does was not judged",
+                           printable(role), of),
+               "run `outfall doctor` with the worker's login to have that judged as well"}};
+    }
     return {{"privileges", Severity::critical, role, what,
              fmt::format("GRANT outbox_worker TO {};", identifier(role))}};
   }

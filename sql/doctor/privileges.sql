@@ -5,6 +5,9 @@ SELECT json_build_object(
          'role', current_user,
          'member', EXISTS (SELECT FROM pg_catalog.pg_roles r
                             WHERE r.rolname = 'outbox_worker' AND pg_has_role(current_user, r.oid, 'USAGE')),
+         'operator', (SELECT min(r.rolname) FROM pg_catalog.pg_roles r
+                       WHERE r.rolname IN ('outbox_operator', 'outbox_reader')
+                         AND pg_has_role(current_user, r.oid, 'USAGE')),
          'schema', coalesce((SELECT has_schema_privilege(n.oid, 'USAGE')
                                FROM pg_catalog.pg_namespace n WHERE n.nspname = $1), true),
          'missing', (SELECT coalesce(json_agg(m.what ORDER BY m.what), '[]') FROM (

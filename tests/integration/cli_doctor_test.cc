@@ -452,6 +452,22 @@ TEST_F(CliDoctor, RightsThatTheRoleLacks) {
   sql_.exec("GRANT pg_read_all_stats TO a_worker");
 }
 
+// It told them to make a worker of it, and ended with 69.
+TEST_F(CliDoctor, TheLoginOfAnOperatorIsNoWorkersAndLacksNothing) {
+  for (const std::string group : {"outbox_operator", "outbox_reader"}) {
+    sql_.exec("GRANT " + group + " TO a_stranger");
+    configure("a_stranger");
+    const Diagnosis found = diagnose();
+    sql_.exec("REVOKE " + group + " FROM a_stranger");
+    EXPECT_EQ(found.code, 0);
+    EXPECT_EQ(found.only("privileges").severity, "note");
+    EXPECT_THAT(found.findings[0].what,
+                AllOf(HasSubstr(group), HasSubstr("whether the worker may do all that it does")));
+    EXPECT_THAT(found.findings[0].change, HasSubstr("with the worker's login"));
+    EXPECT_THAT(found.checked, Contains("streams"));
+  }
+}
+
 // Every right that doctor asks for is one that the migrations give to workers, and one by one their
 // absence is found.
 TEST_F(CliDoctor, EveryFunctionThatAWorkerCallsIsLookedAt) {
