@@ -21,6 +21,12 @@ def promtool(*arguments):
     return subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, check=False)
 
 
+def seconds(duration):
+    """Of Prometheus's `1d5h`."""
+    unit = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+    return sum(int(number) * unit[name] for number, name in re.findall(r"(\d+)(ms|[smhd])", duration))
+
+
 def groups(text):
     return yaml.safe_load(text)["groups"]
 
@@ -50,6 +56,25 @@ class Rules(unittest.TestCase):
                     (fires if check["exp_alerts"] else silent).add(check["alertname"])
         self.assertEqual(fires, set(alerts()))
         self.assertEqual(silent, set(alerts()))
+
+    def test_every_alert_is_shown_to_fire_within_what_it_promises(self):
+        # In the name of a test stands when all was well for the last time: "OutfallX: what happens [from 5m]".
+        # Tests of what is slower than an alert promises, such as a tenth that is late, have none.
+        shown = set()
+        for file in TESTS:
+            for test in yaml.safe_load(file.read_text(encoding="utf-8"))["tests"]:
+                begin = re.fullmatch(r"(\w+): .* \[from (\w+)\]", test["name"])
+                if not begin:
+                    continue
+                name = begin[1]
+                fires = [seconds(check["eval_time"]) for check in test["alert_rule_test"]
+                         if check["alertname"] == name and check["exp_alerts"]]
+                promise = alerts()[name]["annotations"]["fires_within"]
+                self.assertTrue(fires, f"{file.name}: {test['name']}: never fires")
+                self.assertLessEqual(min(fires) - seconds(begin[2]), seconds(promise),
+                                     f"{file.name}: {test['name']}: a check is missing within {promise}")
+                shown.add(name)
+        self.assertEqual(shown, set(alerts()))
 
     def test_every_alert_says_all_that_an_operator_needs(self):
         self.assertGreaterEqual(len(alerts()), 20)
