@@ -189,6 +189,15 @@ class TcpGate::Loop {
     }
   }
 
+  void throttle(Direction direction, std::uint64_t bytes_per_second) {
+    faults(direction).bytes_per_second = bytes_per_second;
+    for (Connection& connection : connections_) {
+      Flow& flow = connection.flows[index(direction)];
+      flow.allowance = 0;
+      flow.refilled = steady_clock::now();
+    }
+  }
+
   void end_connections(Ending ending) {
     for (Connection& connection : connections_) {
       disturbed_ += connection.over ? 0 : 1;
@@ -435,7 +444,8 @@ class TcpGate::Loop {
     bytes_[index(direction)] += size;
     flow.buffered -= size;
     flow.until_cut -= std::min<std::uint64_t>(flow.until_cut, size);
-    flow.allowance -= static_cast<double>(size);
+    // What went before the throttle is no debt.
+    if (faults(direction).bytes_per_second > 0) flow.allowance -= static_cast<double>(size);
     Chunk& chunk = flow.chunks.front();
     chunk.bytes.erase(0, size);
     if (chunk.bytes.empty()) {
@@ -498,7 +508,7 @@ void TcpGate::delay(Direction direction, std::chrono::milliseconds delay) {
 }
 
 void TcpGate::throttle(Direction direction, std::uint64_t bytes_per_second) {
-  loop_->change([&] { loop_->faults(direction).bytes_per_second = bytes_per_second; });
+  loop_->change([&] { loop_->throttle(direction, bytes_per_second); });
 }
 
 void TcpGate::cut_after(Direction direction, std::optional<std::uint64_t> bytes, Ending ending) {

@@ -272,6 +272,20 @@ TEST_F(Gate, ThrottlesBytesPerSecond) {
   EXPECT_GE(steady_clock::now() - start, milliseconds(140));
 }
 
+// A worker busy at its database was not throttled at all: of what it had sent before so much was a
+// debt, and a negative allowance let everything pass.
+TEST_F(Gate, ThrottlesAConnectionThatHasSentMuchBefore) {
+  Socket client = Socket::connect_to(gate_.port());
+  Socket server = listener_.accept();
+  const std::string much(1 << 20, 'x');
+  std::thread sender([&] { client.send(much); });
+  EXPECT_EQ(server.receive(much.size()).size(), much.size());
+  sender.join();
+  gate_.throttle(Direction::to_server, 10);
+  client.send("four and more bytes");
+  wait_until([&] { return gate_.disturbed() > 0; }, "the throttle to hold bytes back");
+}
+
 TEST_F(Gate, CutsAfterSoManyBytes) {
   gate_.cut_after(Direction::to_client, 10, Ending::close);
   Socket client = Socket::connect_to(gate_.port());
