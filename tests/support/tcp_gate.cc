@@ -224,6 +224,7 @@ class TcpGate::Loop {
   }
 
   [[nodiscard]] std::uint64_t accepted() const { return accepted_; }
+  [[nodiscard]] std::uint64_t unserved() const { return unserved_; }
   [[nodiscard]] std::size_t open_connections() const {
     return static_cast<std::size_t>(std::count_if(connections_.begin(), connections_.end(),
                                                   [](const auto& c) { return !c.over; }));
@@ -328,6 +329,7 @@ class TcpGate::Loop {
       if (admission_ == Admission::accept) {
         connection.server = connect_to(server_port_);
         if (connection.server < 0) {
+          ++unserved_;
           close_socket(client, Ending::reset);
           continue;
         }
@@ -470,6 +472,7 @@ class TcpGate::Loop {
   std::array<Faults, 2> faults_;
   std::list<Connection> connections_;
   std::uint64_t accepted_ = 0;
+  std::uint64_t unserved_ = 0;
   std::array<std::uint64_t, 2> bytes_{};
   std::uint64_t disturbed_ = 0;
   bool stopping_ = false;
@@ -529,6 +532,10 @@ void TcpGate::half_close(Direction direction) {
 
 std::uint64_t TcpGate::accepted() const {
   return loop_->read([&] { return loop_->accepted(); });
+}
+
+std::uint64_t TcpGate::unserved() const {
+  return loop_->read([&] { return loop_->unserved(); });
 }
 
 std::size_t TcpGate::open_connections() const {

@@ -66,6 +66,7 @@ class TcpGate {
   void half_close(Direction direction);
 
   [[nodiscard]] std::uint64_t accepted() const;                  // connections so far
+  [[nodiscard]] std::uint64_t unserved() const;                  // of these: nobody listened behind
   [[nodiscard]] std::size_t open_connections() const;            // now
   [[nodiscard]] std::uint64_t bytes(Direction direction) const;  // handed on so far
   // How often a fault has met somebody so far: connections that it ended, halved, froze or let

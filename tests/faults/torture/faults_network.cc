@@ -59,7 +59,7 @@ void reopen(TcpGate& gate, const std::string& mode) {
 }
 
 // Of gates: it strikes while somebody is connected, and has met somebody when the gates have ended
-// a connection, or have lost or held up bytes.
+// a connection, or have lost or held up bytes, unless what it does is done behind them.
 class GateFault : public WitnessedFault {
  public:
   using WitnessedFault::WitnessedFault;
@@ -71,6 +71,11 @@ class GateFault : public WitnessedFault {
   [[nodiscard]] bool happened() override {
     return injection_.step == "S8" || (may_look() && disturbed() > before_);
   }
+  [[nodiscard]] virtual std::uint64_t disturbed() {
+    std::uint64_t sum = 0;
+    for (const TcpGate* gate : gates()) sum += gate->disturbed();
+    return sum;
+  }
 
  private:
   bool ready() final {
@@ -81,11 +86,6 @@ class GateFault : public WitnessedFault {
   void strike() final {
     before_ = disturbed();
     close_gates();
-  }
-  [[nodiscard]] std::uint64_t disturbed() {
-    std::uint64_t sum = 0;
-    for (const TcpGate* gate : gates()) sum += gate->disturbed();
-    return sum;
   }
 
   std::uint64_t before_ = 0;
@@ -176,6 +176,7 @@ class SinkAway final : public GateFault {
   std::vector<TcpGate*> gates() override { return scene_.sink.gates(); }
   void close_gates() override { scene_.sink.go_away(injection_.mode == "freeze"); }
   void mend() override { scene_.sink.come_back(); }
+  [[nodiscard]] std::uint64_t disturbed() override { return scene_.sink.missed(); }
   [[nodiscard]] bool happened() override {
     return scene_.plan.of.emitter == "kafka" || GateFault::happened();
   }

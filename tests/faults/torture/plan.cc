@@ -245,6 +245,7 @@ std::vector<Case> quick_cases(std::uint64_t seed, bool crash_points) {
       {"stdout", "F22-pooler-restart", "S6"},
       {"webhook", "F22-pooler-failover", "any"},
       {"noop", "F22-pooler-partition.server-drop", "any"},
+      {"webhook", "F14-away.freeze", "S3"},
   };
   std::vector<Case> cases;
   for (const auto& [emitter, fault, step] : kCases)

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fstream>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <unistd.h>
 
@@ -264,6 +265,7 @@ class ProcessSink final : public Sink {
   void go_away(bool frozen) override {
     if (frozen) {
       process_->signal(SIGSTOP);
+      sent_before_ = sent();
     } else {
       (void)process_->kill();
       process_.reset();
@@ -271,14 +273,26 @@ class ProcessSink final : public Sink {
   }
   void come_back() override {
     if (process_) {
+      sent_before_.reset();
       process_->signal(SIGCONT);
     } else {
       start();
     }
   }
+  // Its gates do nothing here: they find nobody behind them, or hand on what nobody reads.
+  std::uint64_t missed() override {
+    std::uint64_t sum = sent_before_ ? sent() - *sent_before_ : 0;
+    for (const auto& gate : gates_) sum += gate->unserved();
+    return sum;
+  }
   void finish() override { taken_.finish(); }
 
  private:
+  [[nodiscard]] std::uint64_t sent() const {
+    std::uint64_t bytes = 0;
+    for (const auto& gate : gates_) bytes += gate->bytes(test::Direction::to_server);
+    return bytes;
+  }
   void start() {
     process_ = std::make_unique<test::ChildProcess>(
         std::vector<std::string>{
@@ -293,6 +307,7 @@ class ProcessSink final : public Sink {
   FileSink taken_;  // the file that the process appends to
   std::vector<std::unique_ptr<test::TcpGate>> gates_;
   std::unique_ptr<test::ChildProcess> process_;
+  std::optional<std::uint64_t> sent_before_;  // it was stopped, which it is
 };
 
 }  // namespace

@@ -34,6 +34,12 @@ class Sink {
   // What the sink itself can suffer: it is killed or frozen, and comes back.
   virtual void go_away(bool /*frozen*/) {}
   virtual void come_back() {}
+  // How often so far somebody has met that it was away, by what its gates have seen of that.
+  [[nodiscard]] virtual std::uint64_t missed() {
+    std::uint64_t sum = 0;
+    for (const test::TcpGate* gate : gates()) sum += gate->disturbed();
+    return sum;
+  }
   // Waits until everything that has come is in the history.
   virtual void finish() = 0;
 

@@ -82,5 +82,14 @@ TEST(TortureJobsWhole, WhatIsOneRunIsNotDealt) {
   }
 }
 
+// Its gates saw nothing of that, and no such run was ever reached.
+TEST(TortureSinkWhole, AnEndpointThatIsKilledOrHangsIsMissedByWorkers) {
+  const test::Finished finished =
+      test::run({OUTFALL_TORTURE, "--quick", "--run", "webhook/F14-away.kill/any/1", "--run",
+                 "webhook/F14-away.freeze/any/2"},
+                {}, std::chrono::minutes(8));
+  EXPECT_EQ(finished.status.code, 0) << finished.error_output << finished.output;
+}
+
 }  // namespace
 }  // namespace outfall::torture

@@ -331,6 +331,8 @@ TEST(GateToNobody, ResetsTheClient) {
   Socket client = Socket::connect_to(gate.port());
   EXPECT_EQ(client.receive(1), "");
   EXPECT_EQ(client.error(), ECONNRESET);
+  EXPECT_EQ(gate.unserved(), 1U);
+  EXPECT_EQ(gate.disturbed(), 0U);  // the gate did nothing
 }
 
 TEST(GateToPostgres, CarriesARealProtocolUntilItIsCut) {
