@@ -53,6 +53,19 @@ TEST(GoodHistory, AKillWithADuplicate) {
   EXPECT_EQ(verdict.takeovers, 3U);
 }
 
+// The lease that was known as the first one's had sent nothing that arrived, and the log of the one
+// that had died with its worker.
+TEST(GoodHistory, AKillWithADuplicateOfWhatHadBeenRefused) {
+  Scene scene = three_of_a_key().poison("b");
+  scene.claim("l1", {"b"}, 5).outcome("b", "failed", 6).note("replayed", "b", 8);
+  scene.arrive("a", 10).arrive("b", 11).arrive("c", 12);
+  scene.fault("F1-sigkill", 13, 13, {{"workers", boost::json::array{"w2"}}});
+  scene.claim("l3", {"b"}, 1600).arrive("b", 1601).settle("l3", {"b"}, 1700);
+  const Verdict verdict = scene.end({"a", "b", "c"}).judged();
+  EXPECT_THAT(names(verdict), IsEmpty());
+  EXPECT_EQ(verdict.dup_explained, 1U);
+}
+
 TEST(GoodHistory, AKeyThatStartsAgainInTheMiddle) {
   Scene scene = three_that_arrived();
   scene.fault("F1-sigkill", 13, 13, kTouchesWorker).arrive("b", 1600).arrive("c", 1601);

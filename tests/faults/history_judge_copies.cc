@@ -124,11 +124,25 @@ class Explanations {
   // Where it is known who held the entry each time it was sent, the fault must touch one of these.
   [[nodiscard]] bool touches_a_holder(const Fault& fault) const {
     if (!fault.touches_workers()) return false;
+    if (fault.all_workers) return true;
     const auto holdings = c_.holdings_of(entry_);
-    if (fault.all_workers || holdings.size() <= gaps_.size()) return true;
+    std::size_t senders = 0;
+    for (const Holding& holding : holdings) {
+      if (!was_over_before_all(holding)) ++senders;
+    }
+    if (senders <= gaps_.size()) return true;
     return std::any_of(holdings.begin(), holdings.end(), [&](const Holding& holding) {
       const Index worker = h_.lease_facts[holding.lease].worker;
       return worker == kNone || fault.touches_worker(worker);
+    });
+  }
+
+  // Whether its attempt was logged as over before anything arrived: it sent none of what did, such
+  // as one that was refused.
+  [[nodiscard]] bool was_over_before_all(const Holding& holding) const {
+    const auto outcomes = c_.outcomes_of(entry_);
+    return std::any_of(outcomes.begin(), outcomes.end(), [&](const LoggedOutcome& outcome) {
+      return outcome.lease == holding.lease && outcome.at < gaps_.front().before->at;
     });
   }
 
