@@ -398,8 +398,10 @@ class Systemd(unittest.TestCase):
         m = self.m
         for number, name in enumerate(("one", "two")):
             m.put(f"/etc/outfall/{name}.toml",
-                  f'[database]\nschema = "{name}"\n[admin]\nlisten = "127.0.0.1:{9500 + number}"\n'
-                  + CONFIGURATION.replace("orders\"", f"{name}\""))
+                  f'[admin]\nlisten = "127.0.0.1:{9500 + number}"\n'
+                  + CONFIGURATION.replace("orders\"", f"{name}\"")
+                  .replace("[database]", f'[database]\nschema = "{name}"')
+                  .replace("credentials/", f"credentials/{name}/"))
             m.put(f"/etc/outfall/credentials/{name}/database-url",
                   "postgresql://outfall@%2Fvar%2Frun%2Fpostgresql/shop", 0o600)
         # Over the socket, as the unit's own user: PrivateUsers= and DynamicUser= and `peer` go together.

@@ -60,6 +60,20 @@ class KafkaMockTest : public testing::Test {
     drain_.new_runs();
     return tokens;
   }
+  // Hands over again what is not delivered, as another attempt does, and takes its place.
+  void send_the_rest(std::vector<std::uint64_t>& tokens) {
+    std::vector<TestEntry> rest;
+    for (const std::uint64_t token : tokens) {
+      if (drain_.kind(token) != OutcomeKind::delivered) rest.push_back(drain_.item(token).entry);
+    }
+    const auto again = drain_.emit(*emitter_, rest);
+    drain_.wait_for_all();
+    drain_.new_runs();
+    std::size_t next = 0;
+    for (std::uint64_t& token : tokens) {
+      if (drain_.kind(token) != OutcomeKind::delivered) token = again[next++];
+    }
+  }
   // All are delivered, and those of each key in the order in which they were handed over.
   void expect_in_order(const std::vector<std::uint64_t>& tokens) {
     expect_delivered(tokens);
@@ -67,6 +81,7 @@ class KafkaMockTest : public testing::Test {
     for (const std::uint64_t token : tokens) {
       const auto& item = drain_.item(token);
       const std::string& place = item.outcome->record_id;
+      if (place.empty()) continue;  // not delivered, which the expectation above tells
       const int offset = std::stoi(place.substr(place.rfind('/') + 1));
       const auto [found, first] = last.try_emplace(*item.entry.key, -1);
       EXPECT_LT(found->second, offset) << *item.entry.key;
@@ -185,20 +200,15 @@ TEST_F(KafkaMockTest, ADestinationThatRefusesWhatIsSentApartSpendsNothing) {
   start();
   next_answers({RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, RD_KAFKA_RESP_ERR_POLICY_VIOLATION});
   auto tokens = send_keys(200);
-  std::vector<TestEntry> left;
+  std::size_t left = 0;
   for (const std::uint64_t token : tokens) {
     const OutcomeKind kind = drain_.kind(token);
     EXPECT_THAT(kind, testing::AnyOf(OutcomeKind::delivered, OutcomeKind::blocked,
                                      OutcomeKind::destination_unavailable));
-    if (kind != OutcomeKind::delivered) left.push_back(drain_.item(token).entry);
+    left += kind != OutcomeKind::delivered ? 1 : 0;
   }
-  EXPECT_FALSE(left.empty());
-  const auto again = drain_.emit(*emitter_, left);
-  drain_.wait_for_all();
-  std::size_t next = 0;
-  for (std::uint64_t& token : tokens) {
-    if (drain_.kind(token) != OutcomeKind::delivered) token = again[next++];
-  }
+  EXPECT_GT(left, 0);
+  send_the_rest(tokens);
   expect_in_order(tokens);
 }
 
@@ -221,13 +231,21 @@ TEST_F(KafkaMockTest, AFatalErrorReplacesTheProducerAndNothingIsLost) {
   EXPECT_GE(producers(), 2);
 }
 
-// As a broker does, all that is under way is refused once one is.
+// As a broker does, all that is under way is refused once one is. What is under way differs: where
+// a fourth request is answered well, the record of a refused one is in doubt and its key waits.
 TEST_F(KafkaMockTest, AProducerThatIsReplacedKeepsTheOrderOfEveryKey) {
   settings_.number("batch_bytes", 1000).map("librdkafka", {{"max.in.flight", "3"}});
   start();
   cluster_.set_rtt_ms(20);
   next_answers({45, 45, 45});
-  expect_in_order(send_keys(200));
+  auto tokens = send_keys(200);
+  for (const std::uint64_t token : tokens) {
+    EXPECT_THAT(drain_.kind(token),
+                testing::AnyOf(OutcomeKind::delivered, OutcomeKind::possibly_delivered,
+                               OutcomeKind::blocked));
+  }
+  send_the_rest(tokens);
+  expect_in_order(tokens);
   EXPECT_GE(producers(), 2);
 }
 
