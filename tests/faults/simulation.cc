@@ -20,10 +20,11 @@ using std::chrono::seconds;
 
 constexpr Milliseconds kLease{3000};
 constexpr std::uint64_t kRefusing = 4;  // one run of so many has entries that cannot be written
+constexpr std::uint64_t kPooled = 5;    // one run of so many is behind a pooler
 constexpr int kProducers = 3;
-constexpr std::array<std::string_view, kFlaws> kFlawNames = {"none",         "fencing", "renewal",
-                                                             "key-order",    "answer",  "outage",
-                                                             "late-commits", "restart", "gate"};
+constexpr std::array<std::string_view, kFlaws> kFlawNames = {
+    "none",         "fencing", "renewal", "key-order", "answer", "outage",
+    "late-commits", "restart", "server",  "refusal",   "gate"};
 
 // The series are of no interest, and take longer to make than a run. Those of a thread are its own,
 // so that none waits for what another counts.
@@ -35,7 +36,9 @@ StreamMetrics& metrics() {
 class Run {
  public:
   Run(std::uint64_t seed, Flaw flaw, bool trace)
-      : world_(seed, flaw, trace), database_(world_), sink_(world_, database_) {
+      : world_(seed, flaw, trace),
+        database_(world_, seed % kPooled == 0),
+        sink_(world_, database_) {
     if (seed % kRefusing == 2) refusals_.emplace(seed);
     choose();
     world_.history.send_timeout =
@@ -278,7 +281,12 @@ class Run {
       return;
     }
     if (!database_.up()) return;
-    Fault& fault = note("F7-crash", lasts + seconds{1});
+    // Behind a pooler nobody is told: a worker learns of it by its next claim or settle, which
+    // comes before a lease has run out, and what was sent under a lease that is then given up comes
+    // again.
+    const microseconds effects = database_.pooled() ? microseconds{kLease} : seconds{1};
+    const char* kind = database_.pooled() ? "F22-pooler-restart" : "F7-crash";
+    Fault& fault = note(kind, lasts + effects);
     fault.database = fault.undoes_commits = true;
     database_.crash();
     for (const auto& worker : workers_) {

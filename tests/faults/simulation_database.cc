@@ -76,17 +76,17 @@ void ModelDatabase::replay(EntryId id) {
 // The claim.
 
 void ModelDatabase::claim(int worker, const ClaimRequest& request,
-                          const postgres::ClaimFloor::Input& floor,
+                          const postgres::ClaimFloor::Input& floor, int server,
                           std::function<void(Claimed)> done) {
   auto claim = std::make_shared<Claim>();
   claim->worker = worker;
   claim->request = request;
-  claim->floor = floor;
+  if (server == starts_) claim->floor = floor;
   claim->done = std::move(done);
   claim->start_count = starts_;
   if (stream_locked_) {
     claim->result.status = ClaimStatus::busy;
-    claim->done({std::move(claim->result), std::nullopt});
+    claim->done({std::move(claim->result), std::nullopt, starts_});
     return;
   }
   stream_locked_ = true;
@@ -97,7 +97,7 @@ void ModelDatabase::claim(int worker, const ClaimRequest& request,
     lease->expires = world_.now() + request.lease;
     fill(*claim, *lease, claim->result.batch);
     stream_locked_ = false;
-    claim->done({std::move(claim->result), std::nullopt});
+    claim->done({std::move(claim->result), std::nullopt, starts_});
     return;
   }
   take_over(*claim);
@@ -244,7 +244,7 @@ void ModelDatabase::finish(const ClaimPtr& claim) {
       static_cast<std::int32_t>(claim->picked.size()) >= claim->request.max_entries;
   if (!claim->picked.empty()) insert_lease(*claim);
   stream_locked_ = false;
-  claim->done({std::move(claim->result), std::move(report)});
+  claim->done({std::move(claim->result), std::move(report), starts_});
 }
 
 void ModelDatabase::insert_lease(Claim& claim) {
@@ -431,8 +431,8 @@ void ModelDatabase::release(int worker) {
   synchronous();
 }
 
-bool ModelDatabase::due(const postgres::ClaimFloor::Input& floor) const {
-  std::int64_t start = floor.start;
+bool ModelDatabase::due(const postgres::ClaimFloor::Input& floor, int server) const {
+  std::int64_t start = server == starts_ ? floor.start : 0;
   for (std::size_t i = 0; i < floor.tracked.size(); ++i) {
     if (ended(floor.tracked[i])) start = std::min(start, floor.bounds[i]);
   }

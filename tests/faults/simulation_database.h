@@ -55,7 +55,7 @@ struct ModelLease {
 // left out: what waits is passed over by each claim anew, which decides the same. One stream.
 class ModelDatabase {
  public:
-  explicit ModelDatabase(World& world) : world_(world) {}
+  ModelDatabase(World& world, bool pooled) : world_(world), pooled_(pooled) {}
 
   // Producers.
   int begin();  // of a transaction that is about to write
@@ -72,27 +72,38 @@ class ModelDatabase {
   struct Claimed {
     ClaimResult result;
     std::optional<postgres::ClaimFloor::Report> report;  // of a completed pick
+    int server = 0;                                      // see starts()
   };
+  // `server` is the one that the caller knows, by starts(): of another one nothing is known.
   // `done` is called when it has committed, or never when the database crashes before.
   void claim(int worker, const ClaimRequest& request, const postgres::ClaimFloor::Input& floor,
-             std::function<void(Claimed)> done);
+             int server, std::function<void(Claimed)> done);
+  // Whether a settle changes nothing, as its lease is known to be good under another server.
+  [[nodiscard]] bool restarted_since(int server) const {
+    return server != starts_ && world_.flaw != Flaw::server;
+  }
   SettleResult settle(int worker, const SettleRequest& request);
   // Whether it raises instead, for what the entries are.
   [[nodiscard]] bool refuses(int worker, const SettleRequest& request);
   std::vector<Uuid> renew(int worker, std::span<const Uuid> leases, Milliseconds lease);
   void release(int worker);
-  [[nodiscard]] bool due(const postgres::ClaimFloor::Input& floor) const;
+  [[nodiscard]] bool due(const postgres::ClaimFloor::Input& floor, int server) const;
 
-  // Presence.
+  // Presence. Behind a pooler nobody has one, and nobody is seen absent.
   void lock(int worker) { absent_since_.erase(worker); }
-  void unlock(int worker) { absent_since_.try_emplace(worker, world_.now()); }
+  void unlock(int worker) {
+    if (!pooled_) absent_since_.try_emplace(worker, world_.now());
+  }
   [[nodiscard]] bool absent(int worker, MonotonicTime watched_since) const;
 
   // Faults.
   void crash();  // undoes the last asynchronous commits
   void restart();
   [[nodiscard]] bool up() const { return up_; }
+  // What server_since() tells: which server it is.
   [[nodiscard]] int starts() const { return starts_; }
+  // A pooler stands before it: sessions outlive its crashes.
+  [[nodiscard]] bool pooled() const { return pooled_; }
 
   [[nodiscard]] std::vector<Row>& rows() { return rows_; }
   [[nodiscard]] const std::vector<Row>& rows() const { return rows_; }
@@ -148,6 +159,7 @@ class ModelDatabase {
   void synchronous() { undo_.clear(); }
 
   World& world_;
+  const bool pooled_;
   std::vector<Row> rows_;  // by id, from 1
   std::vector<ModelLease> leases_;
   std::vector<history::Index> lease_names_;  // by number, from 1

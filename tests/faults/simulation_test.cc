@@ -39,8 +39,9 @@ TEST(Simulation, EverySeedKeepsThePromise) {
     replayed += result.verdict.replayed;
   }
   // All of it has been played.
-  for (const char* kind : {"F1-sigkill", "F2-sigterm", "F3-sigstop", "F6-connections", "F7-crash",
-                           "F11-partition", "F12-ack-lost", "F12-hangs", "F14-refuses"})
+  for (const char* kind :
+       {"F1-sigkill", "F2-sigterm", "F3-sigstop", "F6-connections", "F7-crash",
+        "F22-pooler-restart", "F11-partition", "F12-ack-lost", "F12-hangs", "F14-refuses"})
     EXPECT_GT(faults[kind], 10U) << kind;
   EXPECT_GT(copies, 100U);
   EXPECT_GT(takeovers, 100U);
@@ -81,6 +82,16 @@ INSTANTIATE_TEST_SUITE_P(AClaimThatWasGivenUpOvertakesNothing, Regression,
 INSTANTIATE_TEST_SUITE_P(ASettleThatWasUndoneIsOnItsWayAgain, Regression,
                          testing::Values(2327, 6801, 13648));
 
+// A pooler kept the sessions of a database that crashed and undid the confirmed settle of entry 1
+// of a key. That of entry 2 was written through one of them, under its lease from before the crash.
+INSTANTIATE_TEST_SUITE_P(BehindAPoolerACrashOfTheDatabaseLeavesNoGap, Regression,
+                         testing::Values(8355, 8865, 10220, 25080));
+
+// A settle was the first to meet the database after a crash, through a session that a pooler had
+// kept. It was refused, as its lease had to be given up first, and tried again until the end.
+INSTANTIATE_TEST_SUITE_P(BehindAPoolerASettleThatMeetsAnotherServerIsNotTriedForEver, Regression,
+                         testing::Values(505, 990, 1130, 1155));
+
 // Broken variants.
 
 struct Variant {
@@ -120,6 +131,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Variant{Flaw::answer, {Anomaly::lost}}, Variant{Flaw::outage, {}, true},
                     Variant{Flaw::late_commits, {Anomaly::reorder, Anomaly::stuck}},
                     Variant{Flaw::restart, {Anomaly::gap}, false, 2600},
+                    Variant{Flaw::server, {Anomaly::gap}, false, 8000},
+                    Variant{Flaw::refusal, {Anomaly::stuck}},
                     Variant{Flaw::gate, {Anomaly::reorder, Anomaly::gap}}),
     [](const auto& variant) {
       std::string name(to_string(variant.param.flaw));

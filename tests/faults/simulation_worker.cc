@@ -101,7 +101,7 @@ void ModelWorker::start_claim() {
 
 void ModelWorker::claim_ended() {
   --claims_running_;
-  recover_leases();
+  give_up_leases_in_doubt();
 }
 
 void ModelWorker::poll() {
@@ -168,7 +168,7 @@ void ModelWorker::renew() {
               }});
 }
 
-void ModelWorker::recover_leases() {
+void ModelWorker::give_up_leases_in_doubt() {
   if (recovering_ || !leases_in_doubt_) return;
   recovering_ = true;
   world_.trace("w{}    gives up all leases", number_);
@@ -186,7 +186,7 @@ void ModelWorker::recover_leases() {
               [this](const StoreError&) {
                 post_at(world_.now() + Milliseconds{100}, [this] {
                   recovering_ = false;
-                  recover_leases();
+                  give_up_leases_in_doubt();
                 });
               }});
 }
@@ -204,7 +204,7 @@ void ModelWorker::watch_presence() {
 }
 
 void ModelWorker::lose_presence() {
-  if (!present_) return;
+  if (!present_ || database_.pooled()) return;
   present_ = false;
   world_.trace("w{}    has no presence", number_);
   stream_.withhold_unsent();
@@ -234,11 +234,15 @@ struct ModelWorker::Call {
   DatabasePool::Job job;
   std::function<void(const CallPtr&)> at_server;  // what is done there
   bool lost = false;                              // its connection is gone
+  bool served = false;                            // the server is at it, or was
+  bool replied = false;                           // and has said all
   MonotonicTime asked_at{};
   std::uint64_t floor_generation = 0;
   ModelDatabase::Claimed claimed;
   SettleResult settled;
   bool refused = false;
+  bool restarted = false;
+  int server = 0;  // that answered
   std::vector<Uuid> kept;
   bool due = false;
   const std::function<void(const LeasedSoon&)>* leased = nullptr;  // of a claim
@@ -263,8 +267,9 @@ class ModelWorker::Session final : public StoreSession {
   }
 
   std::vector<std::string> due_streams(std::span<const std::string> streams) override {
-    ask([w = &worker_, input = worker_.floor_.input()](const CallPtr& call) {
-      call->due = w->database_.due(input);
+    ask([w = &worker_, input = worker_.floor_.input(),
+         server = worker_.server_](const CallPtr& call) {
+      call->due = w->database_.due(input, server);
       w->reply(call);
     });
     return call_.due ? std::vector<std::string>(streams.begin(), streams.end())
@@ -274,11 +279,12 @@ class ModelWorker::Session final : public StoreSession {
   using StoreSession::claim;
   ClaimResult claim(const ClaimRequest& request,
                     const std::function<void(const LeasedSoon&)>& leased) override {
-    if (worker_.leases_in_doubt_) throw StoreError(StoreErrorKind::conflict, "leases are in doubt");
+    worker_.refuse_leases_in_doubt();
     call_.floor_generation = worker_.floor_generation_;
     call_.leased = &leased;
-    ask([w = &worker_, &request, input = worker_.floor_.input()](const CallPtr& call) {
-      w->database_.claim(w->number_, request, input,
+    ask([w = &worker_, &request, input = worker_.floor_.input(),
+         server = worker_.server_](const CallPtr& call) {
+      w->database_.claim(w->number_, request, input, server,
                          [w, call = call](ModelDatabase::Claimed claimed) {
                            call->claimed = std::move(claimed);
                            w->claimed(call);
@@ -286,19 +292,29 @@ class ModelWorker::Session final : public StoreSession {
     });
     ClaimResult& result = call_.claimed.result;
     worker_.report(call_);
+    // It may be the first to meet another server: its lease is given up with all the others.
+    if (result.status != ClaimStatus::busy) worker_.refuse_leases_in_doubt();
     result.batch.asked_at = call_.asked_at;
     result.batch.valid_until = call_.asked_at + request.lease;
     return std::move(result);
   }
 
   SettleResult settle(const SettleRequest& request) override {
-    if (worker_.leases_in_doubt_ && worker_.world_.flaw != Flaw::restart)
-      throw StoreError(StoreErrorKind::conflict, "leases are in doubt");
-    ask([w = &worker_, &request](const CallPtr& call) {
-      call->refused = w->database_.refuses(w->number_, request);
-      if (!call->refused) call->settled = w->database_.settle(w->number_, request);
+    if (worker_.world_.flaw != Flaw::restart) worker_.refuse_leases_in_doubt();
+    ask([w = &worker_, &request, server = worker_.server_](const CallPtr& call) {
+      ModelDatabase& database = w->database_;
+      call->server = database.starts();
+      call->restarted = database.restarted_since(server);
+      call->refused = !call->restarted && database.refuses(w->number_, request);
+      if (!call->restarted && !call->refused) call->settled = database.settle(w->number_, request);
       w->reply(call);
     });
+    if (call_.restarted) {
+      worker_.saw_server(call_.server);
+      worker_.refuse_leases_in_doubt();
+      call_.settled = {};
+      call_.settled.stale = true;  // they have been released meanwhile
+    }
     if (call_.refused)
       throw StoreError(StoreErrorKind::defect, "an entry cannot be written", {}, "P0001");
     return call_.settled;
@@ -324,6 +340,7 @@ class ModelWorker::Session final : public StoreSession {
   template <typename Effect>
   void ask(Effect effect) {
     call_.at_server = std::move(effect);
+    call_.served = call_.replied = false;
     call_.fiber->wait();
   }
 
@@ -339,7 +356,8 @@ void ModelWorker::submit(DatabasePool::Job job) {
 void ModelWorker::take_jobs() {
   if (!connected_) return reconnected();
   for (auto& queue : jobs_) {
-    while (!queue.empty() && calls_.size() < connections_ && connected_) {
+    while (!queue.empty() && connected_) {
+      if (calls_.size() >= connections_) return reopen();
       auto call = std::make_shared<Call>(std::move(queue.front()));
       queue.pop_front();
       calls_.push_back(call);
@@ -378,7 +396,16 @@ void ModelWorker::dispatch(const CallPtr& call) {
 void ModelWorker::at_server(const CallPtr& call) {
   if (call->lost || !linked()) return;
   if (breaks()) return lose(call);
+  if (!database_.up()) return wait_in_pooler(call);
+  call->served = true;
   call->at_server(call);
+}
+
+// A query waits there for a server, and goes when its client does.
+void ModelWorker::wait_in_pooler(const CallPtr& call) {
+  if (!alive_) return;
+  if (world_.chance(0.05)) return lose(call);
+  world_.after(world_.between(1000, 60'000), [this, call = call] { at_server(call); });
 }
 
 bool ModelWorker::breaks() {
@@ -392,6 +419,7 @@ void ModelWorker::lose(const CallPtr& call) {
 
 void ModelWorker::reply(const CallPtr& call) {
   if (breaks()) return lose(call);
+  call->replied = true;
   world_.after(world_.between(50, 800), [this, call = call] {
     if (!call->lost && linked()) later(world_.now(), [this, call = call] { answer(call); });
   });
@@ -400,6 +428,7 @@ void ModelWorker::reply(const CallPtr& call) {
 // What a claim has to say to the next one; its entries are read after that.
 void ModelWorker::report(Call& call) {
   if (std::exchange(call.reported, true)) return;
+  if (call.claimed.report) saw_server(call.claimed.server);
   if (call.claimed.report && call.floor_generation == floor_generation_)
     floor_.completed(*call.claimed.report);
 }
@@ -423,7 +452,7 @@ void ModelWorker::claimed(const CallPtr& call) {
       if (std::find(calls_.begin(), calls_.end(), call) == calls_.end()) return;
       if (leases_in_doubt_) return;
       report(*call);
-      (*call->leased)(soon);
+      if (!leases_in_doubt_) (*call->leased)(soon);
     });
   });
   world_.after(world_.chance(0.3) ? world_.between(6000, 400'000) : world_.between(800, 6000),
@@ -438,14 +467,22 @@ void ModelWorker::answer(const CallPtr& call) {
 void ModelWorker::fail(const CallPtr& call, StoreErrorKind kind) {
   if (std::erase(calls_, call) == 0) return;
   call->lost = true;
-  connected_ = false;
+  if (database_.pooled()) {
+    --connections_;
+  } else {
+    connected_ = false;
+  }
   call->job.failed(StoreError(kind, "connection lost"));
   post([this] { take_jobs(); });
 }
 
 // All calls under way fail as soon as their connections are seen to be gone.
 void ModelWorker::cut_off(MonotonicTime until) {
-  connected_ = false;
+  if (database_.pooled()) {
+    connections_ = calls_.size();
+  } else {
+    connected_ = false;
+  }
   cut_off_until_ = until;
   for (const CallPtr& call : calls_) {
     call->lost = true;
@@ -458,9 +495,16 @@ void ModelWorker::cut_off(MonotonicTime until) {
   later(world_.now() + noticed, [this] { lose_presence(); });
 }
 
+// A session that a pooler gave out ends with the server only while that is at work for it, and of
+// an answer that is under way nobody knows how far it has come.
+bool ModelWorker::outlives_server(const Call& call) {
+  return !call.served || (call.replied && world_.chance(0.5));
+}
+
 void ModelWorker::database_crashed() {
-  connected_ = false;
+  if (!database_.pooled()) connected_ = false;
   for (const CallPtr& call : calls_) {
+    if (database_.pooled() && (call->lost || outlives_server(*call))) continue;
     call->lost = true;
     // Where a machine has died, nobody says so: one may wait while others are back at work.
     const auto noticed =
@@ -474,7 +518,7 @@ void ModelWorker::database_crashed() {
 void ModelWorker::reconnected() {
   if (reconnecting_) return;
   reconnecting_ = true;
-  if (!linked()) {
+  if (!linked() || !database_.up()) {
     later(world_.now() + kReconnectPause, [this] {
       reconnecting_ = false;
       reconnected();
@@ -485,9 +529,8 @@ void ModelWorker::reconnected() {
   connected_ = true;
   floor_ = {};
   ++floor_generation_;
-  if (known_starts_ != 0 && known_starts_ != database_.starts()) leases_in_doubt_ = true;
-  known_starts_ = database_.starts();
-  post([this] { recover_leases(); });
+  saw_server(database_.starts());
+  post([this] { give_up_leases_in_doubt(); });
   // One connection after the other: a job that has waited may run after the leases are released.
   connections_ = 1;
   later(world_.now() + std::chrono::microseconds{world_.micros() % 60'000}, [this] {
@@ -495,6 +538,37 @@ void ModelWorker::reconnected() {
     take_jobs();
   });
   post([this] { take_jobs(); });
+}
+
+// Behind a pooler one connection is lost by itself, and opened again when a job finds none free.
+void ModelWorker::reopen() {
+  if (!database_.pooled() || reconnecting_ || connections_ >= kConnections) return;
+  reconnecting_ = true;
+  later(world_.now() + world_.between(500, 60'000), [this] {
+    reconnecting_ = false;
+    if (!linked() || !database_.up()) return reopen();
+    ++connections_;
+    floor_ = {};
+    ++floor_generation_;
+    saw_server(database_.starts());
+    post([this] { give_up_leases_in_doubt(); });
+    take_jobs();
+  });
+}
+
+// As in lib/store/postgres/postgres_store.cc: another server than before knows nothing of floors,
+// and may have undone what was confirmed under a lease.
+void ModelWorker::saw_server(int server) {
+  if (server_ != 0 && server_ != server) {
+    leases_in_doubt_ = true;
+    floor_ = {};
+    ++floor_generation_;
+  }
+  server_ = server;
+}
+
+void ModelWorker::refuse_leases_in_doubt() const {
+  if (leases_in_doubt_) throw StoreError(StoreErrorKind::conflict, "leases are in doubt");
 }
 
 // Faults.

@@ -125,7 +125,9 @@ class ModelWorker final : public DrainHost {
   void wants_room(StreamDrain&) override { without_room_ = true; }
   void look_at(StreamDrain&, MonotonicTime when) override;
   void claim_ended() override;
-  void recover_leases() override;
+  void recover_leases() override {  // the drain asks for it where a settle has failed
+    if (world_.flaw != Flaw::refusal) give_up_leases_in_doubt();
+  }
   [[nodiscard]] std::uint64_t presence() const override { return presences_; }
   [[nodiscard]] bool may_send() const override { return present_ && !stopping_; }
   [[nodiscard]] bool may_claim() const override { return may_send(); }
@@ -145,10 +147,14 @@ class ModelWorker final : public DrainHost {
   void polled(bool due);
   void arm_renewal(Milliseconds after);
   void renew();
+  void give_up_leases_in_doubt();
   void watch_presence();
   void lose_presence();
   void regain_presence();
   void reconnected();
+  void reopen();
+  void saw_server(int server);
+  void refuse_leases_in_doubt() const;
   void stop_when_idle(MonotonicTime deadline);
   void end();
 
@@ -156,6 +162,8 @@ class ModelWorker final : public DrainHost {
   void run(const CallPtr& call);
   void dispatch(const CallPtr& call);
   void at_server(const CallPtr& call);
+  void wait_in_pooler(const CallPtr& call);
+  [[nodiscard]] bool outlives_server(const Call& call);
   [[nodiscard]] bool breaks();
   void lose(const CallPtr& call);
   void reply(const CallPtr& call);
@@ -163,7 +171,10 @@ class ModelWorker final : public DrainHost {
   void report(Call& call);
   void claimed(const CallPtr& call);
   void fail(const CallPtr& call, StoreErrorKind kind);
-  [[nodiscard]] bool linked() const { return database_.up() && world_.now() >= cut_off_until_; }
+  // To the database, or to the pooler before it.
+  [[nodiscard]] bool linked() const {
+    return (database_.up() || database_.pooled()) && world_.now() >= cut_off_until_;
+  }
 
   World& world_;
   ModelDatabase& database_;
@@ -206,7 +217,7 @@ class ModelWorker final : public DrainHost {
   static constexpr std::size_t kConnections = 3;
   std::size_t connections_ = kConnections;  // that are open
   bool reconnecting_ = false;
-  int known_starts_ = 0;
+  int server_ = 0;  // that was seen last
   bool leases_in_doubt_ = false;
   postgres::ClaimFloor floor_;
   std::uint64_t floor_generation_ = 0;
